@@ -1,0 +1,25 @@
+# make setup | train | test | test-faults | lint | bench | lock
+.PHONY: setup train test test-faults lint bench lock
+python := $(or $(VENV),.venv)/bin/python
+
+setup: ## the environment, from a lock file
+	@bash tools/setup.sh
+
+train: setup ## the embedded job: a tiny Qwen3 learns arithmetic on the CPU
+	@bash scripts/train/run_archer2.0_qwen3_tiny_cpu.sh
+
+lint: setup
+	$(python) -m ruff check . $$(git ls-files verl)
+	$(python) tools/vendor_verl.py check
+
+test: setup lint ## lint, unit tests, end-to-end runs
+	$(python) -m pytest -q -m "not gpu and not fault"
+
+test-faults: setup ## the long fault-injection runs
+	$(python) -m pytest -q -m fault tests/faults
+
+bench: setup ## speed and memory, side by side, as ratios
+	$(python) -m benchmarks.run
+
+lock: ## resolves requirements/*.in again
+	@bash tools/lock.sh

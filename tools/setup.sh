@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Makes .venv from a lock file, unpacks verl, and on a CPU machine builds vLLM once and keeps its wheel.
+#   DEVICE=cpu|gpu      which stack (default: gpu where an NVIDIA GPU answers)
+#   VENV=DIR            where (default: .venv in the checkout)
+#   ARCHER_CACHE=DIR    what is built and fetched once a machine (default: ~/.cache/archer)
+#   VERL_WHEEL=FILE     verl's wheel, for a machine without network
+# A second run finds everything there and takes seconds.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${ARCHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/archer}
+venv=${VENV:-$root/.venv}
+device=${DEVICE:-$(nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)}
+uv_version=0.13.8
+vllm_version=0.7.3
+cd "$root"
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# need COMMAND-THAT-CHECKS "what is missing" PACKAGE...: installs as root, otherwise names the command.
+need() {
+    local check=$1 what=$2; shift 2
+    bash -c "$check" >/dev/null 2>&1 && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "$what is missing: installing $*"
+        { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@"; } >/dev/null 2>&1 || true
+        bash -c "$check" >/dev/null 2>&1 && return
+    fi
+    die "$what is missing; install it with: sudo apt-get install -y $*"
+}
+
+case $device in cpu|gpu) ;; *) die "DEVICE=$device is not known; use cpu or gpu" ;; esac
+lock=requirements/$device.lock
+need 'command -v python3.11' python3.11 python3.11 python3.11-venv
+need 'python3.11 -c "import venv, ensurepip"' python3.11-venv python3.11-venv
+mkdir -p "$cache"
+for folder in "$cache" "$(dirname "$venv")"; do
+    needed=$([ "$device" = gpu ] && echo 16 || echo 6)
+    [ -d "$venv" ] && needed=1
+    free=$(($(df -Pk "$folder" | awk 'NR==2 {print $4}') / 1048576))
+    [ "$free" -ge "$needed" ] || die "$folder has $free GiB free, $needed are needed; free some, or set ARCHER_CACHE and VENV to another disk"
+done
+
+# uv, in an environment of its own
+uv=$cache/uv-$uv_version/bin/uv
+if [ ! -x "$uv" ]; then
+    say "fetching uv $uv_version"
+    rm -rf "$cache/uv-$uv_version"
+    python3.11 -m venv "$cache/uv-$uv_version"
+    "$cache/uv-$uv_version/bin/python" -m pip install -q --disable-pip-version-check "uv==$uv_version" ||
+        die "uv $uv_version could not be fetched; check the network, or pip's index configuration"
+fi
+
+# Where torch's CPU build comes from: a local wheel that pip is configured to find, or torch's own index.
+torch_source=()
+if [ "$device" = cpu ]; then
+    torch=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' "$lock")
+    for folder in ${PIP_FIND_LINKS:-} $(python3.11 -m pip config get global.find-links 2>/dev/null || true); do
+        compgen -G "$folder/torch-$torch-cp311-*.whl" >/dev/null && torch_source=(--find-links "$folder") && break
+    done
+    [ ${#torch_source[@]} -gt 0 ] || torch_source=(--torch-backend cpu)
+fi
+
+# vLLM for CPU: built once a machine
+wheels=$cache/wheels/vllm-$vllm_version-torch-${torch:-}-cp311-$(uname -m)
+build_vllm() {
+    need 'command -v g++' 'a C++ compiler' g++
+    need 'echo "#include <numa.h>" | g++ -E -x c++ -' libnuma-dev libnuma-dev
+    local work; work=$(mktemp -d "$cache/build.XXXXXX")
+    trap 'rm -rf "$work"' RETURN
+    say "building vLLM $vllm_version for CPU (about 3 minutes on 2 cores, once a machine)"
+    "$uv" venv -q --python python3.11 "$work/env"
+    "$uv" pip install -q --python "$work/env/bin/python" "${torch_source[@]}" -r requirements/cpu-build.lock
+    # AVX-512 off: with it, vLLM's CMake downloads oneDNN's source
+    env PATH="$work/env/bin:$PATH" VLLM_TARGET_DEVICE=cpu VLLM_CPU_DISABLE_AVX512=true \
+        MAX_JOBS="${MAX_JOBS:-$(nproc)}" UV_CACHE_DIR="$work/uv" UV_LINK_MODE=copy \
+        "$uv" pip install -q --python "$work/env/bin/python" --no-deps --no-binary vllm --no-build-isolation \
+        -r requirements/cpu-vllm.txt >"$cache/build-vllm.log" 2>&1 ||
+        { tail -n 20 "$cache/build-vllm.log" >&2; die "vLLM did not build; the whole log is $cache/build-vllm.log"; }
+    mkdir -p "$wheels.partial"
+    find "$work/uv" -name 'vllm-*.whl' -exec cp {} "$wheels.partial/" \;
+    rm -rf "$wheels" && mv "$wheels.partial" "$wheels"
+}
+if [ "$device" = cpu ] && ! compgen -G "$wheels/vllm-*.whl" >/dev/null; then build_vllm; fi
+
+# the environment
+stamp=$venv/.archer-$device
+key=$(cat "$lock" requirements/cpu-vllm.txt setup.py | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
+    say "installing $lock into $venv"
+    [ -x "$venv/bin/python" ] || "$uv" venv -q --python python3.11 "$venv"
+    "$uv" pip sync -q --python "$venv/bin/python" ${torch_source[@]+"${torch_source[@]}"} "$lock" ||
+        die "$lock could not be installed; check the network (torch's CPU build comes from a local wheel folder, PIP_FIND_LINKS, or from torch's own index)"
+    if [ "$device" = cpu ]; then
+        "$uv" pip install -q --python "$venv/bin/python" --no-deps "$wheels"/vllm-*.whl
+    elif command -v nvcc >/dev/null; then
+        say "building flash-attn (no wheel of it is published; some minutes)"
+        "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
+    else
+        say "no nvcc: flash-attn is left out, and with it training on a GPU; install the CUDA toolkit and run again"
+    fi
+    "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
+    "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+    printf '%s' "$key" >"$stamp"
+else
+    "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
+fi
+say "ready: $venv ($device)"
