@@ -1,0 +1,1 @@
+"""The Archer recipe: everything that is ours, plugged into verl from outside."""

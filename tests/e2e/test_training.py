@@ -1,0 +1,124 @@
+"""The embedded job from its launcher: what it leaves, and that a killed run ends as one that never was."""
+
+import json
+import re
+import signal
+
+import pytest
+import torch
+from conftest import launch, steps_logged
+
+TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
+SHORT = ("trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.test_freq=4", "trainer.samples_freq=2")
+TRACKED = "trainer.logger=[console,tensorboard,wandb]"
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="session")
+def straight(tiny, output):
+    """Four steps without a disturbance."""
+    return launch(
+        TINY, *SHORT, TRACKED, "trainer.experiment_name=straight", output=output, name="Archer-tiny/straight",
+        TINY_DIR=str(tiny),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def interrupted(tiny, output):
+    """The same four steps, killed after the third and started again with the same command."""
+    arguments = (*SHORT, "trainer.logger=[console]", "trainer.experiment_name=interrupted")
+    where = {"output": output, "name": "Archer-tiny/interrupted", "TINY_DIR": str(tiny)}
+    first = launch(TINY, *arguments, until=lambda folder: steps_logged(folder) >= 3, **where)
+    return first, launch(TINY, *arguments, **where)
+
+
+def test_the_run_ends_well_and_says_so(straight):
+    assert straight.code == 0, straight.output[-3000:]
+    assert straight.run["status"] == "finished" and straight.run["exit_code"] == 0
+    assert "accuracy" in straight.output and "archer report" in straight.output
+
+
+def test_every_step_is_there_with_every_key(straight):
+    rows = straight.rows
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert len({frozenset(row) for row in rows}) == 1, "rows differ in their keys"
+    expected = """actor/entropy actor/kl_loss actor/grad_norm critic/score/mean response_length/mean timing_s/step
+        batch/solve_none batch/solve_all batch/valid response_length/pos/mean response_length/neg/mean
+        logical_connectives/mean logical_connectives/pos/mean logical_connectives/neg/mean
+        logical_connectives/per_100_words repetition/ratio/mean reward/accuracy/mean reward/overlong/mean
+        reward/timeout reward/no_answer reward/unparseable val/accuracy""".split()
+    assert not set(expected) - set(rows[0])
+
+
+def test_metrics_are_consistent(straight):
+    for row in straight.rows:
+        assert row["batch/solve_none"] + row["batch/solve_all"] + row["batch/valid"] == row["batch/prompts"] == 16
+        assert 0 < row["reward/accuracy/mean"] < 1 and row["actor/entropy"] > 0
+        assert row["rollout/log_ratio/abs_max"] < 1e-3, "engine and trainer disagree about the policy"
+
+
+def test_the_run_folder_is_whole(straight):
+    folder = straight.folder
+    for name in ("config.yaml", "run.json", "curves.png", "samples/step_2.jsonl", "global_step_4/manifest.json"):
+        assert (folder / name).is_file(), name
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    sample = json.loads((folder / "samples/step_2.jsonl").read_text().splitlines()[0])
+    assert {"prompt", "response", "ground_truth", "answer", "outcome", "score", "length"} <= set(sample)
+
+
+def test_every_tracker_gets_every_metric(straight):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    existing = {name for row in straight.rows for name, value in row.items() if value is not None} - {"step"}
+    board = EventAccumulator(str(straight.folder / "tensorboard")).Reload()
+    assert existing <= set(board.Tags()["scalars"])
+    (wandb_file,) = straight.folder.rglob("*.wandb")  # offline: no key
+    content = wandb_file.read_bytes()
+    assert not [name for name in existing if name.encode() not in content]
+
+
+def test_a_killed_run_ends_like_an_uninterrupted_one(straight, interrupted):
+    first, second = interrupted
+    assert first.code == -signal.SIGKILL and second.code == 0, second.output[-3000:]
+    assert "continuing after step 2" in second.output
+
+    def lasting(rows):
+        return [{k: v for k, v in row.items() if not k.startswith(("timing_s/", "perf/"))} for row in rows]
+
+    assert lasting(second.rows) == lasting(straight.rows), "not the same numbers, bit for bit"
+
+
+def test_a_killed_run_has_the_same_parameters_bit_for_bit(straight, interrupted):
+    expected, got = (tensors(run.folder / "global_step_4") for run in (straight, interrupted[1]))
+    assert expected.keys() == got.keys() and len(expected) > 10
+    for name in expected:
+        assert torch.equal(expected[name], got[name]), name
+
+
+def tensors(folder) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, model and optimizer."""
+    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
+    from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
+
+    state: dict = {}
+    _load_state_dict(state, FileSystemReader(folder), planner=_EmptyStateDictLoadPlanner(), no_dist=True)
+    flat: dict[str, torch.Tensor] = {}
+
+    def walk(prefix, value):
+        if isinstance(value, torch.Tensor):
+            flat[prefix] = value
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(f"{prefix}.{key}", item)
+
+    walk("", state)
+    return flat
+
+
+def test_nothing_stays_behind(straight, interrupted):
+    import psutil
+
+    left = [p for p in psutil.process_iter(["cmdline"]) if any("archer-ray-" in w for w in p.info["cmdline"] or [])]
+    assert not left, left
+    assert not re.search(r"Traceback", straight.output)

@@ -1,0 +1,1 @@
+"""What tools/vendor_verl.py is made of: manifest, wheel, tree, sync and the upgrade report."""
