@@ -11,7 +11,7 @@ setup(
     version="0.1.0",
     description="Reinforcement-learning post-training of small language models on mathematics, over verl",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.11,<3.13",
     packages=find_packages(include=["recipes", "recipes.*", "verl", "verl.*"]),
     include_package_data=True,
     entry_points={

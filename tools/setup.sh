@@ -47,7 +47,7 @@ if [ ! -x "$uv" ]; then
     say "fetching uv $uv_version"
     rm -rf "$cache/uv-$uv_version"
     python3.11 -m venv "$cache/uv-$uv_version"
-    "$cache/uv-$uv_version/bin/python" -m pip install -q --disable-pip-version-check "uv==$uv_version" ||
+    "$cache/uv-$uv_version/bin/python" -m pip install -qq --disable-pip-version-check "uv==$uv_version" ||
         die "uv $uv_version could not be fetched; check the network, or pip's index configuration"
 fi
 

@@ -1,7 +1,8 @@
 """A run in which every answer is wrong: it ends by itself, with a reason, every step of it on record."""
 
 import pytest
-from conftest import launch
+
+from launching import launch
 
 pytestmark = pytest.mark.e2e
 

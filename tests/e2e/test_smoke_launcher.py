@@ -1,7 +1,8 @@
 """The smoke launcher of the real job, on CPU with two workers: FSDP2 shards, gloo, one engine each."""
 
 import pytest
-from conftest import launch
+
+from launching import launch
 
 pytestmark = pytest.mark.e2e
 

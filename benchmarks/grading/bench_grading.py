@@ -1,0 +1,175 @@
+"""Recall, false acceptances and speed of the grader, against verl's graders and plain math-verify.
+
+    python -m benchmarks.grading.bench_grading
+
+Writes benchmarks/results/grading.json.
+"""
+
+import json
+import os
+import platform
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.grading import mixes
+from benchmarks.grading.graders import GRADERS
+from recipes.archer.grades import Grade
+from recipes.archer.grading import GradingPool
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "grading.json"
+WORKERS = 2
+NUM_ROWS = 1_024
+HOSTILE_ROWS = 60
+HOSTILE_TIMEOUT_S = 2.0
+OURS = "archer"
+
+
+def measure(pairs: Sequence[Mapping], grades: Sequence[Grade], ms_each: float | None = None) -> dict:
+    """Recall on the true pairs, and which false ones were accepted."""
+    accepted = [grade.outcome == "correct" for grade in grades]
+    expected = [pair["expected"] for pair in pairs]
+    times = [grade.extra["ms"] for grade in grades if "ms" in grade.extra]
+    true_accepted = sum(a and e for a, e in zip(accepted, expected, strict=True))
+
+    def named(wanted: bool) -> list[str]:
+        rows = zip(pairs, accepted, strict=True)
+        return [
+            f"{p['gold']} | {p['prediction']}" for p, a in rows if a == wanted and p["expected"] != wanted
+        ]
+
+    return {
+        "recall": true_accepted / sum(expected),
+        "false_acceptances": named(True),
+        "missed": named(False),
+        "timeouts": sum(grade.outcome == "timeout" for grade in grades),
+        "raised": sum(grade.failed for grade in grades),
+        "ms_mean": ms_each if ms_each is not None else sum(times) / max(len(times), 1),
+    }
+
+
+def compare() -> dict[str, dict]:
+    """Every grader on the list of pairs."""
+    pairs = mixes.load_pairs()
+    golds = [pair["gold"] for pair in pairs]
+    results = {}
+    for name, function in GRADERS.items():
+        # No memory limit: verl's graders import torch.
+        with GradingPool(
+            1, 20.0, memory_mb=None, score_fn=f"{function.__module__}:{function.__name__}"
+        ) as pool:
+            grades = pool.grade_batch([pair["prediction"] for pair in pairs], golds)
+        results[name] = measure(pairs, grades)
+    with GradingPool(1) as pool:
+        pool.wait_until_ready()
+        start = time.perf_counter()
+        grades = pool.grade_batch([rf"\boxed{{{pair['prediction']}}}" for pair in pairs], golds)
+        results[OURS] = measure(pairs, grades, 1000 * (time.perf_counter() - start) / len(pairs))
+    return results
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def speed(make: Callable[[int], tuple]) -> dict:
+    """Seconds for NUM_ROWS rows from a cold cache, with the processes already started."""
+    responses, truths = make(NUM_ROWS)
+    before = _children_cpu_s()
+    with GradingPool(WORKERS) as pool:
+        pool.wait_until_ready()
+        time.sleep(2.0)  # the second process
+        start = time.perf_counter()
+        grades = pool.grade_batch(responses, truths)
+        seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        pool.grade_batch(responses, truths)
+        again = time.perf_counter() - start
+    return {
+        "rows": len(responses),
+        "seconds": seconds,
+        "rows_per_s": len(responses) / seconds,
+        "seconds_from_cache": again,
+        "cpu_s_with_start": _children_cpu_s() - before,
+        "outcomes": dict(Counter(grade.outcome for grade in grades)),
+    }
+
+
+def hostile() -> dict:
+    """One row in two hostile: every honest row right, and the time within its bound."""
+    responses, truths, honest = mixes.hostile(HOSTILE_ROWS)
+    with GradingPool(WORKERS, HOSTILE_TIMEOUT_S) as pool:
+        pool.wait_until_ready()
+        start = time.perf_counter()
+        grades = pool.grade_batch(responses, truths)
+        seconds = time.perf_counter() - start
+    return {
+        "rows": len(responses),
+        "timeout_s": HOSTILE_TIMEOUT_S,
+        "seconds": seconds,
+        "bound_s": honest.count(False) * HOSTILE_TIMEOUT_S / WORKERS,
+        "honest_right": sum(g.outcome == "correct" for g, h in zip(grades, honest, strict=True) if h),
+        "honest": honest.count(True),
+        "hostile_outcomes": dict(Counter(g.outcome for g, h in zip(grades, honest, strict=True) if not h)),
+        "files_made": [str(path) for path in Path.cwd().glob("hostile*")],
+    }
+
+
+def report(results: dict, console: Console) -> None:
+    """The results as tables."""
+    table = Table("grader", title=f"{results['pairs']} pairs, {results['true_pairs']} of them true")
+    for column in ("recall", "false accepted", "timeouts", "raised", "mean ms"):
+        table.add_column(column, justify="right")
+    for name, row in results["graders"].items():
+        numbers = (row["timeouts"], row["raised"])
+        false = str(len(row["false_acceptances"]))
+        table.add_row(name, f"{row['recall']:.3f}", false, *map(str, numbers), f"{row['ms_mean']:.1f}")
+    console.print(table)
+    table = Table("mix", "rows", "seconds", "rows/s", "from cache", title=f"speed, {WORKERS} workers")
+    for name, row in results["speed"].items():
+        cached = f"{row['seconds_from_cache']:.2f} s"
+        table.add_row(name, str(row["rows"]), f"{row['seconds']:.2f}", f"{row['rows_per_s']:.0f}", cached)
+    console.print(table)
+    row = results["hostile"]
+    console.print(
+        f"hostile: {row['seconds']:.1f} s for {row['rows']} rows (bound {row['bound_s']:.1f} s and a few); "
+        f"honest rows right {row['honest_right']} of {row['honest']}; others {row['hostile_outcomes']}"
+    )
+
+
+def main() -> None:
+    """Runs everything, writes the JSON file and prints the tables."""
+    pairs = mixes.load_pairs()
+    results = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cores": os.cpu_count(),
+            "load_1min": os.getloadavg()[0],
+            "python": platform.python_version(),
+        },
+        "versions": {name: version(name) for name in ("math-verify", "latex2sympy2_extended", "sympy")},
+        "pairs": len(pairs),
+        "true_pairs": sum(pair["expected"] for pair in pairs),
+        "categories": dict(Counter(pair["category"] for pair in pairs)),
+        "graders": compare(),
+        "speed": {make.__name__: speed(make) for make in (mixes.easy, mixes.ordinary, mixes.hard)},
+        "hostile": hostile(),
+    }
+    theirs = results["graders"]["math-verify, percentages repaired"]["false_acceptances"]
+    ours = results["graders"][OURS]["false_acceptances"]
+    results["false_acceptances_of_ours_alone"] = sorted(set(ours) - set(theirs))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    report(results, Console())
+
+
+if __name__ == "__main__":
+    main()

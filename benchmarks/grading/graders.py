@@ -1,0 +1,61 @@
+"""The graders that ours is compared with, each as a reward function; GradingPool runs them in processes.
+
+Each is given the answer where it looks for it: in a box, or after `Answer:` for math_dapo.
+"""
+
+import time
+from collections.abc import Callable
+
+
+def _timed(check: Callable[[], bool]) -> dict:
+    start = time.perf_counter()
+    accepted = bool(check())
+    return {"score": float(accepted), "ms": 1000 * (time.perf_counter() - start)}
+
+
+def verl_math(data_source, solution_str, ground_truth, extra_info=None) -> dict:
+    """verl's string normalisation, from the MATH benchmark."""
+    from verl.utils.reward_score import math
+
+    return _timed(lambda: math.compute_score(rf"\boxed{{{solution_str}}}", ground_truth) > 0)
+
+
+def verl_math_dapo(data_source, solution_str, ground_truth, extra_info=None) -> dict:
+    """verl's normaliser of DAPO."""
+    from verl.utils.reward_score import math_dapo
+
+    return _timed(lambda: math_dapo.compute_score(f"Answer: {solution_str}", ground_truth)["acc"])
+
+
+def verl_prime_math(data_source, solution_str, ground_truth, extra_info=None) -> dict:
+    """verl's prime_math: PRM800K's comparison and SymPy."""
+    from verl.utils.reward_score import prime_math
+
+    return _timed(lambda: prime_math.compute_score(rf"\boxed{{{solution_str}}}", ground_truth)[0])
+
+
+def math_verify_installed(data_source, solution_str, ground_truth, extra_info=None) -> dict:
+    """math-verify with its defaults, as installed."""
+    from math_verify import parse, verify
+
+    def check() -> bool:
+        return verify(parse(rf"\boxed{{{ground_truth}}}"), parse(rf"\boxed{{{solution_str}}}"))
+
+    return _timed(check)
+
+
+def math_verify_repaired(data_source, solution_str, ground_truth, extra_info=None) -> dict:
+    """math-verify with its defaults, after the repairs that grading_judge makes when it is imported."""
+    from recipes.archer import grading_judge
+
+    assert grading_judge.PERCENT_REPAIRED
+    return math_verify_installed(data_source, solution_str, ground_truth)
+
+
+GRADERS = {
+    "verl math": verl_math,
+    "verl math_dapo": verl_math_dapo,
+    "verl prime_math": verl_prime_math,
+    "math-verify, as installed": math_verify_installed,
+    "math-verify, percentages repaired": math_verify_repaired,
+}

@@ -1,0 +1,1 @@
+"""Seconds a training step, against TRL."""

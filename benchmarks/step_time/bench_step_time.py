@@ -1,0 +1,113 @@
+"""Seconds a training step: our embedded job and TRL's GRPOTrainer, alternating on one machine.
+
+Same model, prompts a step, responses a prompt, response cap, learning rate, KL coefficient and number of
+optimizer updates a step; TRL's newest release in an environment of its own.  Single times mean little on a
+shared machine: the ratio of the medians, taken in turns, is the result.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from recipes.archer.configuration import ROOT
+
+STEPS, WARM_UP, TURNS = 24, 4, 3
+PROMPTS, N, CAP, LR, BETA = 16, 8, 96, 1e-4, 0.001
+SHAPE = {"prompts": PROMPTS, "n": N, "cap": CAP, "lr": LR, "beta": BETA, "updates": 1, "steps": STEPS}
+
+
+def cache() -> Path:
+    """Where environments and the tiny model are kept."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ARCHER_CACHE") or Path(home) / "archer")
+
+
+def trl_python() -> Path:
+    """TRL's environment: made once, with the torch that we use."""
+    import torch
+
+    folder = cache() / "bench-trl"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        uv = max(cache().glob("uv-*/bin/uv"))
+        subprocess.run([uv, "venv", "-q", "--python", "3.11", folder], check=True)
+        links = os.environ.get("PIP_FIND_LINKS")
+        source = ["--find-links", links] if links else ["--torch-backend", "cpu"]
+        install = [uv, "pip", "install", "-q", "--python", python, *source, f"torch=={torch.__version__}", "trl"]
+        subprocess.run(install, check=True)
+    return python
+
+
+def run_trl(tiny: Path, seed: int) -> list[float]:
+    """Seconds of each step of TRL."""
+    arguments = {"model": tiny / "model", "data": tiny / "train.json", "steps": STEPS, "prompts": PROMPTS, "n": N}
+    arguments |= {"cap": CAP, "seed": seed, "threads": os.cpu_count(), "lr": LR, "beta": BETA}
+    words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
+    job = Path(__file__).with_name("trl_job.py")
+    done = subprocess.run([trl_python(), job, *words], capture_output=True, text=True, check=True)
+    return [json.loads(line)["s"] for line in re.findall(r"^STEP (.*)$", done.stdout, re.M)]
+
+
+def run_ours(tiny: Path, seed: int) -> list[dict]:
+    """Rows of metrics.jsonl of the embedded job, every group trained on, as TRL does."""
+    with tempfile.TemporaryDirectory() as output:
+        settings = {
+            "trainer.total_training_steps": STEPS,
+            "algorithm.group_filter.enable": "false",
+            "trainer.val_before_train": "false",
+            "trainer.test_freq": -1,
+            "trainer.save_freq": -1,
+            "trainer.logger": "[console]",
+            "actor_rollout_ref.rollout.n": N,
+            "data.train_batch_size": PROMPTS,
+            "actor_rollout_ref.actor.ppo_mini_batch_size": PROMPTS,
+            "data.max_response_length": CAP,
+            "actor_rollout_ref.actor.kl_loss_coef": BETA,
+            "actor_rollout_ref.actor.optim.lr": LR,
+            "seed": seed,
+        }
+        launcher = ROOT / "scripts" / "train" / "run_archer2.0_qwen3_tiny_cpu.sh"
+        overrides = [f"{name}={value}" for name, value in settings.items()]
+        environment = os.environ | {"OUTPUT_DIR": output, "TINY_DIR": str(tiny), "VENV": sys.prefix}
+        subprocess.run(["bash", launcher, *overrides], check=True, env=environment, stdout=subprocess.DEVNULL)
+        file = Path(output) / "Archer-tiny" / "tiny" / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def split_by_stage(rows: list[dict]) -> dict[str, float]:
+    """Median seconds of each stage."""
+    stages = [key for key in rows[0] if key.startswith("timing_s/") and rows[0][key] is not None]
+    return {key.removeprefix("timing_s/"): round(statistics.median(r[key] for r in rows), 4) for key in stages}
+
+
+def main() -> dict:
+    """Runs the turns and returns the result."""
+    script = ROOT / "scripts" / "data" / "make_tiny_model.py"
+    tiny = Path(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.strip())
+    ours, theirs, rows = [], [], []
+    for turn in range(TURNS):
+        mine = run_ours(tiny, turn + 1)[WARM_UP:]
+        rows += mine
+        ours += [row["timing_s/step"] for row in mine]
+        theirs += run_trl(tiny, turn + 1)[WARM_UP:]
+        print(f"turn {turn + 1}: ours {statistics.median(ours):.3f} s, TRL {statistics.median(theirs):.3f} s")
+    versions = [trl_python(), "-c", "import trl, transformers; print(trl.__version__, transformers.__version__)"]
+    trl, transformers = subprocess.run(versions, capture_output=True, text=True, check=True).stdout.split()
+    return {
+        "step_time_ratio_vs_trl": round(statistics.median(ours) / statistics.median(theirs), 3),
+        "ours_s": round(statistics.median(ours), 4),
+        "trl_s": round(statistics.median(theirs), 4),
+        "ours_by_stage_s": split_by_stage(rows),
+        "shape": SHAPE,
+        "trl": {"trl": trl, "transformers": transformers},
+        "cores": os.cpu_count(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(), indent=1))

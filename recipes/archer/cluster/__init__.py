@@ -1,0 +1,1 @@
+"""Jobs on a cluster: site settings, the job of an experiment, and the command or manifest that starts it."""

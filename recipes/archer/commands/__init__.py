@@ -1,0 +1,1 @@
+"""The `archer` commands, one module each; recipes.archer.cli registers them."""

@@ -1,0 +1,93 @@
+"""`archer experiment`: the experiments on record, and the next one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+experiment_app = typer.Typer(no_args_is_help=True, help="List, show and start experiments; render their documents.")
+
+Name = Annotated[str, typer.Argument(help="Which experiment, for example v3.")]
+Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is not current.")]
+
+
+@experiment_app.command("list")
+def list_experiments() -> None:
+    """List the experiments: parent, what each changes, what came of it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from recipes.archer import experiments
+
+    table = Table("experiment", "parent", "changes", "outcome")
+    for name in experiments.names():
+        record = experiments.load_record(name)
+        named = [key for key in experiments.changes(name) if key != "trainer.experiment_name"]
+        changed = ", ".join([key.split(".")[-1] for key in named[:4]] + ["…"] * (len(named) > 4))
+        outcome = record.results.outcome if record.results else "no results recorded"
+        table.add_row(*map(Text, (name, record.parent or "base", changed, outcome)))
+    Console().print(table)
+
+
+@experiment_app.command()
+def show(name: Name) -> None:
+    """Print an experiment's page, and what is still missing in its plan."""
+    from recipes.archer import experiments
+    from recipes.archer.experiment_pages import page
+    from recipes.archer.records import todo
+
+    typer.echo(page(name))
+    gaps = todo(experiments.load_record(name))
+    if gaps:
+        typer.echo(f"still to be written: {', '.join(gaps)}", err=True)
+
+
+@experiment_app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the new experiment, for example v6.")],
+    parent: Annotated[str, typer.Option("--from", help="The experiment that it changes.")],
+    overrides: Annotated[list[str], typer.Option("--set", help="KEY=VALUE; may be repeated.")],
+    hypothesis: Annotated[str, typer.Option(help="What is expected of it.")] = "TODO: what is expected, and why",
+) -> None:
+    """Start the next experiment: writes its file, with the plan to fill in."""
+    from recipes.archer import experiments
+    from recipes.archer.experiment_new import write_new
+    from recipes.archer.records import todo
+
+    path = write_new(name, parent, overrides, hypothesis)
+    record = experiments.load_record(name)
+    typer.echo(f"{path}\nW&B run {experiments.composed(name).trainer.experiment_name}, job {record.job}")
+    typer.echo(f"write: {', '.join(todo(record)) or 'nothing is missing'}; look over criteria and contingency")
+    typer.echo("then: archer experiment resolve && archer experiment render")
+
+
+@experiment_app.command()
+def resolve(check: Check = False) -> None:
+    """Write every experiment's resolved configuration to config/resolved/."""
+    from recipes.archer.experiment_files import resolved_files
+
+    _make(resolved_files(), check, "archer experiment resolve")
+
+
+@experiment_app.command()
+def render(check: Check = False) -> None:
+    """Write every experiment's page to docs/experiments/."""
+    from recipes.archer.experiment_files import page_files
+
+    _make(page_files(), check, "archer experiment render")
+
+
+def _make(files: dict[Path, str], check: bool, command: str) -> None:
+    from recipes.archer.experiment_files import stale, write
+
+    if check:
+        problems = stale(files)
+        for problem in problems:
+            typer.echo(problem, err=True)
+        if problems:
+            typer.echo(f"run: {command}", err=True)
+            raise typer.Exit(1)
+        return
+    for path in write(files):
+        typer.echo(path)

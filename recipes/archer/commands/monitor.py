@@ -1,0 +1,106 @@
+"""`archer monitor`: the verdict on a run, once or while it goes on."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def monitor(
+    run: Annotated[Path, typer.Argument(help="Run folder, metrics.jsonl, or W&B offline folder.")],
+    experiment: Annotated[
+        str | None, typer.Option(help="By whose criteria; without it, those the run was started with.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow a line a step.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on until the run ends or Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks with --follow.")] = 5.0,
+) -> None:
+    """Judge a run by an experiment's criteria. Exit 0: healthy, 10: watch, 20: bad, 2: cannot be judged."""
+    from recipes.archer.verdicts import EXIT_CODES
+
+    live = _Live(run, experiment)
+    if follow:
+        _follow(live, as_json, interval)
+    elif as_json:
+        typer.echo(json.dumps(live.summary(), indent=1, allow_nan=False))
+    else:
+        live.print()
+    raise typer.Exit(EXIT_CODES[live.monitor.overall()])
+
+
+class _Live:
+    """A run that may still grow, and its monitor."""
+
+    def __init__(self, run: Path, experiment: str | None):
+        from recipes.archer.experiments import load_record
+        from recipes.archer.records import record_in
+
+        self.run = run
+        self.metrics = self._read()
+        self.record = load_record(experiment) if experiment else record_in(self.metrics.config)
+        self._start()
+
+    def look(self) -> bool:
+        """Reads what is new; whether there was anything."""
+        before = self.monitor.step
+        self.metrics = self._read()
+        rows = self.metrics.rows
+        if self.seen and (len(rows) < self.seen or rows[self.seen - 1]["step"] != before):
+            self._start()  # the run was resumed from an earlier step
+            return True
+        self._judge(rows[self.seen :])
+        return self.monitor.step != before
+
+    def summary(self) -> dict:
+        """The verdict as JSON."""
+        return {"source": str(self.metrics.source), "notes": list(self.metrics.notes), **self.monitor.summary()}
+
+    def print(self) -> None:
+        """The verdict as a table."""
+        from rich.console import Console
+
+        Console().print(self.view())
+
+    def view(self):
+        """The table, for a terminal."""
+        from recipes.archer.commands.monitor_view import verdict_view
+
+        return verdict_view(self.monitor, self.metrics)
+
+    def _start(self) -> None:
+        from recipes.archer.monitor import Monitor
+
+        self.monitor, self.seen = Monitor(self.record, self.metrics.config), 0
+        self._judge(self.metrics.rows)
+
+    def _judge(self, rows: list[dict]) -> None:
+        for row in rows:
+            self.monitor.update(row)
+        self.seen += len(rows)
+
+    def _read(self):
+        from recipes.archer.metrics_reader import read_metrics
+
+        return read_metrics(self.run)
+
+
+def _follow(live: _Live, as_json: bool, interval: float) -> None:
+    from rich.live import Live
+
+    try:
+        if as_json:
+            typer.echo(json.dumps(live.summary(), allow_nan=False))
+            while not live.metrics.over:
+                time.sleep(interval)
+                if live.look():
+                    typer.echo(json.dumps(live.summary(), allow_nan=False))
+            return
+        with Live(live.view(), auto_refresh=False) as screen:
+            while not live.metrics.over:
+                time.sleep(interval)
+                live.look()
+                screen.update(live.view(), refresh=True)
+    except KeyboardInterrupt:  # how the user ends it; the verdict so far is the answer
+        return

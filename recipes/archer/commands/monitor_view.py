@@ -1,0 +1,38 @@
+"""How the terminal shows a run's verdicts."""
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from recipes.archer.metrics_reader import Metrics
+from recipes.archer.monitor import Monitor
+from recipes.archer.verdicts import BAD, GOOD, HEALTHY, WATCH, Verdict, worst_first
+
+_STYLES = {BAD: "bold red", WATCH: "yellow", GOOD: "green", HEALTHY: "bold green"}
+
+
+def verdict_view(monitor: Monitor, metrics: Metrics) -> Group:
+    """A table of all verdicts, the worst first, what to try, and the run's word."""
+    table = Table("status", "criterion", "seen", "since")
+    for verdict in worst_first(monitor.verdicts):
+        since = "" if verdict.since is None else str(verdict.since)
+        status = Text(verdict.status, _STYLES.get(verdict.status, "dim"))
+        table.add_row(status, Text(verdict.criterion), Text(verdict.detail), Text(since))
+    lines = [Text(f"note: {note}") for note in metrics.notes]
+    return Group(table, *map(Text, _advice(monitor.verdicts)), *lines, _conclusion(monitor, metrics))
+
+
+def _advice(verdicts: list[Verdict]) -> list[str]:
+    """What the record says to try, each once, where something is wrong."""
+    advice = {}
+    for verdict in worst_first(verdicts):
+        for item in verdict.contingency:
+            advice[f"if {item['when']}: {item['what']}: {' '.join(item['overrides'])}"] = None
+    return list(advice)
+
+
+def _conclusion(monitor: Monitor, metrics: Metrics) -> Text:
+    word = monitor.overall()
+    by = f"by the criteria of {monitor.record.name}" if monitor.record else "by the detectors alone (no --experiment)"
+    reached = f"at step {monitor.step}" if monitor.step is not None else "no step yet"
+    return Text.assemble((word, _STYLES.get(word, "dim")), f" {reached}, {by}; {metrics.source}")

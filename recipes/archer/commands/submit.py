@@ -1,0 +1,129 @@
+"""`archer submit`: builds an experiment's job and starts it on a cluster."""
+
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+import uuid
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recipes.archer.ending import UserError
+
+
+class Backend(StrEnum):
+    """What starts the job."""
+
+    runai = "runai"
+    kubernetes = "kubernetes"
+
+
+class Generation(StrEnum):
+    """Generation of the runai command line."""
+
+    v1 = "v1"
+    v2 = "v2"
+
+
+ClusterFile = Annotated[
+    Path | None, typer.Option(help="Site settings; default ~/.config/archer/cluster.toml.")
+]
+Cli = Annotated[Generation | None, typer.Option(help="Generation of runai; default: asked of the binary.")]
+Project = Annotated[str | None, typer.Option(help="RunAI project, instead of the settings'.")]
+
+
+def submit(
+    experiment: Annotated[str, typer.Argument(help="Which experiment, for example v3.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Hydra overrides, passed on to the launcher.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the command or manifest and start nothing.")] = False,
+    backend: Annotated[
+        Backend | None, typer.Option(help="Default: runai; kubernetes for several nodes.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes, instead of the experiment's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the job, instead of the experiment's.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container image, instead of the settings'.")] = None,
+    project: Project = None,
+    cli: Cli = None,
+    cluster: ClusterFile = None,
+) -> None:
+    """Submit an experiment as a cluster job; its GPUs and nodes come from its configuration."""
+    from recipes.archer.cluster.job import build_job
+    from recipes.archer.cluster.leaks import check_values
+    from recipes.archer.cluster.runai import require_binary
+
+    settings = site(cluster, project=project, image=image)
+    job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name)
+    chosen = backend or (Backend.kubernetes if job.nodes > 1 else Backend.runai)
+    plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings)
+    check_values(plan.text, os.environ)
+    for remark in [*plan.remarks, *_remarks(job, settings)]:
+        print(f"archer: {remark}", file=sys.stderr)
+    if dry_run:
+        print(plan.text)
+        return
+    require_binary(plan.command[0], "runai" if chosen is Backend.runai else "kubectl", settings)
+    done = subprocess.run(plan.command, input=plan.stdin, text=True, check=False)
+    raise typer.Exit(done.returncode)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a submission runs.
+
+    Attributes:
+        command: argv.
+        stdin: what it reads, if anything.
+        text: what a dry run prints.
+        remarks: what the user should know, a sentence each.
+    """
+
+    command: list[str]
+    stdin: str | None
+    text: str
+    remarks: list[str]
+
+
+def _by_runai(job, settings, cli: str | None) -> Plan:
+    from recipes.archer.cluster import runai
+
+    if job.nodes > 1:
+        raise UserError(f"runai starts 1 node, not {job.nodes}: use --backend kubernetes (a RayJob)")
+    generation = runai.find_generation(settings, cli)
+    command = runai.submit_command(job, settings, generation)
+    return Plan(command, None, shlex.join(command), runai.remarks(job, settings, generation))
+
+
+def _by_kubernetes(job, settings) -> Plan:
+    from recipes.archer.cluster import kubernetes
+    from recipes.archer.cluster.rayjob import rayjob_manifest
+
+    if job.nodes > 1:
+        manifest = rayjob_manifest(job, settings, submission=str(uuid.uuid4()))
+    else:
+        manifest = kubernetes.job_manifest(job, settings)
+    text = kubernetes.as_yaml(manifest)
+    return Plan(kubernetes.create_command(settings), text, text.rstrip(), kubernetes.remarks(settings))
+
+
+def _remarks(job, settings) -> list[str]:
+    said = []
+    if "WANDB_API_KEY" not in job.secrets and "WANDB_API_KEY_FILE" not in job.environment:
+        where = f"wandb_key_file or secrets.WANDB_API_KEY in {settings.source}"
+        said.append(f"no W&B key, so the run will be offline; set {where}")
+    if not settings.workdir:
+        said.append(f"no workdir in {settings.source}: the image's working directory must be a checkout")
+    return said
+
+
+def site(cluster: Path | None, **replaced: str | None):
+    """The site's settings, with those options in their place that were given."""
+    from recipes.archer.cluster.settings import load_settings
+
+    given = {name: value for name, value in replaced.items() if value is not None}
+    return dataclasses.replace(load_settings(cluster), **given)

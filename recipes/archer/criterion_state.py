@@ -1,0 +1,128 @@
+"""Evaluates criteria on a stream of values, one row at a time; the cost of a row is bounded by the windows."""
+
+from recipes.archer.criteria import Condition, Criterion
+from recipes.archer.stream_state import Hold, Stateful, Window
+from recipes.archer.trends import trend_of
+from recipes.archer.verdicts import BAD, GOOD, NO_DATA, TOO_EARLY, WATCH, Verdict, figure
+
+UNKNOWN, HOLDS, PENDING, FAILS, EXEMPT = "unknown", "holds", "pending", "fails", "exempt"
+EVALUATIONS = 20  # of a trend, while its window passes once: the tests cost a millisecond
+MEMORY = 50  # steps for which a bad spell that is over still asks to be watched
+
+
+class ConditionState(Stateful):
+    """One condition.
+
+    Attributes:
+        outcome: ``unknown`` (too early, or a trend that the data leave open), ``holds``, ``pending`` (holds, not yet
+            for long enough), ``fails``, or ``exempt`` (by ``unless``).
+        seen: what was seen, in words.
+        since: first step at which it was, without a break, as it is now.
+    """
+
+    STATE = ("window", "hold", "holds", "outcome", "seen", "since", "value", "step", "tested", "direction", "movement")
+
+    def __init__(self, condition: Condition):
+        self.condition = condition
+        self.window = Window(condition.window)
+        self.hold = Hold(condition.sustained, condition.rows)
+        self.outcome, self.seen = UNKNOWN, ""
+        self.holds, self.since = None, None
+        self.value = self.step = None
+        self.tested: int | None = None  # step of the last test of a trend
+        self.direction: str | None = None
+        self.movement: float | None = None
+
+    def update(self, step: int, value: float) -> str:
+        """Takes in a finite value; returns the outcome."""
+        condition = self.condition
+        if condition.at is not None and self.outcome != UNKNOWN:
+            return self.outcome
+        self.window.add(step, value)
+        self.value, self.step = self.window.median(), step
+        self.seen = f"{figure(self.value)} at step {step}"
+        if step < max(condition.from_step, condition.at or 1):
+            return self.outcome
+        if condition.unless is not None and self.value in condition.unless:
+            self.hold.update(step, False)
+            self.outcome, self.holds = EXEMPT, None
+            return self.outcome
+        holds = self._trend_holds(step) if condition.trend else self.value in condition.level
+        if holds is None:
+            self.outcome = UNKNOWN
+            return self.outcome
+        if holds != self.holds:
+            self.holds, self.since = holds, step
+        confirmed = self.hold.update(step, holds)
+        self.outcome = HOLDS if confirmed else PENDING if holds else FAILS
+        return self.outcome
+
+    def _trend_holds(self, step: int) -> bool | None:
+        """None while the data leave it open."""
+        condition = self.condition
+        if self.tested is None or step - self.tested >= condition.window // EVALUATIONS:
+            self.tested = step
+            trend = trend_of([s for s, _ in self.window.items], self.window.values, condition.change)
+            self.direction = trend.direction if trend else None
+            self.movement = trend.movement if trend else None
+        if self.direction is None:
+            return None
+        self.seen = f"{self.direction}, {self.movement:+.3g} over the last {len(self.window.items)} rows"
+        return None if self.direction == "unclear" else self.direction in condition.trend
+
+
+class CriterionState(Stateful):
+    """One criterion; see ``verdict``."""
+
+    STATE = ("was_bad", "last_bad")
+
+    def __init__(self, criterion: Criterion):
+        self.criterion = criterion
+        self.good = [ConditionState(condition) for condition in criterion.good]
+        self.bad = [ConditionState(condition) for condition in criterion.bad]
+        self.was_bad: int | None = None  # first and last step of the latest bad spell
+        self.last_bad: int | None = None
+
+    def update(self, step: int, value: float | None) -> Verdict:
+        """Takes in a row; a value that does not exist changes nothing."""
+        if value is not None:
+            for state in (*self.good, *self.bad):
+                state.update(step, value)
+        verdict = self._judge()
+        if verdict.status == BAD:
+            self.was_bad, self.last_bad = verdict.since, step
+        elif self.last_bad is not None and step - self.last_bad <= MEMORY and verdict.status != WATCH:
+            detail = f"bad from step {self.was_bad} to {self.last_bad}, no longer: {verdict.detail}"
+            verdict = self._verdict(WATCH, detail, (self.good or self.bad)[0], self.was_bad)
+        return verdict
+
+    def _judge(self) -> Verdict:
+        states = [*self.good, *self.bad]
+        if all(state.step is None for state in states):
+            return self._verdict(NO_DATA, "no value so far", None)
+        for status, outcome in ((BAD, HOLDS), (WATCH, PENDING)):
+            for state in self.bad:
+                if state.outcome == outcome:
+                    so_far = "" if status == BAD else ", not yet for long enough"
+                    return self._verdict(status, f"{state.condition}{so_far}: {state.seen}", state, state.since)
+        for state in self.good:
+            if state.outcome == FAILS:
+                return self._verdict(WATCH, f"not {state.condition}: {state.seen}", state, state.since)
+        shown = (self.good or self.bad)[0]
+        reached = [s for s in (self.good or self.bad) if s.outcome in (HOLDS, PENDING, EXEMPT, FAILS)]
+        status = GOOD if len(reached) == len(self.good or self.bad) else TOO_EARLY
+        return self._verdict(status, shown.seen, shown)
+
+    def _verdict(self, status: str, detail: str, state: ConditionState | None, since: int | None = None) -> Verdict:
+        value, step = (state.value, state.step) if state else (None, None)
+        return Verdict(str(self.criterion), self.criterion.metric, status, detail, value, step, since)
+
+    def state_dict(self) -> dict:
+        conditions = {side: [s.state_dict() for s in getattr(self, side)] for side in ("good", "bad")}
+        return super().state_dict() | conditions
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        for side in ("good", "bad"):
+            for mine, loaded in zip(getattr(self, side), state[side], strict=True):
+                mine.load_state_dict(loaded)

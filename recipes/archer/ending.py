@@ -1,0 +1,31 @@
+"""How a run ends: a reason in words, and the exit code that a launcher or a cluster acts on."""
+
+from dataclasses import dataclass
+
+FINISHED = 0
+FAILED = 1
+WRONG_CALL = 2  # configuration or data: the same command fails the same way again
+GUARD = 20  # the monitor's verdict is bad
+EMPTY = 21  # nothing valid to learn from for too long
+NOT_FINITE = 22  # no finite gradient for too long
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why training is over.
+
+    Attributes:
+        status: ``finished`` (as planned), ``stopped`` (a rule or a signal), ``failed`` (an error).
+        reason: one sentence.
+        exit_code: one of this module's constants.
+    """
+
+    status: str
+    reason: str
+    exit_code: int
+
+
+class UserError(Exception):
+    """A setting, file or call that the user can put right; shown as one line, without a traceback."""

@@ -1,0 +1,140 @@
+"""The check of a data set before training: every ground truth can be graded against."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from recipes.archer.answers import GroundTruthError, ground_truth_of
+from recipes.archer.grading import GradingPool
+
+logger = logging.getLogger(__name__)
+
+_NUM_NAMED = 5  # rows that an error message names
+_VERSION = 1  # part of the cache's key: raised when the rules for ground truths change
+_BLOCK = 1 << 20
+
+
+def read_rows(path: Path) -> Iterator[Mapping]:
+    """The rows of a Parquet, JSON (a list) or JSON Lines file.
+
+    Raises:
+        GroundTruthError: for a file in none of these formats, or a row that is not an object.
+    """
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq  # heavy, and only this format needs it
+
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+        return
+    text = path.read_text(encoding="utf-8")
+    try:
+        rows = json.loads(text) if text.lstrip().startswith("[") else map(json.loads, text.splitlines())
+        for number, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise GroundTruthError(f"{path} row {number}: not an object: write one JSON object a row")
+            yield row
+    except json.JSONDecodeError as error:
+        raise GroundTruthError(f"{path}: not Parquet, JSON or JSON Lines: {error}") from error
+
+
+def unreadable_rows(rows: Iterable[Mapping], pool: GradingPool) -> dict[int, str]:
+    """Row number (from 0) to what is wrong with its ground truth, for the rows that cannot be graded.
+
+    Rows that `pool` gives to a user's reward function are passed over: it may take any ground truth.
+    """
+    problems: dict[int, str] = {}
+    found: dict[int, tuple[str, object]] = {}
+    for number, row in enumerate(rows):
+        if not pool.is_mathematics(row.get("data_source")):
+            continue
+        try:
+            found[number] = ground_truth_of(row)
+        except GroundTruthError as error:
+            problems[number] = str(error)
+    reasons = pool.unreadable([ground_truth for _, ground_truth in found.values()])
+    for (number, (field, _)), reason in zip(found.items(), reasons, strict=True):
+        if reason is not None:
+            problems[number] = f"{field}: {reason}"
+    return dict(sorted(problems.items()))
+
+
+def check_ground_truths(
+    rows: Iterable[Mapping], *, source: str = "data", pool: GradingPool | None = None
+) -> None:
+    """Raises unless every row's ground truth can be graded against.
+
+    Args:
+        rows: data rows, as `answers.ground_truth_of` reads them.
+        source: what to call them in the message: their file.
+        pool: grading processes to use; without it, one is started for the check.
+
+    Raises:
+        GroundTruthError: names `source`, the rows and their fields.
+    """
+    with _pool_or_own(pool) as working:
+        _raise_if_any(unreadable_rows(rows, working), source)
+
+
+def check_file(
+    path: str | Path, *, pool: GradingPool | None = None, cache_dir: str | Path | None = None
+) -> None:
+    """`check_ground_truths` on a data file, once for each content it has.
+
+    Args:
+        path: a Parquet, JSON or JSON Lines file.
+        pool: as in `check_ground_truths`.
+        cache_dir: where results are kept by the file's hash; `$XDG_CACHE_HOME/archer` by default.
+
+    Raises:
+        GroundTruthError: as `check_ground_truths`, and for an unreadable file.
+        FileNotFoundError: when there is no such file.
+    """
+    path = Path(path)
+    cached = _cache_folder(cache_dir) / f"ground_truths-v{_VERSION}-{_sha256(path)}.json"
+    if cached.exists():
+        problems = {int(number): why for number, why in json.loads(cached.read_text()).items()}
+    else:
+        with _pool_or_own(pool) as working:
+            problems = unreadable_rows(read_rows(path), working)
+        _keep(cached, problems)
+    _raise_if_any(problems, str(path))
+
+
+def _pool_or_own(pool: GradingPool | None) -> AbstractContextManager[GradingPool]:
+    return GradingPool(max(1, (os.cpu_count() or 1) // 2)) if pool is None else nullcontext(pool)
+
+
+def _raise_if_any(problems: Mapping[int, str], source: str) -> None:
+    if not problems:
+        return
+    named = "; ".join(f"row {number} ({why})" for number, why in list(problems.items())[:_NUM_NAMED])
+    more = f"; and {len(problems) - _NUM_NAMED} more" if len(problems) > _NUM_NAMED else ""
+    raise GroundTruthError(f"{source}: {named}{more}: correct or drop these rows")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _cache_folder(cache_dir: str | Path | None) -> Path:
+    if cache_dir is not None:
+        return Path(cache_dir)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archer"
+
+
+def _keep(cached: Path, problems: Mapping[int, str]) -> None:
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(problems))
+        partial.replace(cached)
+    except OSError as error:  # a read-only home costs the next run a minute, not this one its start
+        logger.warning("%s: the result of the ground truth check is not kept: %s", cached, error)

@@ -1,0 +1,100 @@
+"""The monitor inside training: tells the user what is new, and stops the run when it is bad and told to."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recipes.archer.ending import UserError
+from recipes.archer.monitor import Monitor
+from recipes.archer.records import record_in
+from recipes.archer.verdicts import BAD, WATCH, Verdict, worst_first
+
+logger = logging.getLogger(__name__)
+
+ACTIONS = ("off", "warn", "stop")
+
+
+@dataclass(frozen=True)
+class GuardDecision:
+    """What follows from one row.
+
+    Attributes:
+        stop: whether training is to end here.
+        verdicts: those that are new, the worst first: a bad one each time it turns bad, a watch once, and only when
+            it has lasted more than one step.
+        reason: why to stop, one sentence; None otherwise.
+    """
+
+    stop: bool
+    verdicts: tuple[Verdict, ...] = ()
+    reason: str | None = None
+
+
+class Guard:
+    """Watches a run while it trains.
+
+    Args:
+        action: ``off``: judge nothing; ``warn``: say what is wrong; ``stop``: end the run when it is bad.
+        monitor: judges the rows.
+
+    Raises:
+        UserError: an unknown action.
+    """
+
+    def __init__(self, action: str, monitor: Monitor):
+        if action not in ACTIONS:
+            raise UserError(f"guard.action={action} is not known; use {' or '.join(ACTIONS)}")
+        self.action, self.monitor = action, monitor
+        self._told: dict[str, str] = {}  # criterion -> status last told
+        self._failed = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Guard":
+        """A guard that judges by the run's own record.
+
+        Raises:
+            UserError: the record, a threshold or the action is wrong: better now than at step 100.
+        """
+        return cls(config["guard"]["action"], Monitor(record_in(config), config))
+
+    def check(self, row: Mapping[str, Any]) -> GuardDecision:
+        """Takes in a step's row."""
+        if self.action == "off":
+            return GuardDecision(False)
+        try:
+            verdicts = self.monitor.update(row)
+        except Exception:  # whatever is wrong with the monitor, four GPUs' work must not end because of it
+            if not self._failed:
+                logger.exception("the monitor failed; training goes on, unguarded where it fails again")
+            self._failed = True
+            return GuardDecision(False)
+        new = tuple(v for v in worst_first(verdicts) if self._is_new(v))
+        bad = next((v for v in worst_first(verdicts) if v.status == BAD), None)
+        stop = self.action == "stop" and bad is not None
+        return GuardDecision(stop, new, str(bad) if stop else None)
+
+    def summary(self) -> dict[str, Any] | None:
+        """The verdict for run.json; None when the guard is off."""
+        return None if self.action == "off" else self.monitor.summary()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for the checkpoint, as JSON."""
+        return {"monitor": self.monitor.state_dict(), "told": dict(self._told)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on as at the checkpoint."""
+        self.monitor.load_state_dict(state["monitor"])
+        self._told = dict(state["told"])
+
+    def _is_new(self, verdict: Verdict) -> bool:
+        told = self._told.get(verdict.criterion)
+        if verdict.status == BAD:
+            self._told[verdict.criterion] = BAD
+            return told != BAD
+        if verdict.status == WATCH and verdict.since is not None and verdict.since < verdict.step:
+            self._told[verdict.criterion] = WATCH
+            return told is None
+        if told == BAD:
+            self._told[verdict.criterion] = WATCH
+        return False

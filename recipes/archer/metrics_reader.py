@@ -1,0 +1,132 @@
+"""Reads a run's metrics from wherever they are: a run folder, a bare metrics.jsonl, or a W&B offline folder."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recipes.archer.ending import UserError
+
+METRICS, CONFIG, RUN = "metrics.jsonl", "config.yaml", "run.json"
+_STEP_KEYS = ("step", "training/global_step", "_step")
+ALIASES = {"logical_connectives": "logical_connectives/mean"}  # how the runs V0 to V5 logged it
+_OVER = ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A run's metrics.
+
+    Attributes:
+        source: the file that was read.
+        rows: one a step, in order, each with ``step``; a step that was done again after a resume is its last version.
+        config: the run's configuration; empty where there is none.
+        over: whether run.json says that the run has ended.
+        notes: what had to be left out, in words.
+    """
+
+    source: Path
+    rows: list[dict[str, Any]]
+    config: dict[str, Any] = field(default_factory=dict)
+    over: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Reads metrics.
+
+    Args:
+        path: a run folder, a JSON Lines file, a ``.wandb`` file, or a folder with one.
+
+    Raises:
+        UserError: there is nothing to read there, or what there is cannot be read; names file and line.
+    """
+    source = _source(Path(path))
+    try:
+        if source.suffix == ".wandb":
+            from recipes.archer.wandb_offline import read_wandb
+
+            run = read_wandb(source)
+            return Metrics(source, _in_order(run.rows, source), run.config)
+        rows, notes = _json_rows(source)
+    except OSError as error:  # permissions, a share that went away
+        raise UserError(f"{source} cannot be read: {error.strerror}") from None
+    beside = source.parent
+    facts = _facts(beside / RUN)
+    return Metrics(source, _in_order(rows, source), _config(beside / CONFIG), facts.get("status") in _OVER, notes)
+
+
+def _source(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist: give a run folder, a metrics.jsonl or a W&B offline folder")
+    if (path / METRICS).is_file():
+        return path / METRICS
+    for pattern in ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb"):
+        found = sorted(path.glob(pattern), key=lambda p: p.stat().st_mtime)
+        if found:
+            return found[-1]
+    raise UserError(f"{path} has neither {METRICS} nor a .wandb file: give the folder of one run")
+
+
+def _json_rows(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Rows and notes.  Torn lines are no error: the last one is being written, an earlier one was at a kill."""
+    rows, torn = [], []
+    lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip("\0 \r\t"):  # NUL: what a file system makes of a write that a power cut interrupted
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if not line.lstrip().startswith("{"):
+                raise UserError(f"{path} line {number} is not JSON: not a run's metrics") from None
+            if number < len(lines):
+                torn.append(number)
+            continue
+        if not isinstance(row, dict):
+            raise UserError(f"{path} line {number} is not an object: not a run's metrics")
+        rows.append(row)
+    if torn and not rows:
+        raise UserError(f"{path} holds no readable row: not a run's metrics")
+    notes = (f"left out torn line {', '.join(map(str, torn))}",) if torn else ()
+    return rows, notes
+
+
+def _in_order(rows: Iterable[dict[str, Any]], source: Path) -> list[dict[str, Any]]:
+    """Rows with their step, ascending; where the steps go back, the run was resumed and the earlier rows are void."""
+    ordered: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=1):
+        step = next((int(row[key]) for key in _STEP_KEYS if _is_whole(row.get(key))), None)
+        if step is None:
+            raise UserError(f'{source} row {number} has no whole-number "step": not a run\'s metrics')
+        while ordered and ordered[-1]["step"] >= step:
+            ordered.pop()
+        ordered.append({ALIASES.get(key, key): value for key, value in row.items()} | {"step": step})
+    return ordered
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and value % 1 == 0
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # absent, or a run of another tool; the metrics do not depend on it
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): mend it, or move it away") from None
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,200 @@
+"""The prompt files that training and validation read: reading with every fault named, and writing.
+
+A file is a JSON array, JSON lines or Parquet. A row:
+    {"data_source": str, "prompt": [{"role": str, "content": str}, ...], "ability": "math",
+     "reward_model": {"style": "rule", "ground_truth": str}, "extra_info": {"index": int, "split": str}}
+`ability`, `reward_model.style` and `extra_info` may be absent; `ground_truth` may also be a number or a list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+FORMAT_HELP = "docs/data.md shows the format"
+SUFFIXES = (".json", ".jsonl", ".parquet")
+PARQUET_BATCH = 4096  # rows
+
+
+class PromptFileError(ValueError):
+    """A prompt file that cannot be used; the message is one line with file, row, field and remedy."""
+
+
+def prompt_row(
+    data_source: str, question: str, ground_truth: str, *, index: int, split: str, **extra: object
+) -> dict:
+    """One row: a single user message with a checkable answer; `extra` joins `extra_info`."""
+    return {
+        "data_source": data_source,
+        "prompt": [{"role": "user", "content": question}],
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": ground_truth},
+        "extra_info": {"index": index, "split": split, **extra},
+    }
+
+
+def read_prompt_file(path: str | Path) -> list[dict]:
+    """The file's rows, in order, all usable.
+
+    Raises:
+        PromptFileError: the file is absent, empty or damaged, or a row lacks a field or has a wrong one.
+    """
+    path = Path(path)
+    rows = []
+    for place, row in iterate_rows(path):
+        if fault := row_fault(row):
+            raise PromptFileError(f"{path}, {place}: {fault}; correct the row or remove it ({FORMAT_HELP})")
+        rows.append(row)
+    return rows
+
+
+def iterate_rows(path: Path) -> Iterator[tuple[str, object]]:
+    """(where, row) for every row of a file, unchecked; where is "row 3" or, in JSON lines, "line 3".
+
+    Raises:
+        PromptFileError: the file is absent, empty, of an unknown kind, or not what its name says.
+    """
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise PromptFileError(f"{path}: {what}; check the path, or make the file as docs/data.md says")
+    if path.suffix not in SUFFIXES:
+        raise PromptFileError(f"{path}: unknown kind of file; use one of {', '.join(SUFFIXES)}")
+    rows = _iterate_parquet(path) if path.suffix == ".parquet" else _iterate_json(path)
+    first = next(rows, None)
+    if first is None:
+        raise PromptFileError(f"{path}: holds no rows; make the file again as docs/data.md says")
+    yield from chain([first], rows)
+
+
+def _iterate_json(path: Path) -> Iterator[tuple[str, object]]:
+    """A JSON array or JSON lines, whatever the suffix says: both are met under both names."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptFileError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise PromptFileError(f"{path}: {error.strerror}; check its permissions") from None
+    if text.lstrip().startswith("["):
+        rows = _parse(path, text, first_line=1)
+        yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
+        return
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): a string may hold U+2028
+        if line.strip():
+            yield f"line {number}", _parse(path, line, number)
+
+
+def _parse(path: Path, text: str, first_line: int) -> object:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = first_line + getattr(error, "lineno", 1) - 1
+        reason = getattr(error, "msg", "nested too deep")
+        raise PromptFileError(
+            f"{path}, line {line}: not JSON ({reason}); write a JSON array, or one JSON object a line"
+        ) from None
+
+
+def _iterate_parquet(path: Path) -> Iterator[tuple[str, object]]:
+    """In pieces: a raw set of millions of repeated prompts does not fit in memory as Python objects."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        batches = pq.ParquetFile(path).iter_batches(PARQUET_BATCH)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise PromptFileError(f"{path}: not a whole Parquet file ({reason}); fetch it again") from None
+
+
+def row_fault(row: object) -> str | None:
+    """What is wrong with a row, beginning with the dotted name of the field; None when it can be used."""
+    if not isinstance(row, dict):
+        return f"is {_kind(row)}, must be an object with the fields data_source, prompt and reward_model"
+    return (
+        _text_fault(row, "data_source", "data_source")
+        or _prompt_fault(row)
+        or _object_fault(row, "reward_model", needed=True)
+        or _ground_truth_fault(row["reward_model"])
+        or _object_fault(row, "extra_info", needed=False)
+    )
+
+
+def _prompt_fault(row: dict) -> str | None:
+    messages = row.get("prompt")
+    if messages is None:
+        return "prompt: is missing"
+    if not isinstance(messages, list) or not messages:
+        return f"prompt: is {_kind(messages)}, must be a list of messages with role and content, not empty"
+    for number, message in enumerate(messages):
+        name = f"prompt[{number}]"
+        if not isinstance(message, dict):
+            return f"{name}: is {_kind(message)}, must be an object with role and content"
+        for field in ("role", "content"):
+            if fault := _text_fault(message, field, f"{name}.{field}"):
+                return fault
+    return None
+
+
+def _object_fault(row: dict, field: str, *, needed: bool) -> str | None:
+    value = row.get(field)
+    if value is None:
+        return f"{field}: is missing" if needed else None
+    return None if isinstance(value, dict) else f"{field}: is {_kind(value)}, must be an object"
+
+
+def _ground_truth_fault(reward_model: dict) -> str | None:
+    name, value = "reward_model.ground_truth", reward_model.get("ground_truth")
+    if isinstance(value, list) and value:
+        faults = (_answer_fault(part, f"{name}[{number}]") for number, part in enumerate(value))
+        return next((fault for fault in faults if fault), None)
+    return _answer_fault(value, name)
+
+
+def _answer_fault(value: object, name: str) -> str | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return None
+    return _text_fault({name: value}, name, name)
+
+
+def _text_fault(row: dict, field: str, name: str) -> str | None:
+    value = row.get(field)
+    if value is None:
+        return f"{name}: is missing"
+    if not isinstance(value, str):
+        return f"{name}: is {_kind(value)}, must be text"
+    return None if value.strip() else f"{name}: is empty"
+
+
+def _kind(value: object) -> str:
+    """The JSON name of a value's type, with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
+    kind = names.get(type(value), type(value).__name__)
+    return f"{kind} without entries" if value in ([], {}) else kind
+
+
+def write_prompt_file(path: Path, rows: Iterable[dict]) -> None:
+    """A JSON array with one row a line, or JSON lines for .jsonl; whole or not at all."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "\n".join(lines) if path.suffix == ".jsonl" else "[\n" + ",\n".join(lines) + "\n]"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp makes it private
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,1 @@
+"""Runs in words, tables and pictures: what `archer runs`, `compare`, `report` and `samples` show."""

@@ -1,0 +1,75 @@
+"""Rollout engine: vLLM through verl, with one random seed a response and no prefix cache on CPU.
+
+Both are arguments that verl 0.5.0 does not pass on: ``vLLMRollout.__init__`` hard-codes
+``enable_prefix_caching=True`` (vLLM 0.7.3 on CPU then imports a library that is not there), and
+``generate_sequences`` hands one ``SamplingParams`` to the whole batch, whose random numbers depend on what
+else is in it.  They are set here by subclassing the two classes that verl looks up by name, in
+:func:`install`; it can go when verl passes both.
+"""
+
+import copy
+
+import numpy as np
+
+import verl.workers.rollout.vllm_rollout as vllm_rollout_package
+from verl import DataProto
+from verl.third_party.vllm import LLM
+from verl.utils.device import get_device_name
+from verl.workers.rollout.vllm_rollout import vllm_rollout_spmd
+
+
+class SeededLLM(LLM):
+    """An engine whose next ``generate`` gives every request a seed of its own."""
+
+    def __init__(self, *args, **kwargs):
+        if get_device_name() == "cpu":
+            kwargs["enable_prefix_caching"] = False
+        self.request_seeds: list[int] | None = None
+        super().__init__(*args, **kwargs)
+
+    def generate(self, prompts, sampling_params, **kwargs):
+        """As ``LLM.generate``; with ``request_seeds`` set, one copy of the parameters a request."""
+        seeds, self.request_seeds = self.request_seeds, None
+        if seeds is not None:
+            sampling_params = [_with_seed(sampling_params, seed) for seed in seeds]
+        return super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)
+
+
+def _with_seed(sampling_params, seed: int):
+    seeded = copy.copy(sampling_params)  # shallow: a deep copy of 1,024 parameter sets takes longer than a decode
+    seeded.seed = int(seed)
+    seeded.__dict__.pop("sampling_type", None)  # cached: random, greedy, or random with a seed
+    return seeded
+
+
+class SeededRollout(vllm_rollout_spmd.vLLMRollout):
+    """verl's rollout; a ``seed`` column in the batch (one integer a row) seeds that row's response."""
+
+    def generate_sequences(self, prompts: DataProto, **kwargs) -> DataProto:
+        self.inference_engine.request_seeds = prompts.non_tensor_batch.pop("seed", None)
+        return super().generate_sequences(prompts, **kwargs)
+
+
+def install() -> None:
+    """Makes verl build the classes above; calling it again changes nothing."""
+    vllm_rollout_spmd.LLM = SeededLLM
+    vllm_rollout_package.vLLMRollout = SeededRollout
+
+
+def response_seeds(run_seed: int, step: int, prompt_ids: list[int], n: int) -> np.ndarray:
+    """Seeds of a step's responses: a function of run, step, prompt and sample, and of nothing else.
+
+    So a response does not depend on the batch it was drawn in, on the number of workers, or on whether the
+    run was interrupted before.
+
+    Args:
+        run_seed: the run's ``seed``.
+        step: training step; validation uses negative numbers.
+        prompt_ids: (prompts,) position of each prompt in its data set.
+        n: responses a prompt.
+
+    Returns:
+        (prompts * n,) integers in [0, 2**31), the n responses of a prompt side by side.
+    """
+    words = [np.random.SeedSequence([run_seed, step % 2**32, p % 2**32]).generate_state(n) for p in prompt_ids]
+    return (np.concatenate(words) & 0x7FFFFFFF).astype(np.int64)

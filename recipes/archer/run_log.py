@@ -1,0 +1,165 @@
+"""A run's folder: metrics.jsonl, config.yaml, run.json, samples/, and the lock that makes it one run's."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from recipes.archer.checkpoint_store import write_atomically
+from recipes.archer.configuration import ROOT
+from recipes.archer.ending import Ending, UserError
+
+METRICS, CONFIG, RUN = "metrics.jsonl", "config.yaml", "run.json"
+
+
+class RunLog:
+    """Writer of a run folder.
+
+    Args:
+        folder: the run folder; made if absent.
+
+    Raises:
+        UserError: another live run holds the folder.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder)
+        self._metrics = None
+        self.run: dict = {}
+
+    def open(self, config, facts: dict, last_step: int) -> None:
+        """Starts, or after a checkpoint of ``last_step`` continues, the record.
+
+        Rows after ``last_step`` were logged by an attempt whose steps are about to be done again: they go.
+        """
+        from omegaconf import OmegaConf
+
+        write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
+        drop_after(self.folder / METRICS, last_step)
+        for sample in (self.folder / "samples").glob("step_*.jsonl"):
+            if int(sample.stem.removeprefix("step_")) > last_step:
+                sample.unlink()
+        self._metrics = open(self.folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115  (open as long as the run)
+        earlier = self._earlier_run() if last_step else {}
+        self.run = {**provenance(), **facts, "status": "running", "reason": None, "exit_code": None}
+        self.run["started"] = earlier.get("started", now())
+        self.run["attempts"] = earlier.get("attempts", 0) + 1
+        self.run["finished"], self.run["steps"] = None, last_step
+        self._write_run()
+
+    def write(self, row: dict) -> None:
+        """Appends and flushes one step's row."""
+        self._metrics.write(json.dumps(row) + "\n")
+        self._metrics.flush()
+        self.run["steps"] = row["step"]
+
+    def note(self, **facts) -> None:
+        """Adds facts to run.json."""
+        self.run.update(facts)
+        self._write_run()
+
+    def samples(self, step: int, rows: list[dict]) -> None:
+        """Writes samples/step_<n>.jsonl."""
+        path = self.folder / "samples" / f"step_{step}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def rows(self) -> list[dict]:
+        """All rows so far."""
+        with open(self.folder / METRICS, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def close(self, ending: Ending) -> None:
+        """Records how the run ended."""
+        if self._metrics is not None:
+            self._metrics.close()
+        if self.run:
+            self.note(
+                status=ending.status, reason=ending.reason, exit_code=ending.exit_code, finished=now()
+            )
+        self._lock.close()
+
+    def _write_run(self) -> None:
+        write_atomically(self.folder / RUN, json.dumps(self.run, indent=1))
+
+    def _earlier_run(self) -> dict:
+        try:
+            return json.loads((self.folder / RUN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # killed before it was written, or by an older tool
+            return {}
+
+
+def drop_after(path: Path, last_step: int) -> None:
+    """Keeps the rows of a metrics file up to ``last_step``; a torn last line goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):  # torn by a kill in the middle of a write
+            continue
+    write_atomically(path, "".join(kept))
+
+
+def provenance() -> dict:
+    """What runs, and where: versions, commit, command, host."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git": _git(),
+        "command": sys.argv,
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+
+
+PACKAGES = ("archer", "torch", "vllm", "transformers", "ray", "tensordict")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict | None:
+    """Commit of the checkout, and whether it has changes; None outside a checkout."""
+
+    def ask(*words):
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD").strip(), "dirty": bool(ask("status", "--porcelain").strip())}
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return None
+
+
+def _lock(folder: Path):
+    """An advisory lock that the kernel gives back when its holder dies, however it dies."""
+    file = open(folder / ".lock", "a+")  # noqa: SIM115  (held as long as the run)
+    deadline = time.monotonic() + 5  # a holder that is just exiting
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.close()
+                raise UserError(
+                    f"another run is using {folder}; wait for it, or set trainer.experiment_name to another name"
+                ) from None
+            time.sleep(0.2)

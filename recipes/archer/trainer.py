@@ -1,0 +1,351 @@
+"""The training loop: prompts -> rollout groups -> reward -> group filter -> advantage -> actor loss -> metrics.
+
+The only file that imports every stage.  Workers, resource pools and the check of verl's own settings are
+``RayPPOTrainer``'s; its ``fit`` is not used.
+"""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from recipes.archer import batch_metrics
+from recipes.archer.checkpoint_store import CheckpointStore
+from recipes.archer.deal import deal, padded_size
+from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending, UserError
+from recipes.archer.group_filter import GroupVerdict, judge_groups, rows_of
+from recipes.archer.prompts import PromptStream, prompt_batch, trim_responses
+from recipes.archer.reward_manager import Rewards, token_level
+from recipes.archer.rollout import response_seeds
+from recipes.archer.signals import StopRequested
+from recipes.archer.step_row import step_row
+from recipes.archer.text_metrics import text_metrics
+from recipes.archer.worker_calls import WorkerCalls
+from verl import DataProto
+from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
+from verl.trainer.ppo.ray_trainer import RayPPOTrainer
+
+
+@dataclass
+class Round:
+    """One generation: the responses to ``train_batch_size`` prompts, and what became of them."""
+
+    batch: DataProto
+    rewards: Rewards
+    verdict: GroupVerdict
+    kept: np.ndarray  # group numbers that are trained on
+    truncated: list[bool]  # responses that hit the cap
+
+
+@dataclass
+class Step:
+    """What a step gathers on its way."""
+
+    number: int
+    rounds: list[Round] = field(default_factory=list)
+    timing: dict[str, float] = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str):
+        start = time.perf_counter()
+        yield
+        self.timing[name] = self.timing.get(name, 0.0) + time.perf_counter() - start
+
+
+class ArcherTrainer(RayPPOTrainer):
+    """Runs the loop on one driver.
+
+    Args:
+        config, tokenizer, role_worker_mapping, resource_pool_manager: as verl's trainer.
+        train_dataset, val_dataset: ``PromptDataset``.
+        reward: ``ArcherRewardManager``.
+        report: ``Report``, which writes rows and samples.
+        guard: answers, row by row, whether to stop.
+        stop: ``StopSignals``.
+    """
+
+    def __init__(self, config, *, train_dataset, val_dataset, reward, report, guard, stop, **verl_arguments):
+        super().__init__(config, train_dataset=train_dataset, val_dataset=val_dataset, **verl_arguments)
+        self.reward, self.report, self.guard, self.stop = reward, report, guard, stop
+        self.n = config.actor_rollout_ref.rollout.n
+        self.stream = PromptStream(len(train_dataset), config.data.seed, config.data.shuffle)
+        self.store = CheckpointStore(config.trainer.default_local_dir, config.trainer.keep_last)
+        self.step = self.empty_steps = self.skipped_steps = self.saved_step = 0
+        self.val_sources = sorted({val_dataset.source(i) for i in range(len(val_dataset))})
+        actor = config.actor_rollout_ref.actor
+        # with one update a batch the policy has not moved yet: the ratio is 1 and needs no pass of its own
+        self.one_update = actor.ppo_epochs == 1 and config.data.train_batch_size == actor.ppo_mini_batch_size
+        self.needs_old_log_probs = not self.one_update or actor.rollout_is_threshold is not None
+
+    def _create_dataloader(self, train_dataset, val_dataset, collate_fn, train_sampler):
+        """In the place of verl's loaders, whose position cannot be restored: the prompt stream, and totals."""
+        self.train_dataset, self.val_dataset = train_dataset, val_dataset
+        trainer = self.config.trainer
+        epochs = len(train_dataset) * trainer.total_epochs // self.config.data.train_batch_size
+        self.total_training_steps = trainer.total_training_steps or epochs
+        if self.total_training_steps < 1:
+            raise UserError(
+                f"data.train_batch_size={self.config.data.train_batch_size} is more than the {len(train_dataset)} "
+                f"prompts of {trainer.total_epochs} epochs; lower it, or raise trainer.total_epochs"
+            )
+        self.config.actor_rollout_ref.actor.optim.total_training_steps = self.total_training_steps
+
+    def init_workers(self) -> None:
+        super().init_workers()
+        reference = self.ref_policy_wg if self.use_reference_policy and not self.ref_in_actor else None
+        self.calls = WorkerCalls(self.config, self.actor_rollout_wg, reference)
+
+    def fit(self) -> Ending:
+        """Trains until the steps are done, a rule ends the run, or a signal asks for the end."""
+        try:
+            if self.step == 0 and self.config.trainer.val_before_train:
+                self.report.before_training(self._validate(0))
+            committed = self.state_dict()
+            while (ending := self._ending()) is None:
+                self._do_step()
+                committed = self.state_dict()
+                ending = self._after_step()
+                if ending is not None:
+                    break
+        except StopRequested:
+            ending = self.stop.ending()
+        self._save(committed)
+        return ending
+
+    def _do_step(self) -> None:
+        step = Step(self.step + 1)
+        with step.timed("step"):
+            self._collect(step)
+            trained = self._train(step)
+            self._measure(step, trained)
+            last = step.number == self.total_training_steps
+            if last or (self.config.trainer.test_freq > 0 and step.number % self.config.trainer.test_freq == 0):
+                with step.timed("testing"):
+                    step.metrics.update(self._validate(step.number))
+        self.step = step.number
+        self.report.step(self.step, step_row(step, self.stream, self.val_sources), step.rounds)
+
+    def _collect(self, step: Step) -> None:
+        """Generates and grades, again and again until the batch is full or the bound is met."""
+        settings, wanted = self.config.algorithm.group_filter, self.config.data.train_batch_size
+        bound = settings.max_gen_batches if settings.enable else 1
+        while len(step.rounds) < bound and sum(len(r.kept) for r in step.rounds) < wanted:
+            step.rounds.append(self._round(step, self.stream.take(wanted)))
+            surplus = sum(len(r.kept) for r in step.rounds) - wanted
+            if surplus > 0:
+                self._give_back(step.rounds[-1], surplus)
+
+    def _give_back(self, last: Round, surplus: int) -> None:
+        """Prompts whose groups did not fit go first in line for the next step, with fresh responses."""
+        last.kept, unused = last.kept[:-surplus], last.kept[-surplus:]
+        self.stream.give_back(last.batch.non_tensor_batch["prompt_number"][unused * self.n].tolist())
+
+    def _round(self, step: Step, prompts: list[int]) -> Round:
+        self.stop.check()
+        seeds = response_seeds(self.config.seed, step.number, prompts, self.n)
+        batch = prompt_batch(self.train_dataset, prompts, self.n)
+        with step.timed("gen"):
+            batch = self._respond(batch, seeds)
+        self.stop.check()
+        pending = self.reward.start(batch)  # grading runs while the workers compute log-probabilities
+        if self.use_reference_policy:
+            with step.timed("ref"):
+                self.calls.add_reference(batch)
+        if self.needs_old_log_probs:
+            with step.timed("old_log_prob"):
+                self.calls.add_old_log_probs(batch)
+        with step.timed("reward_wait"):
+            rewards = pending.result()
+        settings = self.config.algorithm.group_filter
+        verdict = judge_groups(rewards.correct, rewards.total, self.n, settings.metric)
+        kept = np.flatnonzero(verdict.valid) if settings.enable else np.arange(verdict.num_groups)
+        truncated = batch.batch["response_mask"].sum(-1) >= self.config.data.max_response_length
+        return Round(batch, rewards, verdict, kept, truncated.tolist())
+
+    def _respond(self, batch: DataProto, seeds: np.ndarray, validate: bool = False) -> DataProto:
+        """Responses to a batch of prompts, its columns trimmed to the longest."""
+        response = self.calls.generate(batch, seeds, validate)
+        return trim_responses(batch.union(response), self.config.data.max_response_length)
+
+    def _train(self, step: Step) -> DataProto | None:
+        """Advantages, then the optimizer updates; None when no group is worth training on."""
+        parts = [self._kept_rows(r) for r in step.rounds if len(r.kept)]
+        if not parts:
+            return None
+        batch = _concatenate(parts)
+        with step.timed("adv"):
+            tensors = batch.batch
+            tensors["advantages"], _ = compute_grpo_outcome_advantage(
+                tensors["token_level_rewards"],
+                tensors["response_mask"],
+                np.arange(len(batch)) // self.n,
+                norm_adv_by_std_in_grpo=self.config.algorithm.norm_adv_by_std_in_grpo,
+            )
+            if self.config.reward.overlong_filter:  # still in its group's baseline, but gives no gradient
+                cut = tensors["response_mask"].sum(-1) >= self.config.data.max_response_length
+                tensors["response_mask"] = tensors["response_mask"] * ~cut[:, None]
+        self.stop.check()
+        with step.timed("update_actor"):
+            step.metrics.update(self.calls.update(self._dealt(batch)))
+        return batch
+
+    def _kept_rows(self, r: Round) -> DataProto:
+        rows = rows_of(r.kept, self.n)
+        part = r.batch.select_idxs(rows)
+        part.batch["token_level_rewards"] = token_level(r.rewards.total[rows], part.batch["response_mask"])
+        return part
+
+    def _dealt(self, batch: DataProto) -> DataProto:
+        """Rows in the order in which the workers take them; filled up with rows that count for nothing."""
+        rows, workers = len(batch), self.calls.dp_size
+        order = np.arange(padded_size(rows, workers))
+        filler = order >= rows
+        batch = batch.select_idxs(np.where(filler, 0, order))
+        batch.batch["response_mask"] = batch.batch["response_mask"] * torch.as_tensor(~filler)[:, None]
+        batch.batch["row"] = torch.as_tensor(order)
+        lengths = batch.batch["attention_mask"].sum(-1).numpy()
+        mini_batch_rows = self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.n
+        return batch.select_idxs(deal(lengths, mini_batch_rows, workers))
+
+    def _measure(self, step: Step, trained: DataProto | None) -> None:
+        """Metrics over everything generated in the step, then those of what was trained on."""
+        batch = _concatenate([r.batch for r in step.rounds])
+        rewards = Rewards.concatenate([r.rewards for r in step.rounds])
+        cap = self.config.data.max_response_length
+        truncated = [cut for r in step.rounds for cut in r.truncated]
+        with step.timed("metrics"):
+            step.metrics.update(batch_metrics.reward_metrics(rewards))
+            step.metrics.update(batch_metrics.length_metrics(batch.batch, rewards.correct, cap))
+            step.metrics.update(text_metrics(rewards.texts, rewards.correct.tolist(), truncated))
+            num_trained = sum(len(r.kept) for r in step.rounds)
+            step.metrics.update(batch_metrics.group_metrics([r.verdict for r in step.rounds], num_trained))
+            tensors = trained.batch if trained is not None else {}
+            step.metrics.update(
+                batch_metrics.advantage_metrics(tensors.get("advantages"), tensors.get("response_mask"))
+            )
+        with step.timed("entropy"):
+            step.metrics.update(self._entropy(step, batch))
+
+    def _entropy(self, step: Step, batch: DataProto) -> dict[str, float | None]:
+        """Entropy of the policy that generated, over everything and over what was trained on."""
+        mask = batch.batch["response_mask"]
+        kept = np.concatenate([rows_of(r.kept, self.n) + offset for r, offset in _offsets(step.rounds)])
+        if self.needs_old_log_probs:
+            entropy = batch.batch["rollout_entropy"]
+            return {
+                "actor/entropy": batch_metrics.masked_mean(entropy, mask),
+                "actor/entropy/kept": batch_metrics.masked_mean(entropy[kept], mask[kept]),
+                **batch_metrics.engine_metrics(batch.batch, batch.batch["old_log_probs"]),
+            }
+        # the update has measured it on the rows it trained on; only the others are left
+        dropped = np.setdiff1d(np.arange(len(batch)), kept)
+        total = float(mask[kept].sum()) * (step.metrics.get("actor/entropy/kept") or 0.0)
+        if len(dropped):
+            rest = batch.select_idxs(dropped)
+            self.calls.add_old_log_probs(rest)
+            total += float((rest.batch["rollout_entropy"] * rest.batch["response_mask"]).sum())
+        return {"actor/entropy": total / max(1, int(mask.sum()))}
+
+    def _after_step(self) -> Ending | None:
+        """Guard and rules; a due checkpoint is saved."""
+        row = self.report.last_row
+        self.empty_steps = 0 if row["batch/trained"] else self.empty_steps + 1
+        self.skipped_steps = self.skipped_steps + 1 if row["actor/num_skipped"] and not row["actor/num_updates"] else 0
+        trainer = self.config.trainer
+        decision = self.guard.check(row)
+        self.report.verdicts(decision, self.guard.summary())
+        if decision.stop:
+            return Ending("stopped", f"guard: {decision.reason}", GUARD)
+        if self.empty_steps >= trainer.max_empty_steps:
+            return Ending("stopped", f"no valid group in {self.empty_steps} steps (trainer.max_empty_steps)", EMPTY)
+        if self.skipped_steps >= trainer.max_skipped_updates:
+            reason = f"no finite gradient in {self.skipped_steps} steps (trainer.max_skipped_updates)"
+            return Ending("stopped", reason, NOT_FINITE)
+        if trainer.save_freq > 0 and self.step % trainer.save_freq == 0:
+            self._save(self.state_dict())
+        return None
+
+    def _ending(self) -> Ending | None:
+        self.stop.check()
+        if self.step >= self.total_training_steps:
+            return Ending("finished", f"all {self.total_training_steps} steps done", FINISHED)
+        if self.stream.epoch >= self.config.trainer.total_epochs:
+            return Ending("finished", f"all {self.config.trainer.total_epochs} epochs done", FINISHED)
+        return None
+
+    def _validate(self, step: int) -> dict[str, float | None]:
+        """Accuracy on every held-out prompt."""
+        settings = self.config.actor_rollout_ref.rollout.val_kwargs
+        numbers = list(range(len(self.val_dataset)))
+        batch = prompt_batch(self.val_dataset, numbers, settings.n)
+        seeds = response_seeds(self.config.seed, -1 - step, numbers, settings.n)
+        batch = self._respond(batch, seeds, validate=True)
+        rewards = self.reward.start(batch).result()
+        sources = batch.non_tensor_batch.get("data_source", np.full(len(batch), "all"))
+        metrics = {
+            "val/accuracy": batch_metrics.mean(rewards.correct),
+            "val/response_length/mean": batch_metrics.mean(batch.batch["response_mask"].sum(-1).numpy()),
+        }
+        for source in sorted(set(sources)):
+            metrics[f"val/accuracy/{source}"] = batch_metrics.mean(rewards.correct[sources == source])
+        return metrics
+
+    def state_dict(self) -> dict:
+        """The driver's whole state after a completed step; the workers save theirs beside it."""
+        return {
+            "step": self.step,
+            "stream": self.stream.state_dict(),
+            "empty_steps": self.empty_steps,
+            "skipped_steps": self.skipped_steps,
+            "guard": self.guard.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues after the step that ``state`` was taken at."""
+        self.step = self.saved_step = state["step"]
+        self.stream.load_state_dict(state["stream"])
+        self.empty_steps, self.skipped_steps = state["empty_steps"], state["skipped_steps"]
+        self.guard.load_state_dict(state["guard"])
+
+    def resume(self, checkpoint) -> None:
+        """Loads a whole checkpoint into the driver and the workers."""
+        self.load_state_dict(checkpoint.state)
+        self.actor_rollout_wg.load_state(str(checkpoint.path))
+
+    def _save(self, state: dict) -> None:
+        if state["step"] == self.saved_step or self.config.trainer.save_freq <= 0:
+            return
+        start = time.perf_counter()
+        partial = self.store.begin(state["step"])
+        self.actor_rollout_wg.save_state(str(partial))
+        self.store.commit(partial, state["step"], state)
+        self.saved_step = state["step"]
+        self.report.saved(state["step"], time.perf_counter() - start)
+
+
+def _offsets(rounds: list[Round]):
+    offset = 0
+    for r in rounds:
+        yield r, offset
+        offset += len(r.batch)
+
+
+def _concatenate(parts: list[DataProto]) -> DataProto:
+    """Batches of several rounds as one; their responses are padded to the longest round's."""
+    return parts[0] if len(parts) == 1 else DataProto.concat(_same_width(parts))
+
+
+def _same_width(parts: list[DataProto]) -> list[DataProto]:
+    width = max(part.batch["responses"].shape[1] for part in parts)
+    padded = []
+    for part in parts:
+        missing = width - part.batch["responses"].shape[1]
+        tensors = {
+            key: torch.nn.functional.pad(value, (0, missing)) if value.dim() == 2 else value
+            for key, value in part.batch.items()
+        }
+        padded.append(DataProto.from_dict(tensors, part.non_tensor_batch, part.meta_info))
+    return padded

@@ -1,0 +1,187 @@
+"""Convert DAPO-Math-17k, AIME and MATH-500 style sets to the prompt files that the launchers read."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
+from recipes.archer.prompt_file import PromptFileError, iterate_rows, prompt_row, write_prompt_file  # noqa: E402
+
+INSTRUCTION = "Let's think step by step and output the final answer within \\boxed{}."
+QUESTION_FIELDS = ("problem", "question")
+ANSWER_FIELDS = ("answer", "expected_answer")
+ID_FIELDS = ("id", "unique_id")
+
+# What a set wraps around its questions: DAPO's instruction before and reminder after, and the box instruction.
+WRAPPERS = re.compile(
+    r"^\s*Solve the following math problem step by step\. The last line of your response should be of the form "
+    r"Answer: \$Answer \(without quotes\) where \$Answer is the answer to the problem\.\s*"
+    r"|\s*Remember to put your answer on its own line after \"?Answer:?\"?\.?\s*$"
+    r"|\s*" + re.escape(INSTRUCTION) + r"\s*$"
+)
+
+
+class RowFault(ValueError):
+    """A row that does not fit; the message begins with the field."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A bare question, its answer, and where they come from."""
+
+    question: str
+    answer: str
+    data_source: str
+    id: str | None
+
+
+def read_item(row: object, default_source: str) -> Item:
+    """The question and answer of a row of any known layout.
+
+    Raises:
+        RowFault: a field is missing, empty or of the wrong kind.
+    """
+    if not isinstance(row, dict):
+        raise RowFault(f"is {type(row).__name__}, must be an object")
+    row = {str(name).lower(): value for name, value in row.items()}  # some AIME sets write Problem, Answer
+    question = strip_wrappers(chat_question(row["prompt"]) if "prompt" in row else plain_question(row))
+    if not question:
+        raise RowFault("question: is empty")
+    source = row.get("data_source")
+    return Item(question, read_answer(row), source if isinstance(source, str) else default_source, read_id(row))
+
+
+def chat_question(prompt: object) -> str:
+    """The text of a prompt that is one user message, or text itself."""
+    if isinstance(prompt, str):
+        return prompt
+    if not isinstance(prompt, list) or len(prompt) != 1 or not isinstance(prompt[0], dict):
+        raise RowFault("prompt: must be one user message")
+    if prompt[0].get("role") != "user":
+        raise RowFault(f"prompt[0].role: is {prompt[0].get('role')!r}, must be 'user'")
+    if not isinstance(prompt[0].get("content"), str):
+        raise RowFault("prompt[0].content: must be text")
+    return prompt[0]["content"]
+
+
+def plain_question(row: dict) -> str:
+    """The text under the first known name."""
+    for field in QUESTION_FIELDS:
+        if field in row:
+            if not isinstance(row[field], str):
+                raise RowFault(f"{field}: is {type(row[field]).__name__}, must be text")
+            return row[field]
+    raise RowFault(f"{' or '.join((*QUESTION_FIELDS, 'prompt'))}: is missing")
+
+
+def read_answer(row: dict) -> str:
+    """The ground truth as text; a whole number loses its decimal point."""
+    if "reward_model" in row:
+        reward_model = row["reward_model"]
+        if not isinstance(reward_model, dict):
+            raise RowFault("reward_model: must be an object")
+        return answer_text("reward_model.ground_truth", reward_model.get("ground_truth"))
+    field = next((field for field in ANSWER_FIELDS if field in row), None)
+    if field is None:
+        raise RowFault(f"{' or '.join((*ANSWER_FIELDS, 'reward_model.ground_truth'))}: is missing")
+    return answer_text(field, row[field])
+
+
+def answer_text(field: str, value: object) -> str:
+    """`value` as non-empty text."""
+    if value is None or value != value:  # pandas writes an absent answer as NaN
+        raise RowFault(f"{field}: is missing")
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise RowFault(f"{field}: is {type(value).__name__}, must be text or a number")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    if not text:
+        raise RowFault(f"{field}: is empty")
+    return text
+
+
+def read_id(row: dict) -> str | None:
+    """What the set calls the row, to find it there again."""
+    extra = row.get("extra_info") if isinstance(row.get("extra_info"), dict) else {}
+    found = [row[field] for field in ID_FIELDS if row.get(field) is not None] + [extra.get("index")]
+    return None if found[0] is None else str(found[0])
+
+
+def strip_wrappers(text: str) -> str:
+    """The bare question."""
+    return WRAPPERS.sub("", text).strip()
+
+
+def deduplicate(items: Iterable[Item], counts: Counter) -> list[Item]:
+    """The first item of each question, in order; a question with two different answers is left out altogether."""
+    first: dict[str, Item] = {}
+    contradicted = set()
+    for item in items:
+        key = " ".join(item.question.split())
+        kept = first.setdefault(key, item)
+        if kept.answer != item.answer:
+            contradicted.add(key)
+        counts["duplicates"] += kept is not item
+    counts["contradicted"] = len(contradicted)
+    return [item for key, item in first.items() if key not in contradicted]
+
+
+def read_items(files: list[Path], data_source: str | None, skip_bad: bool, counts: Counter) -> Iterator[Item]:
+    """The items of all files; a row that does not fit is skipped with a warning, or raises PromptFileError."""
+    for path in files:
+        for place, row in iterate_rows(path):
+            counts["rows"] += 1
+            try:
+                yield read_item(row, data_source or path.stem)
+            except RowFault as fault:
+                if not skip_bad:
+                    remedy = "correct it, or skip such rows with --skip-bad"
+                    raise PromptFileError(f"{path}, {place}: {fault}; {remedy}") from None
+                counts["skipped"] += 1
+                typer.echo(f"warning: {path}, {place}: {fault}; skipped", err=True)
+
+
+def main(
+    files: Annotated[list[Path], typer.Argument(help=".parquet, .json or .jsonl; several become one set.")],
+    out: Annotated[Path, typer.Option(help="Prompt file to write: .json (an array) or .jsonl.")],
+    split: Annotated[str, typer.Option(help="Goes to extra_info.split.")] = "train",
+    data_source: Annotated[str | None, typer.Option(help="For rows that name none; default: the file.")] = None,
+    instruction: Annotated[str, typer.Option(help="Put after each question; may be empty.")] = INSTRUCTION,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip rows that do not fit.")] = False,
+) -> None:
+    """Convert FILES to one prompt file, each question once."""
+    counts: Counter = Counter()
+    try:
+        if out.suffix not in (".json", ".jsonl"):
+            raise PromptFileError(f"{out}: unknown kind of file; name it .json or .jsonl")
+        items = deduplicate(read_items(files, data_source, skip_bad, counts), counts)
+        if not items:
+            raise PromptFileError(f"{', '.join(map(str, files))}: no usable row is left; nothing was written")
+    except PromptFileError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    write_prompt_file(out, [to_row(item, index, split, instruction) for index, item in enumerate(items)])
+    typer.echo(
+        f"{out}: {len(items)} prompts from {counts['rows']} rows ({counts['duplicates']} repeated, "
+        f"{counts['skipped']} skipped, {counts['contradicted']} questions with contradicting answers left out)"
+    )
+
+
+def to_row(item: Item, index: int, split: str, instruction: str) -> dict:
+    """The prompt file's row of an item."""
+    content = f"{item.question} {instruction}".strip()
+    extra = {} if item.id is None else {"id": item.id}
+    return prompt_row(item.data_source, content, item.answer, index=index, split=split, **extra)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,163 @@
+"""Conversion: every known layout, instructions replaced, repeats dropped, bad rows named."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from convert_dataset import INSTRUCTION, Item, RowFault, deduplicate, main, read_item, strip_wrappers
+
+from recipes.archer.prompt_file import read_prompt_file
+
+DAPO_BEFORE = (
+    "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
+    "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
+)
+DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
+
+
+def dapo_row(question: str, answer: str, index: str = "9a9b") -> dict:
+    return {
+        "data_source": "math_dapo",
+        "prompt": [{"role": "user", "content": DAPO_BEFORE + question + DAPO_AFTER}],
+        "ability": "MATH",
+        "reward_model": {"ground_truth": answer, "style": "rule-lighteval/MATH_v2"},
+        "extra_info": {"index": index},
+    }
+
+
+def convert(*files: Path, out: Path, **options) -> list[dict]:
+    main(list(files), out, **{"split": "train", "data_source": None, "instruction": INSTRUCTION, **options})
+    return read_prompt_file(out)
+
+
+def test_dapo_parquet_with_its_repeats(tmp_path, capsys):
+    rows = [dapo_row("How many?", "34")] * 100 + [dapo_row("How far?", "7")] * 100
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "dapo.parquet")
+    converted = convert(tmp_path / "dapo.parquet", out=tmp_path / "train.json", skip_bad=False)
+    assert [row["prompt"][0]["content"] for row in converted] == [f"How many? {INSTRUCTION}", f"How far? {INSTRUCTION}"]
+    assert converted[1] == {
+        "data_source": "math_dapo",
+        "prompt": [{"role": "user", "content": f"How far? {INSTRUCTION}"}],
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": "7"},
+        "extra_info": {"index": 1, "split": "train", "id": "9a9b"},
+    }
+    assert "2 prompts from 200 rows (198 repeated, 0 skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"problem": "P", "answer": "204", "id": 60, "url": "u"}, Item("P", "204", "set", "60")),
+        ({"ID": "2024-I-1", "Problem": "P", "Answer": 204}, Item("P", "204", "set", "2024-I-1")),
+        ({"question": "P", "answer": 70.0}, Item("P", "70", "set", None)),
+        ({"problem": "P", "solution": "s", "answer": "\\frac{1}{2}", "unique_id": "a/1.json"},
+         Item("P", "\\frac{1}{2}", "set", "a/1.json")),
+        ({"prompt": "P", "answer": "0.5", "data_source": "own"}, Item("P", "0.5", "own", None)),
+        (dapo_row("P", "1"), Item("P", "1", "math_dapo", "9a9b")),
+    ],
+)  # fmt: skip
+def test_layouts(row, expected):
+    assert read_item(row, "set") == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["P", DAPO_BEFORE + "P" + DAPO_AFTER, f"P {INSTRUCTION}", f"P\n{INSTRUCTION}\n", DAPO_BEFORE + "P", " P "]
+)
+def test_instructions_are_stripped(text):
+    assert strip_wrappers(text) == "P"
+
+
+def test_a_question_that_speaks_of_answers_is_kept():
+    question = "Answer: what does $Answer mean? Remember to put your answer on paper."
+    assert strip_wrappers(DAPO_BEFORE + question + DAPO_AFTER) == question
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([], "is list, must be an object"),
+        ({"answer": "1"}, "problem or question or prompt: is missing"),
+        ({"problem": 3, "answer": "1"}, "problem: is int, must be text"),
+        ({"problem": DAPO_BEFORE, "answer": "1"}, "question: is empty"),
+        ({"problem": "P"}, "answer or expected_answer or reward_model.ground_truth: is missing"),
+        ({"problem": "P", "answer": None}, "answer: is missing"),
+        ({"problem": "P", "answer": float("nan")}, "answer: is missing"),
+        ({"problem": "P", "answer": " "}, "answer: is empty"),
+        ({"problem": "P", "answer": ["1"]}, "answer: is list"),
+        ({"prompt": [], "answer": "1"}, "prompt: must be one user message"),
+        ({"prompt": [{"role": "system", "content": "P"}], "answer": "1"}, "prompt[0].role: is 'system'"),
+        ({"prompt": [{"role": "user"}], "answer": "1"}, "prompt[0].content: must be text"),
+        ({"prompt": "P", "reward_model": {"style": "rule"}}, "reward_model.ground_truth: is missing"),
+        ({"prompt": "P", "reward_model": "x"}, "reward_model: must be an object"),
+    ],
+)
+def test_row_faults_name_the_field(row, said):
+    with pytest.raises(RowFault) as caught:
+        read_item(row, "set")
+    assert str(caught.value).startswith(said)
+
+
+def test_contradicting_answers_leave_the_question_out():
+    counts = Counter()
+    items = [Item(q, a, "s", None) for q, a in [("one  q", "1"), ("two", "2"), ("one q", "3"), ("one q", "1")]]
+    assert [item.question for item in deduplicate(items, counts)] == ["two"]
+    assert counts == {"duplicates": 2, "contradicted": 1}
+
+
+def test_bad_row_is_named_and_nothing_written(tmp_path, capsys):
+    source = tmp_path / "aime.jsonl"
+    source.write_text('{"problem": "P", "answer": 1}\n{"problem": "Q"}\n')
+    with pytest.raises(typer.Exit) as caught:
+        convert(source, out=tmp_path / "out.json", skip_bad=False)
+    error = capsys.readouterr().err
+    assert caught.value.exit_code == 2
+    assert error.startswith(f"error: {source}, line 2: answer or") and error.count("\n") == 1
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_bad_row_is_skipped_on_request(tmp_path, capsys):
+    source = tmp_path / "aime.json"
+    source.write_text('[{"problem": "P", "answer": 1}, {"problem": "Q"}]')
+    rows = convert(source, out=tmp_path / "out.jsonl", skip_bad=True, instruction="", split="test", data_source="aime")
+    assert rows[0]["prompt"][0]["content"] == "P" and rows[0]["data_source"] == "aime"
+    assert rows[0]["extra_info"] == {"index": 0, "split": "test"}
+    printed = capsys.readouterr()
+    assert f"warning: {source}, row 2: answer" in printed.err and "1 skipped" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("content", "out", "said"),
+    [
+        ('{"problem": "Q"}', "out.json", "no usable row is left"),
+        ('{"problem": "Q", "answer": "1"}', "out.txt", "name it .json or .jsonl"),
+        ("", "out.json", "holds no rows"),
+    ],
+)
+def test_unusable_calls(tmp_path, capsys, content, out, said):
+    (tmp_path / "in.jsonl").write_text(content)
+    with pytest.raises(typer.Exit):
+        convert(tmp_path / "in.jsonl", out=tmp_path / out, skip_bad=True)
+    assert said in capsys.readouterr().err
+
+
+def test_converted_again_is_the_same(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"problem": "P", "answer": "1", "id": "0"}')
+    once = convert(tmp_path / "in.jsonl", out=tmp_path / "once.json", skip_bad=False)
+    assert convert(tmp_path / "once.json", out=tmp_path / "twice.json", skip_bad=False) == once
+
+
+def test_command_from_another_directory(tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"question": "P", "answer": "1"}))
+    script = Path(__file__).parents[3] / "scripts/data/convert_dataset.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "in.jsonl", "--out", "out.json"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(read_prompt_file(tmp_path / "out.json")) == 1
