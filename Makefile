@@ -1,6 +1,9 @@
 # make setup | train | test | test-faults | lint | bench | lock
-.PHONY: setup train test test-faults lint bench lock
+.PHONY: help setup train test test-faults lint bench lock
 python := $(or $(VENV),.venv)/bin/python
+
+help: ## this list
+	@sed -n "s/^\([a-z-]*\):.*## /\1\t/p" Makefile | expand -t 14
 
 setup: ## the environment, from a lock file
 	@bash tools/setup.sh

@@ -1,4 +1,4 @@
-"""The graders that ours is compared with, each as a reward function; GradingPool runs them in processes.
+"""The graders that are compared, each as a reward function; GradingPool runs them in processes.
 
 Each is given the answer where it looks for it: in a box, or after `Answer:` for math_dapo.
 """
@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 
 def _timed(check: Callable[[], bool]) -> dict:
-    start = time.perf_counter()
+    start = time.process_time()  # processor time: other work on the machine does not count
     accepted = bool(check())
-    return {"score": float(accepted), "ms": 1000 * (time.perf_counter() - start)}
+    return {"score": float(accepted), "ms": 1000 * (time.process_time() - start)}
 
 
 def verl_math(data_source, solution_str, ground_truth, extra_info=None) -> dict:
@@ -52,10 +52,26 @@ def math_verify_repaired(data_source, solution_str, ground_truth, extra_info=Non
     return math_verify_installed(data_source, solution_str, ground_truth)
 
 
+def archer(data_source, solution_str, ground_truth, extra_info=None) -> dict:
+    """Ours without its processes, for the time of one check."""
+    from recipes.archer import grading_judge
+    from recipes.archer.grades import Grade
+    from recipes.archer.grading_rules import without_judge
+
+    def check() -> bool:
+        grade_or_question = without_judge(solution_str, ground_truth)
+        if isinstance(grade_or_question, Grade):
+            return grade_or_question.outcome == "correct"
+        return grading_judge.judge(*grade_or_question)["outcome"] == "correct"
+
+    return _timed(check)
+
+
 GRADERS = {
     "verl math": verl_math,
     "verl math_dapo": verl_math_dapo,
     "verl prime_math": verl_prime_math,
     "math-verify, as installed": math_verify_installed,
     "math-verify, percentages repaired": math_verify_repaired,
+    "archer": archer,
 }

@@ -56,7 +56,8 @@ class _ChunkedHead(torch.autograd.Function):
             log_p = torch.log_softmax(_logits(hidden[rows], weight, ctx.temperature), dim=-1)
             p = log_p.exp()
             # in place from here on: this chunk is the memory peak
-            log_p.add_(entropy[rows, None]).mul_(grad_entropy[rows, None]).add_(grad_log_prob[rows, None]).mul_(p).neg_()
+            log_p.add_(entropy[rows, None]).mul_(grad_entropy[rows, None])
+            log_p.add_(grad_log_prob[rows, None]).mul_(p).neg_()
             log_p.scatter_add_(1, labels[rows, None], grad_log_prob[rows, None].to(log_p.dtype))
             grad_logits = log_p.div_(ctx.temperature).to(hidden.dtype)
             grad_hidden[rows] = grad_logits @ weight

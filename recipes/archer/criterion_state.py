@@ -6,7 +6,7 @@ from recipes.archer.trends import trend_of
 from recipes.archer.verdicts import BAD, GOOD, NO_DATA, TOO_EARLY, WATCH, Verdict, figure
 
 UNKNOWN, HOLDS, PENDING, FAILS, EXEMPT = "unknown", "holds", "pending", "fails", "exempt"
-EVALUATIONS = 20  # of a trend, while its window passes once: the tests cost a millisecond
+EVALUATIONS = 10  # of a trend, while its window passes once: the tests cost a millisecond
 MEMORY = 50  # steps for which a bad spell that is over still asks to be watched
 
 

@@ -5,6 +5,9 @@ depends on the number of workers.  Here the rows are ordered so that it does not
 """
 
 import numpy as np
+import torch
+
+from verl import DataProto
 
 
 def padded_size(rows: int, workers: int) -> int:
@@ -36,3 +39,19 @@ def deal(lengths: np.ndarray, mini_batch_rows: int, workers: int) -> np.ndarray:
         for worker in range(workers):
             shares[worker].append(np.sort(table[:, worker]))
     return np.concatenate([np.concatenate(share) for share in shares])
+
+
+def dealt(batch: DataProto, mini_batch_rows: int, workers: int) -> DataProto:
+    """The rows of an optimizer step in the order in which the workers take them.
+
+    Filled up to a multiple of ``workers`` with copies that have no response token and so count for nothing.
+    Tensors get ``row``, (rows,): the row's place before the deal.
+    """
+    rows = len(batch)
+    place = np.arange(padded_size(rows, workers))
+    filler = place >= rows
+    batch = batch.select_idxs(np.where(filler, 0, place))
+    batch.batch["response_mask"] = batch.batch["response_mask"] * torch.as_tensor(~filler)[:, None]
+    batch.batch["row"] = torch.as_tensor(place)
+    lengths = batch.batch["attention_mask"].sum(-1).numpy()
+    return batch.select_idxs(deal(lengths, mini_batch_rows, workers))

@@ -147,6 +147,11 @@ class GradingPool:
         name = data_source if data_source in self._sources else _EVERY_SOURCE
         return name if name in self._functions else None
 
+    @property
+    def functions(self) -> dict[str, FunctionSpec]:
+        """Data source (the empty string: every other one) to the user's function that grades it."""
+        return dict(self._functions)
+
     def is_mathematics(self, data_source: str | None) -> bool:
         """Whether rows of this source go to the judge, not to a user's reward function."""
         return self._function_for(data_source) is None

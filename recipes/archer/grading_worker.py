@@ -159,8 +159,10 @@ class Checker:
 
         return time_left
 
-    @property
-    def worn_out(self) -> bool:
+    def is_spent(self) -> bool:
+        """Whether the next request needs a new checker: this one was killed, died idle, or did its share."""
+        if self.pid and os.waitpid(self.pid, os.WNOHANG)[0]:
+            self.pid = 0
         return self.pid == 0 or self.num_checks >= _CHECKS_PER_CHECKER
 
     def ask(self, body: bytes) -> bytes:
@@ -199,11 +201,11 @@ def _keep(config: dict, incoming: BinaryIO, outgoing: BinaryIO) -> None:
     checker = Checker(config)
     frames.write(outgoing, checker.greeting)
     while True:
-        reply = checker.ask(frames.read(incoming))
-        if checker.worn_out:
+        body = frames.read(incoming)
+        if checker.is_spent():
             checker.close()
             checker = Checker(config)
-        frames.write(outgoing, reply)
+        frames.write(outgoing, checker.ask(body))
 
 
 def main() -> None:

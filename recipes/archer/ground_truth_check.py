@@ -87,14 +87,15 @@ def check_file(
     Args:
         path: a Parquet, JSON or JSON Lines file.
         pool: as in `check_ground_truths`.
-        cache_dir: where results are kept by the file's hash; `$XDG_CACHE_HOME/archer` by default.
+        cache_dir: where results are kept, by the hash of the file and of the sources that `pool` gives to
+            functions; `$XDG_CACHE_HOME/archer` by default.
 
     Raises:
         GroundTruthError: as `check_ground_truths`, and for an unreadable file.
         FileNotFoundError: when there is no such file.
     """
     path = Path(path)
-    cached = _cache_folder(cache_dir) / f"ground_truths-v{_VERSION}-{_sha256(path)}.json"
+    cached = _cache_folder(cache_dir) / f"ground_truths-v{_VERSION}-{_digest(path, pool)}.json"
     if cached.exists():
         problems = {int(number): why for number, why in json.loads(cached.read_text()).items()}
     else:
@@ -116,8 +117,9 @@ def _raise_if_any(problems: Mapping[int, str], source: str) -> None:
     raise GroundTruthError(f"{source}: {named}{more}: correct or drop these rows")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def _digest(path: Path, pool: GradingPool | None) -> str:
+    passed_over = sorted(pool.functions) if pool is not None else []
+    digest = hashlib.sha256(json.dumps(passed_over).encode())
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)

@@ -8,7 +8,7 @@ from typing import Any
 from recipes.archer.ending import UserError
 from recipes.archer.monitor import Monitor
 from recipes.archer.records import record_in
-from recipes.archer.verdicts import BAD, WATCH, Verdict, worst_first
+from recipes.archer.verdicts import BAD, GOOD, WATCH, Verdict, worst_first
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ class GuardDecision:
 
     Attributes:
         stop: whether training is to end here.
-        verdicts: those that are new, the worst first: a bad one each time it turns bad, a watch once, and only when
-            it has lasted more than one step.
+        verdicts: those that are new, the worst first: a bad one once, and again if it had been good in between; a
+            watch once, and only when it has lasted more than one step.
         reason: why to stop, one sentence; None otherwise.
     """
 
@@ -88,13 +88,13 @@ class Guard:
         self._told = dict(state["told"])
 
     def _is_new(self, verdict: Verdict) -> bool:
-        told = self._told.get(verdict.criterion)
-        if verdict.status == BAD:
-            self._told[verdict.criterion] = BAD
-            return told != BAD
-        if verdict.status == WATCH and verdict.since is not None and verdict.since < verdict.step:
-            self._told[verdict.criterion] = WATCH
-            return told is None
-        if told == BAD:
-            self._told[verdict.criterion] = WATCH
+        key, told = verdict.criterion, self._told.get(verdict.criterion)
+        if verdict.status == BAD and told != BAD:
+            self._told[key] = BAD
+            return True
+        if verdict.status == WATCH and told is None and verdict.since is not None and verdict.since < verdict.step:
+            self._told[key] = WATCH
+            return True
+        if verdict.status == GOOD and told == BAD:
+            self._told[key] = WATCH
         return False

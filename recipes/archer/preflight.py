@@ -13,6 +13,31 @@ from recipes.archer.group_filter import METRICS
 from recipes.archer.prompt_file import PromptFileError, read_prompt_file
 from recipes.archer.trackers import KNOWN
 
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+WHOLE_NUMBERS = {  # setting: the least that makes sense
+    "seed": 0,
+    "data.train_batch_size": 1,
+    "data.max_prompt_length": 1,
+    "data.max_response_length": 1,
+    f"{ACTOR}.ppo_mini_batch_size": 1,
+    f"{ACTOR}.ppo_epochs": 1,
+    f"{ACTOR}.ppo_max_token_len_per_gpu": 1,
+    f"{ROLLOUT}.n": 2,  # GRPO compares the responses to a prompt
+    f"{ROLLOUT}.val_kwargs.n": 1,
+    f"{ROLLOUT}.tensor_model_parallel_size": 1,
+    "algorithm.group_filter.max_gen_batches": 1,
+    "reward.overlong_buffer_len": 0,
+    "trainer.n_gpus_per_node": 1,
+    "trainer.nnodes": 1,
+    "trainer.total_epochs": 1,
+    "trainer.keep_last": 1,
+    "trainer.samples_freq": 1,
+    "trainer.max_empty_steps": 1,
+    "trainer.max_skipped_updates": 1,
+}
+POSITIVE = (f"{ROLLOUT}.temperature", f"{ROLLOUT}.deadline_s", f"{ACTOR}.grad_clip", "grading.timeout_s")
+NOT_NEGATIVE = (f"{ACTOR}.optim.lr", "reward.overlong_penalty_factor", "reward.repetition_penalty", "trainer.grace_s")
+
 
 def check(config: DictConfig) -> None:
     """Raises on the first thing that would stop the run.
@@ -20,7 +45,11 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: with the file or setting, and the remedy.
     """
-    _check_complete(config)
+    try:
+        _check_numbers(config)
+        _check_complete(config)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
     model = _check_model(config)
     _check_lengths(config, model)
     _check_device(config, model)
@@ -31,13 +60,23 @@ def check(config: DictConfig) -> None:
 
 
 def _check_complete(config: DictConfig) -> None:
-    missing = sorted(OmegaConf.missing_keys(config))
+    needed = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
+    missing = sorted(OmegaConf.missing_keys(config)) or [name for name in needed if not OmegaConf.select(config, name)]
     if missing:
         raise UserError(f"{missing[0]} is not set; give it on the command line: {missing[0]}=...")
-    try:
-        OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
+    OmegaConf.to_container(config, resolve=True)
+
+
+def _check_numbers(config: DictConfig) -> None:
+    for name, least in WHOLE_NUMBERS.items():
+        value = OmegaConf.select(config, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f"{name}={value}: use a whole number, {least} or more")
+    for names, holds, remedy in ((POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")):
+        for name in names:
+            value = OmegaConf.select(config, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+                raise UserError(f"{name}={value}: use a number, {remedy}")
 
 
 def _check_model(config: DictConfig) -> dict:
@@ -48,6 +87,8 @@ def _check_model(config: DictConfig) -> dict:
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"model folder {path} has no config.json, so it is not a model; {remedy}")
+    if not any(weights for kind in ("*.safetensors", "*.bin") for weights in path.glob(kind)):
+        raise UserError(f"model folder {path} has no weights (*.safetensors); {remedy}")
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -56,9 +97,6 @@ def _check_model(config: DictConfig) -> dict:
 
 def _check_lengths(config: DictConfig, model: dict) -> None:
     prompt, response = config.data.max_prompt_length, config.data.max_response_length
-    for name, value in (("max_prompt_length", prompt), ("max_response_length", response)):
-        if value < 1:
-            raise UserError(f"data.{name}={value}: at least 1 token is needed")
     scaling = (model.get("rope_scaling") or {}).get("factor", 1.0)
     context = int(model.get("max_position_embeddings", math.inf) * scaling)
     if prompt + response > context:
@@ -67,10 +105,8 @@ def _check_lengths(config: DictConfig, model: dict) -> None:
             f"tokens, the model's context is {context}; lower data.max_response_length to {context - prompt} or less"
         )
     buffer = config.reward.overlong_buffer_len
-    if not 0 <= buffer <= response:
-        raise UserError(
-            f"reward.overlong_buffer_len={buffer} is not within 0..data.max_response_length={response}; 0 is off"
-        )
+    if buffer > response:
+        raise UserError(f"reward.overlong_buffer_len={buffer} exceeds data.max_response_length={response}; 0 is off")
 
 
 def _check_device(config: DictConfig, model: dict) -> None:
@@ -102,9 +138,7 @@ def _check_batches(config: DictConfig) -> None:
     workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
     prompts, n = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
     mini = config.actor_rollout_ref.actor.ppo_mini_batch_size
-    if n < 2:
-        raise UserError(f"actor_rollout_ref.rollout.n={n}: GRPO compares the responses to a prompt; use at least 2")
-    if mini < 1 or prompts < 1 or prompts % mini:
+    if prompts % mini:
         raise UserError(
             f"data.train_batch_size={prompts} is not a multiple of "
             f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}; both count prompts"
@@ -117,10 +151,11 @@ def _check_batches(config: DictConfig) -> None:
 
 
 def _check_choices(config: DictConfig) -> None:
-    group_filter = config.algorithm.group_filter
+    if isinstance(config.trainer.logger, str):
+        raise UserError(f"trainer.logger={config.trainer.logger} is not a list; write trainer.logger=[console]")
     choices = {
         "algorithm.adv_estimator": (config.algorithm.adv_estimator, ("grpo",)),
-        "algorithm.group_filter.metric": (group_filter.metric, METRICS),
+        "algorithm.group_filter.metric": (config.algorithm.group_filter.metric, METRICS),
         "guard.action": (config.guard.action, ("off", "warn", "stop")),
         "grading.answer_format": (config.grading.answer_format, ("boxed", "any")),
         "trainer.resume_mode": (config.trainer.resume_mode, ("auto", "disable", "resume_path")),
@@ -131,8 +166,9 @@ def _check_choices(config: DictConfig) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise UserError(f"{name}={value} is not known; use {' or '.join(known)}")
-    if group_filter.max_gen_batches < 1:
-        raise UserError(f"algorithm.group_filter.max_gen_batches={group_filter.max_gen_batches}: use at least 1")
+    resume_from = config.trainer.resume_from_path
+    if config.trainer.resume_mode == "resume_path" and not (resume_from and Path(resume_from).is_dir()):
+        raise UserError(f"trainer.resume_from_path={resume_from} is no folder; name a checkpoint, .../global_step_<n>")
 
 
 def _check_losses(config: DictConfig) -> None:

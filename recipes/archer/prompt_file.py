@@ -24,9 +24,7 @@ class PromptFileError(ValueError):
     """A prompt file that cannot be used; the message is one line with file, row, field and remedy."""
 
 
-def prompt_row(
-    data_source: str, question: str, ground_truth: str, *, index: int, split: str, **extra: object
-) -> dict:
+def prompt_row(data_source: str, question: str, ground_truth: str, *, index: int, split: str, **extra: object) -> dict:
     """One row: a single user message with a checkable answer; `extra` joins `extra_info`."""
     return {
         "data_source": data_source,

@@ -113,7 +113,8 @@ class ArcherRewardManager:
         if settings.format_bonus:
             parts["format"] = settings.format_bonus * np.array([float(format_is_right(text)) for text in texts])
         if settings.repetition_penalty:
-            parts["repetition"] = -settings.repetition_penalty * np.array([t.repetition_ratio for t in response_texts(texts)])
+            ratios = np.array([text.repetition_ratio for text in response_texts(texts)])
+            parts["repetition"] = -settings.repetition_penalty * ratios
         return Rewards(texts, outcomes, [grade.answer for grade in grades], correct, parts)
 
     def __call__(self, data: DataProto, return_dict: bool = False):

@@ -49,7 +49,7 @@ class RunLog:
                 sample.unlink()
         self._metrics = open(self.folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115  (open as long as the run)
         earlier = self._earlier_run() if last_step else {}
-        self.run = {**provenance(), **facts, "status": "running", "reason": None, "exit_code": None}
+        self.run = {**earlier, **provenance(), **facts, "status": "running", "reason": None, "exit_code": None}
         self.run["started"] = earlier.get("started", now())
         self.run["attempts"] = earlier.get("attempts", 0) + 1
         self.run["finished"], self.run["steps"] = None, last_step

@@ -25,8 +25,8 @@ _LONGEST_WORD = 40
 # Scripts without spaces between words: a character counts as a word (kana, Han, Hangul).
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-# The same words where every character is ASCII, in half the time.
-_ASCII_WORD = re.compile(r"\w+", re.ASCII)
+# What separates words where every character is ASCII: the same words as above, in a third of the time.
+_ASCII_GAPS = {code: " " for code in range(128) if _WORD.match(chr(code)) is None}
 _BOX_START = re.compile(r"\\f?boxed\b")
 _FLAT_BOX = re.compile(r"\\f?boxed\s*\{[^{}]*\}")
 # An odd multiplier with well-mixed bits (2^64 divided by the golden ratio), and its powers for the doubling below.
@@ -137,9 +137,11 @@ def _measure(text: str, compression_ratio: float, bare_answer_words: int) -> Res
 
 def _family_counts(lowered: str) -> tuple[int, tuple[int, ...]]:
     """(words, words of each family) of a lower-case text."""
-    words = (_ASCII_WORD if lowered.isascii() else _WORD).findall(lowered)
-    counts = Counter(map(FAMILY_OF.get, words))
-    return len(words), tuple(counts[position] for position in range(len(FAMILIES)))
+    words = lowered.translate(_ASCII_GAPS).split() if lowered.isascii() else _WORD.findall(lowered)
+    counts = [0] * len(FAMILIES)
+    for word, times in Counter(filter(FAMILY_OF.__contains__, words)).items():
+        counts[FAMILY_OF[word]] += times
+    return len(words), tuple(counts)
 
 
 def _repetition_ratio(pieces: list[str]) -> float:

@@ -61,6 +61,9 @@ class Trackers:
     """
 
     def __init__(self, names, folder: Path, config: dict, project: str, name: str, first_step: int):
+        unknown = [tracker for tracker in names if tracker not in KNOWN]
+        if unknown:
+            raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(KNOWN)}")
         classes = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
         self._trackers = {
             tracker: classes[tracker](folder=folder, config=config, project=project, name=name, first_step=first_step)

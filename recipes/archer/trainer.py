@@ -5,54 +5,25 @@ The only file that imports every stage.  Workers, resource pools and the check o
 """
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from recipes.archer import batch_metrics
 from recipes.archer.checkpoint_store import CheckpointStore
-from recipes.archer.deal import deal, padded_size
+from recipes.archer.deal import dealt
 from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending, UserError
-from recipes.archer.group_filter import GroupVerdict, judge_groups, rows_of
+from recipes.archer.group_filter import judge_groups, rows_of
 from recipes.archer.prompts import PromptStream, prompt_batch, trim_responses
 from recipes.archer.reward_manager import Rewards, token_level
 from recipes.archer.rollout import response_seeds
 from recipes.archer.signals import StopRequested
+from recipes.archer.step import Round, Step, concatenate
 from recipes.archer.step_row import step_row
 from recipes.archer.text_metrics import text_metrics
 from recipes.archer.worker_calls import WorkerCalls
 from verl import DataProto
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 from verl.trainer.ppo.ray_trainer import RayPPOTrainer
-
-
-@dataclass
-class Round:
-    """One generation: the responses to ``train_batch_size`` prompts, and what became of them."""
-
-    batch: DataProto
-    rewards: Rewards
-    verdict: GroupVerdict
-    kept: np.ndarray  # group numbers that are trained on
-    truncated: list[bool]  # responses that hit the cap
-
-
-@dataclass
-class Step:
-    """What a step gathers on its way."""
-
-    number: int
-    rounds: list[Round] = field(default_factory=list)
-    timing: dict[str, float] = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, name: str):
-        start = time.perf_counter()
-        yield
-        self.timing[name] = self.timing.get(name, 0.0) + time.perf_counter() - start
 
 
 class ArcherTrainer(RayPPOTrainer):
@@ -132,11 +103,10 @@ class ArcherTrainer(RayPPOTrainer):
         """Generates and grades, again and again until the batch is full or the bound is met."""
         settings, wanted = self.config.algorithm.group_filter, self.config.data.train_batch_size
         bound = settings.max_gen_batches if settings.enable else 1
-        while len(step.rounds) < bound and sum(len(r.kept) for r in step.rounds) < wanted:
+        while len(step.rounds) < bound and step.num_kept < wanted:
             step.rounds.append(self._round(step, self.stream.take(wanted)))
-            surplus = sum(len(r.kept) for r in step.rounds) - wanted
-            if surplus > 0:
-                self._give_back(step.rounds[-1], surplus)
+            if step.num_kept > wanted:
+                self._give_back(step.rounds[-1], step.num_kept - wanted)
 
     def _give_back(self, last: Round, surplus: int) -> None:
         """Prompts whose groups did not fit go first in line for the next step, with fresh responses."""
@@ -175,7 +145,7 @@ class ArcherTrainer(RayPPOTrainer):
         parts = [self._kept_rows(r) for r in step.rounds if len(r.kept)]
         if not parts:
             return None
-        batch = _concatenate(parts)
+        batch = concatenate(parts)
         with step.timed("adv"):
             tensors = batch.batch
             tensors["advantages"], _ = compute_grpo_outcome_advantage(
@@ -189,7 +159,8 @@ class ArcherTrainer(RayPPOTrainer):
                 tensors["response_mask"] = tensors["response_mask"] * ~cut[:, None]
         self.stop.check()
         with step.timed("update_actor"):
-            step.metrics.update(self.calls.update(self._dealt(batch)))
+            mini_batch_rows = self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.n
+            step.metrics.update(self.calls.update(dealt(batch, mini_batch_rows, self.calls.dp_size)))
         return batch
 
     def _kept_rows(self, r: Round) -> DataProto:
@@ -198,21 +169,9 @@ class ArcherTrainer(RayPPOTrainer):
         part.batch["token_level_rewards"] = token_level(r.rewards.total[rows], part.batch["response_mask"])
         return part
 
-    def _dealt(self, batch: DataProto) -> DataProto:
-        """Rows in the order in which the workers take them; filled up with rows that count for nothing."""
-        rows, workers = len(batch), self.calls.dp_size
-        order = np.arange(padded_size(rows, workers))
-        filler = order >= rows
-        batch = batch.select_idxs(np.where(filler, 0, order))
-        batch.batch["response_mask"] = batch.batch["response_mask"] * torch.as_tensor(~filler)[:, None]
-        batch.batch["row"] = torch.as_tensor(order)
-        lengths = batch.batch["attention_mask"].sum(-1).numpy()
-        mini_batch_rows = self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.n
-        return batch.select_idxs(deal(lengths, mini_batch_rows, workers))
-
     def _measure(self, step: Step, trained: DataProto | None) -> None:
         """Metrics over everything generated in the step, then those of what was trained on."""
-        batch = _concatenate([r.batch for r in step.rounds])
+        batch = step.batch()
         rewards = Rewards.concatenate([r.rewards for r in step.rounds])
         cap = self.config.data.max_response_length
         truncated = [cut for r in step.rounds for cut in r.truncated]
@@ -220,8 +179,7 @@ class ArcherTrainer(RayPPOTrainer):
             step.metrics.update(batch_metrics.reward_metrics(rewards))
             step.metrics.update(batch_metrics.length_metrics(batch.batch, rewards.correct, cap))
             step.metrics.update(text_metrics(rewards.texts, rewards.correct.tolist(), truncated))
-            num_trained = sum(len(r.kept) for r in step.rounds)
-            step.metrics.update(batch_metrics.group_metrics([r.verdict for r in step.rounds], num_trained))
+            step.metrics.update(batch_metrics.group_metrics([r.verdict for r in step.rounds], step.num_kept))
             tensors = trained.batch if trained is not None else {}
             step.metrics.update(
                 batch_metrics.advantage_metrics(tensors.get("advantages"), tensors.get("response_mask"))
@@ -232,7 +190,7 @@ class ArcherTrainer(RayPPOTrainer):
     def _entropy(self, step: Step, batch: DataProto) -> dict[str, float | None]:
         """Entropy of the policy that generated, over everything and over what was trained on."""
         mask = batch.batch["response_mask"]
-        kept = np.concatenate([rows_of(r.kept, self.n) + offset for r, offset in _offsets(step.rounds)])
+        kept = step.kept_rows(self.n)
         if self.needs_old_log_probs:
             entropy = batch.batch["rollout_entropy"]
             return {
@@ -325,27 +283,3 @@ class ArcherTrainer(RayPPOTrainer):
         self.saved_step = state["step"]
         self.report.saved(state["step"], time.perf_counter() - start)
 
-
-def _offsets(rounds: list[Round]):
-    offset = 0
-    for r in rounds:
-        yield r, offset
-        offset += len(r.batch)
-
-
-def _concatenate(parts: list[DataProto]) -> DataProto:
-    """Batches of several rounds as one; their responses are padded to the longest round's."""
-    return parts[0] if len(parts) == 1 else DataProto.concat(_same_width(parts))
-
-
-def _same_width(parts: list[DataProto]) -> list[DataProto]:
-    width = max(part.batch["responses"].shape[1] for part in parts)
-    padded = []
-    for part in parts:
-        missing = width - part.batch["responses"].shape[1]
-        tensors = {
-            key: torch.nn.functional.pad(value, (0, missing)) if value.dim() == 2 else value
-            for key, value in part.batch.items()
-        }
-        padded.append(DataProto.from_dict(tensors, part.non_tensor_batch, part.meta_info))
-    return padded

@@ -166,10 +166,13 @@ def main(
         items = deduplicate(read_items(files, data_source, skip_bad, counts), counts)
         if not items:
             raise PromptFileError(f"{', '.join(map(str, files))}: no usable row is left; nothing was written")
+        write_prompt_file(out, [to_row(item, index, split, instruction) for index, item in enumerate(items)])
     except PromptFileError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    write_prompt_file(out, [to_row(item, index, split, instruction) for index, item in enumerate(items)])
+    except OSError as error:  # a folder that may not be written, a full disk
+        typer.echo(f"error: {out}: {error.strerror}; choose another --out", err=True)
+        raise typer.Exit(2) from None
     typer.echo(
         f"{out}: {len(items)} prompts from {counts['rows']} rows ({counts['duplicates']} repeated, "
         f"{counts['skipped']} skipped, {counts['contradicted']} questions with contradicting answers left out)"

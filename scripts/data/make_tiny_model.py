@@ -58,6 +58,19 @@ def make(folder: Path, digest: str, settings: Settings) -> None:
         )
 
 
+def make_or_exit(folder: Path, digest: str, settings: Settings) -> None:
+    """Make the folder and show the figures; exit 2 when it is not ours to replace or cannot be written."""
+    if not is_replaceable(folder):
+        typer.echo(f"error: {folder}: not made by this command; remove it or choose another --out", err=True)
+        raise typer.Exit(2)
+    try:
+        make(folder, digest, settings)
+    except OSError as error:  # a folder that may not be written, a full disk
+        typer.echo(f"error: {folder}: {error.strerror}; choose another --out, or set ARCHER_CACHE", err=True)
+        raise typer.Exit(2) from None
+    show(f"tiny model: made in {folder}", read_manifest(folder)["measured"])
+
+
 def show(title: str, measured: dict[str, float]) -> None:
     """The figures, one a line, and a warning when they leave the model too little to win or to lose."""
     typer.echo(f"{title}; one response to each of {measured['responses']:.0f} held-out prompts:", err=True)
@@ -93,14 +106,14 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Build even when up to date.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Sample the model again, show the figures.")] = False,
-    print_path: Annotated[bool, typer.Option("--print-path", help="Folder's path to standard output.")] = False,
 ) -> None:
     """Make the tiny base model (model/) and its prompts (train.json, val.json), unless they are there.
 
-    The shares and steps are those of tiny_settings.py; each combination has a folder of its own.
+    Standard output gets the folder's path and nothing else. The shares and steps are those of tiny_settings.py;
+    each combination has a folder of its own.
     """
     if careful_share + guess_share > 1:
-        typer.echo("--careful-share and --guess-share add up to more than 1: lower one of them", err=True)
+        typer.echo("error: --careful-share and --guess-share add up to more than 1: lower one of them", err=True)
         raise typer.Exit(2)
     mixture = Mixture(careful_share=careful_share, guess_share=guess_share, tens_share=tens_share)
     schedule = replace(Schedule(), skill_steps=skill_steps, mixture_steps=mixture_steps)
@@ -110,18 +123,13 @@ def main(
     use_threads(threads)
     if not force and is_current(folder, digest):
         typer.echo(f"tiny model: up to date in {folder}", err=True)
-    elif is_replaceable(folder):
-        make(folder, digest, settings)
-        show(f"tiny model: made in {folder}", read_manifest(folder)["measured"])
     else:
-        typer.echo(f"{folder}: not made by this command; remove it or choose another --out", err=True)
-        raise typer.Exit(2)
+        make_or_exit(folder, digest, settings)
     if verify:
         from tiny_recipe import measure_folder
 
         show("tiny model: verified", measure_folder(folder, settings).as_dict())
-    if print_path:
-        typer.echo(folder)
+    typer.echo(folder)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ MANIFEST = "manifest.json"
 
 def default_folder(digest: str) -> Path:
     """${ARCHER_CACHE:-${XDG_CACHE_HOME:-~/.cache}/archer}/tiny/<digest>."""
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("ARCHER_CACHE") or user_cache / "archer")
-    return cache.expanduser() / "tiny" / digest
+    cache = os.environ.get("ARCHER_CACHE") or (os.environ.get("XDG_CACHE_HOME") or "~/.cache") + "/archer"
+    return Path(cache).expanduser() / "tiny" / digest
 
 
 def read_manifest(folder: Path) -> dict | None:

@@ -56,9 +56,7 @@ def train_from_scratch(
     return model, tokenizer
 
 
-def draw_conversations(
-    settings: Settings, rng: random.Random, held_out: set[Problem]
-) -> tuple[list[str], list[str]]:
+def draw_conversations(settings: Settings, rng: random.Random, held_out: set[Problem]) -> tuple[list[str], list[str]]:
     """Questions and solutions in the order of training: the skill steps' first, then the mixture's."""
     schedule, questions, solutions = settings.schedule, [], []
     while len(questions) < schedule.steps * schedule.batch_size:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 SOURCES = tuple(
-    f"tiny_{part}.py" for part in ("corpus", "optimizer", "recipe", "settings", "tokenizer", "training")
+    f"tiny_{part}.py" for part in ("corpus", "optimizer", "recipe", "sampling", "settings", "tokenizer", "training")
 )
 
 

@@ -47,7 +47,7 @@ def small_qwen3(tied: bool):
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=16,
+        head_dim=32,  # the smallest that the rollout engine serves
         tie_word_embeddings=tied,
         attn_implementation="sdpa",
         sliding_window=None,
@@ -108,17 +108,15 @@ def _widened(batch: dict[str, torch.Tensor], left: int = 3, right: int = 5) -> d
 
 
 def rows_of_worker(batch: dict[str, torch.Tensor], case: Case, workers: int, rank: int):
-    """Fills up with rows without a response mask, as the trainer does, and deals."""
-    from recipes.archer.deal import deal, padded_size
+    """This worker's block, as the trainer deals it; the case's filler is made as the trainer makes its own."""
+    from recipes.archer.deal import dealt
+    from verl import DataProto
 
     rows = len(batch["row"])
-    order = torch.arange(padded_size(rows + case.filler, workers))
-    filled = {key: value[torch.where(order < rows, order, 0)] for key, value in batch.items()}
-    filled["response_mask"] = filled["response_mask"] * (order < rows)[:, None]
-    filled["row"] = order
-    dealt = deal(filled["attention_mask"].sum(-1).numpy(), case.mini_batch_rows, workers)
-    own = torch.as_tensor(dealt.reshape(workers, -1)[rank])
-    return {key: value[own] for key, value in filled.items()}
+    place = torch.arange(rows + case.filler)
+    filled = {key: value[torch.where(place < rows, place, 0)] for key, value in batch.items()}
+    filled["response_mask"] = filled["response_mask"] * (place < rows)[:, None]
+    return dealt(DataProto.from_dict(filled), case.mini_batch_rows, workers).chunk(workers)[rank]
 
 
 class Recorder(torch.optim.SGD):
@@ -170,16 +168,15 @@ class Worker:
 
     def update(self, case: Case, batch: dict[str, torch.Tensor] | None = None) -> tuple[list[torch.Tensor], dict]:
         """The gradients of the case's optimizer updates, and the actor's metrics."""
-        from verl import DataProto
-
         batch = dict(batch or self.batches[case.tied, case.wide])
         if case.zero_advantages:
             batch["advantages"] = torch.zeros_like(batch["advantages"])
         for key in case.without:
             del batch[key]
         own = rows_of_worker(batch, case, dist.get_world_size(), dist.get_rank())
+        own.meta_info["temperature"] = TEMPERATURE
         actor = self.actor(case)
-        metrics = actor.update_policy(DataProto.from_dict(own, meta_info={"temperature": TEMPERATURE}))
+        metrics = actor.update_policy(own)
         return actor.actor_optimizer.gradients, metrics
 
 
@@ -216,15 +213,14 @@ def whole_state(state) -> list[torch.Tensor]:
 def save_checkpoint(worker: Worker, path: str) -> None:
     """A step, a pass without gradient as between steps, then a checkpoint; beside it what it must hold."""
     from recipes.archer.checkpoint_shards import save_shards
-    from verl import DataProto
 
     case = Case("checkpoint", learning_rate=0.01)
     actor, state = worker_state(worker, case)
     own = rows_of_worker(worker.batches[False, False], case, dist.get_world_size(), dist.get_rank())
-    meta = {"temperature": TEMPERATURE, "max_token_len": 400}
-    actor.update_policy(DataProto.from_dict(own, meta_info=meta))
+    own.meta_info |= {"temperature": TEMPERATURE, "max_token_len": 400}
+    actor.update_policy(own)
     state.scheduler.step()
-    actor.compute_log_prob(DataProto.from_dict(own, meta_info=meta))
+    actor.compute_log_prob(own)
     save_shards(path, state)
     tensors = whole_state(state)
     if dist.get_rank() == 0:

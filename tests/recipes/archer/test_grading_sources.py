@@ -82,9 +82,13 @@ def test_rows_without_a_usable_ground_truth_are_named(pool):
     assert message.endswith("correct or drop these rows") and "\n" not in message
 
 
-def test_rows_for_a_reward_function_of_ones_own_may_have_any_ground_truth():
-    with GradingPool(1, data_sources={"code": "builtins:len"}) as pool:
-        check_ground_truths([{"data_source": "code", "ground_truth": {"tests": []}}], pool=pool)
+def test_rows_for_a_reward_function_of_ones_own_may_have_any_ground_truth(pool, tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([{"data_source": "code", "ground_truth": {"tests": []}}]))
+    with GradingPool(1, data_sources={"code": "builtins:len"}) as mapped:
+        check_file(path, pool=mapped, cache_dir=tmp_path)
+    with pytest.raises(GroundTruthError):
+        check_file(path, pool=pool, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])

@@ -53,6 +53,13 @@ def test_there_are_seven_disjoint_families_of_lower_case_words():
     assert len(words) == len(set(words)) and all(word.isalpha() and word.islower() for word in words)
 
 
+def test_words_of_ascii_text_are_those_of_any_text():
+    """Two ways to find words, one of them only for ASCII: a final é, a word of its own, selects the other."""
+    text = "".join(map(chr, range(128))) * 2 + REASONED + r"\frac{a_1}{b}, so: and/or"
+    plain, other = one(text), one(text + " é")
+    assert other.words == plain.words + 1 and other.family_counts == plain.family_counts
+
+
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_text_is_caught_by_both_ratios(name):
     measured = one(DEGENERATE[name])

@@ -138,6 +138,7 @@ def test_bad_row_is_skipped_on_request(tmp_path, capsys):
         ('{"problem": "Q"}', "out.json", "no usable row is left"),
         ('{"problem": "Q", "answer": "1"}', "out.txt", "name it .json or .jsonl"),
         ("", "out.json", "holds no rows"),
+        ('{"problem": "Q", "answer": "1"}', "in.jsonl/out.json", "choose another --out"),
     ],
 )
 def test_unusable_calls(tmp_path, capsys, content, out, said):

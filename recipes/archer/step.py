@@ -1,0 +1,73 @@
+"""What one training step gathers on its way: rounds of generation, timings, metrics."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from recipes.archer.group_filter import GroupVerdict, rows_of
+from recipes.archer.reward_manager import Rewards
+from verl import DataProto
+
+
+@dataclass
+class Round:
+    """One generation: the responses to ``train_batch_size`` prompts, and what became of them."""
+
+    batch: DataProto
+    rewards: Rewards
+    verdict: GroupVerdict
+    kept: np.ndarray  # group numbers that are trained on
+    truncated: list[bool]  # responses that hit the cap
+
+
+@dataclass
+class Step:
+    """What a step gathers on its way."""
+
+    number: int
+    rounds: list[Round] = field(default_factory=list)
+    timing: dict[str, float] = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the seconds inside to ``timing[name]``."""
+        start = time.perf_counter()
+        yield
+        self.timing[name] = self.timing.get(name, 0.0) + time.perf_counter() - start
+
+    @property
+    def num_kept(self) -> int:
+        """Groups that are trained on."""
+        return sum(len(r.kept) for r in self.rounds)
+
+    def batch(self) -> DataProto:
+        """Everything generated in the step."""
+        return concatenate([r.batch for r in self.rounds])
+
+    def kept_rows(self, n: int) -> np.ndarray:
+        """Rows of :meth:`batch` that are trained on, with ``n`` responses a group."""
+        offsets = np.cumsum([0] + [len(r.batch) for r in self.rounds[:-1]])
+        return np.concatenate([rows_of(r.kept, n) + o for r, o in zip(self.rounds, offsets, strict=True)])
+
+
+def concatenate(parts: list[DataProto]) -> DataProto:
+    """Batches of several rounds as one; their responses are padded to the longest round's."""
+    return parts[0] if len(parts) == 1 else DataProto.concat(_same_width(parts))
+
+
+def _same_width(parts: list[DataProto]) -> list[DataProto]:
+    width = max(part.batch["responses"].shape[1] for part in parts)
+    padded = []
+    for part in parts:
+        missing = width - part.batch["responses"].shape[1]
+        tensors = {
+            key: torch.nn.functional.pad(value, (0, missing)) if value.dim() == 2 else value
+            for key, value in part.batch.items()
+        }
+        padded.append(DataProto.from_dict(tensors, part.non_tensor_batch, part.meta_info))
+    return padded

@@ -1,0 +1,225 @@
+"""Bad input: one line that names the file or the setting and the remedy, before Ray starts."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from recipes.archer.configuration import compose
+from recipes.archer.ending import WRONG_CALL, UserError
+from recipes.archer.preflight import check
+
+ROOT = Path(__file__).resolve().parents[3]
+CONTEXT = 200  # tokens
+ROW = {
+    "data_source": "sums",
+    "prompt": [{"role": "user", "content": "1 + 2?"}],
+    "reward_model": {"ground_truth": "3"},
+}
+N, MINI = "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.ppo_mini_batch_size"
+RESPONSE = "data.max_response_length"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    overrides = ["experiment=tiny", "device=cpu", "data.train_files=a", "data.val_files=b"]
+    return compose([*overrides, "actor_rollout_ref.model.path=m"])
+
+
+@pytest.fixture
+def good(tmp_path) -> list[str]:
+    """Overrides of the tiny experiment with which nothing is wrong."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"max_position_embeddings": CONTEXT, "num_attention_heads": 4}))
+    (model / "model.safetensors").touch()
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.json").write_text(json.dumps([ROW]))
+    files = [f"data.{name}_files={tmp_path}/{name}.json" for name in ("train", "val")]
+    return [f"actor_rollout_ref.model.path={model}", *files]
+
+
+@pytest.fixture
+def make_config(tiny, good, monkeypatch):
+    """The good configuration with further settings, on a machine without a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    # not composed anew, which takes half a second each
+    return lambda *settings: OmegaConf.merge(tiny, OmegaConf.from_dotlist([*good, *settings]))
+
+
+@pytest.fixture
+def refusal(make_config):
+    """The message for further settings; it is one line, and what it sends people to is there."""
+
+    def refusal(*settings: str) -> str:
+        with pytest.raises(UserError) as caught:
+            check(make_config(*settings))
+        message = str(caught.value)
+        assert "\n" not in message
+        for script in re.findall(r"scripts/\S+\.sh", message):
+            assert (ROOT / script).is_file(), f"the message sends people to {script}, which is not there"
+        return message
+
+    return refusal
+
+
+def test_nothing_is_wrong(make_config):
+    check(make_config())
+    check(make_config(f"{RESPONSE}={CONTEXT - 64}", "reward.overlong_buffer_len=0", "trainer.n_gpus_per_node=2"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda m: [f.unlink() for f in m.iterdir()] and m.rmdir(), "does not exist"),
+        (lambda m: (m / "config.json").unlink(), "has no config.json"),
+        (lambda m: (m / "model.safetensors").unlink(), "has no weights"),
+        (lambda m: (m / "config.json").write_text("{"), "config.json is not JSON"),
+    ],
+)
+def test_model_folder(refusal, tmp_path, spoil, problem):
+    spoil(tmp_path / "model")
+    message = refusal()
+    assert problem in message
+    assert str(tmp_path / "model") in message
+    assert "MODEL_PATH" in message
+
+
+def _without(field: str) -> str:
+    return json.dumps([ROW, {key: value for key, value in ROW.items() if key != field}])
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "no such file"),
+        ("", "holds no rows"),
+        ("[]", "holds no rows"),
+        ('[{"data_source": "x"', "line 1: not JSON"),
+        (_without("prompt"), "row 2: prompt: is missing"),
+        (_without("reward_model"), "row 2: reward_model: is missing"),
+        (_without("data_source"), "row 2: data_source: is missing"),
+        (json.dumps([ROW | {"reward_model": {}}]), "row 1: reward_model.ground_truth: is missing"),
+    ],
+)
+def test_data_files(refusal, tmp_path, name, text, problem):
+    path = tmp_path / f"{name}.json"
+    path.unlink() if text is None else path.write_text(text)
+    message = refusal()
+    assert message.startswith(f"data.{name}_files: {path}")
+    assert problem in message
+
+
+def test_one_bad_file_of_several(refusal, tmp_path):
+    message = refusal(f"data.train_files=[{tmp_path}/train.json,{tmp_path}/more.json]")
+    assert message.startswith(f"data.train_files: {tmp_path}/more.json: no such file")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["data.train_files=null"], "data.train_files is not set; give it on the command line: data.train_files=..."),
+        (["data.val_files=[]"], "data.val_files is not set"),
+        (["actor_rollout_ref.model.path=null"], "actor_rollout_ref.model.path is not set"),
+        ([f"{RESPONSE}=137"], f"201 tokens, the model's context is {CONTEXT}; lower data.max_response_length to 136"),
+        (["reward.overlong_buffer_len=97"], "reward.overlong_buffer_len=97 exceeds data.max_response_length=96"),
+        ([f"{MINI}=5"], f"data.train_batch_size=16 is not a multiple of {MINI}=5"),
+        ([f"{MINI}=32"], f"data.train_batch_size=16 is not a multiple of {MINI}=32"),
+        (
+            ["trainer.n_gpus_per_node=3", f"{MINI}=1"],
+            f"{MINI}=1 x {N}=8 responses do not divide by 3 workers (trainer.n_gpus_per_node x trainer.nnodes)",
+        ),
+        ([f"{N}=1"], f"{N}=1: use a whole number, 2 or more"),
+        (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: use a whole number, 1 or more"),
+        (["data.train_batch_size=many"], "data.train_batch_size=many: use a whole number, 1 or more"),
+        (["data.max_prompt_length=long"], "data.max_prompt_length=long: use a whole number"),
+        (["seed=-1"], "seed=-1: use a whole number, 0 or more"),
+        (["reward.overlong_penalty_factor=-1"], "reward.overlong_penalty_factor=-1: use a number, 0 or more"),
+        (["actor_rollout_ref.rollout.temperature=0"], "rollout.temperature=0: use a number, above 0"),
+        (
+            ["trainer.n_gpus_per_node=3", "actor_rollout_ref.rollout.tensor_model_parallel_size=3", f"{N}=6"],
+            "tensor_model_parallel_size=3 does not divide 3 workers and 4 attention heads",
+        ),
+        (["trainer.device=tpu"], "trainer.device=tpu is not known; choose with device=cuda or device=cpu"),
+        (["algorithm.adv_estimator=gae"], "algorithm.adv_estimator=gae is not known; use grpo"),
+        (["algorithm.group_filter.metric=acc"], "group_filter.metric=acc is not known; use accuracy or reward"),
+        (["trainer.logger=[mlflow]"], "trainer.logger[0]=mlflow is not known; use console or tensorboard or wandb"),
+        (["trainer.logger=console"], "trainer.logger=console is not a list; write trainer.logger=[console]"),
+        (["trainer.resume_mode=maybe"], "trainer.resume_mode=maybe is not known"),
+        (["trainer.resume_mode=resume_path"], "trainer.resume_from_path=None is no folder; name a checkpoint"),
+        (["actor_rollout_ref.rollout.name=sglang"], "actor_rollout_ref.rollout.name=sglang is not known; use vllm"),
+        (["data.seed=${nothing.there}"], "the configuration does not resolve: Interpolation key 'nothing.there'"),
+    ],
+)
+def test_settings(refusal, overrides, problem):
+    assert problem in refusal(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("clip_ratio_low", "-0.1"),
+        ("clip_ratio_c", "1.0"),
+        ("ratio_cap", "0.5"),
+        ("clip_low_entropy", "[0.2]"),
+        ("token_entropy_quantile", "0"),
+        ("token_entropy_quantile", "1.5"),
+        ("token_class_from", "yesterday"),
+        ("kl_loss_coef", "-0.1"),
+        ("kl_loss_type", "k9"),
+        ("loss_agg_mode", "mean"),
+        ("rollout_is_threshold", "0.5"),
+        ("policy_loss.loss_mode", "gspo"),
+    ],
+)
+def test_impossible_loss_constants(refusal, setting, value):
+    message = refusal(f"actor_rollout_ref.actor.{setting}={value}")
+    assert message.startswith(f"actor_rollout_ref.actor.{setting} is ")
+    assert re.search(r"use|must|choose|needs", message)
+
+
+def test_gpus_that_are_not_there(refusal, monkeypatch):
+    message = refusal("trainer.device=cuda", "trainer.n_gpus_per_node=4")
+    assert message.startswith("trainer.n_gpus_per_node=4, but there is no NVIDIA GPU on this machine; set N_GPUS")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert "but there is 1 NVIDIA GPU on this machine" in refusal("trainer.device=cuda", "trainer.n_gpus_per_node=4")
+    assert "CUDA_VISIBLE_DEVICES=" in refusal()
+
+
+def test_a_context_that_is_stretched_counts_as_stretched(make_config, tmp_path):
+    model = {"max_position_embeddings": CONTEXT, "rope_scaling": {"factor": 2.0}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(model))
+    check(make_config(f"{RESPONSE}={2 * CONTEXT - 64}"))
+
+
+STARTED = """
+import sys
+from recipes.archer.configuration import compose
+from recipes.archer.main import run
+code = run(compose(sys.argv[1:]))
+assert "ray" not in sys.modules, "Ray was imported"
+sys.exit(code)
+"""
+
+
+def test_the_entry_point_says_it_in_one_line_and_ray_is_not_there(good, tmp_path):
+    """In a process of its own, as a user sees it (3 s)."""
+    (tmp_path / "train.json").unlink()
+    overrides = ["experiment=tiny", "device=cpu", *good, f"trainer.output_dir={tmp_path}/output"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED, *overrides], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == WRONG_CALL, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: data.train_files: {tmp_path}/train.json: no such file; check the path")
+    assert done.stdout == ""
+    assert not (tmp_path / "output").exists()

@@ -1,0 +1,186 @@
+"""What each launcher would train with: `DRY_RUN=1`, from a directory that is not the checkout (0.8 s each)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+LAUNCHERS = Path(__file__).resolve().parents[3] / "scripts" / "train"
+MATH = "run_archer2.0_qwen3_0.6b_math.sh"
+SMOKE = "run_archer2.0_qwen3_0.6b_math_smoke_4gpu.sh"
+FULL = "run_full_qwen3_training.sh"
+QWEN25 = "run_archer2.0_qwen2.5_1.5b_math.sh"
+TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+
+# what all of V0 to V5 had in common
+COMMON = {
+    "data.train_batch_size": 64,
+    "data.max_prompt_length": 2048,
+    f"{ROLLOUT}.n": 16,
+    f"{ROLLOUT}.temperature": 1.0,
+    f"{ROLLOUT}.top_p": 1.0,
+    f"{ROLLOUT}.val_kwargs.n": 4,
+    f"{ROLLOUT}.val_kwargs.temperature": 0.6,
+    f"{ROLLOUT}.val_kwargs.top_p": 0.95,
+    f"{ACTOR}.ppo_mini_batch_size": 16,
+    f"{ACTOR}.ppo_epochs": 3,
+    f"{ACTOR}.optim.lr": 1e-6,
+    f"{ACTOR}.optim.lr_warmup_steps": 10,
+    f"{ACTOR}.optim.weight_decay": 0.1,
+    f"{ACTOR}.grad_clip": 1.0,
+    f"{ACTOR}.clip_ratio_low": 0.2,
+    f"{ACTOR}.clip_ratio_high": 0.2,
+    f"{ACTOR}.clip_ratio_c": 3.0,
+    f"{ACTOR}.loss_agg_mode": "token-mean",
+    f"{ACTOR}.policy_loss.loss_mode": "vanilla",
+    f"{ACTOR}.use_kl_loss": True,
+    f"{ACTOR}.kl_loss_type": "low_var_kl",
+    f"{ACTOR}.kl_loss_high_entropy_scale": 1.0,
+    "algorithm.adv_estimator": "grpo",
+    "trainer.device": "cuda",
+}
+# experiment: (max response, overlong buffer, entropy_coeff, kl_loss_coef)
+DIFFERENCES = {
+    "v0": (30720, 16, 0, 0.001),
+    "v1": (4096, 256, 0.01, 0.01),
+    "v2": (4096, 256, 0.005, 0.01),
+    "v3": (4096, 256, 0.01, 0.05),
+    "v4": (4096, 256, 0.01, 0.03),
+    "v5": (4096, 256, 0.01, 0.05),
+}
+LENGTHS = (f"{ACTOR}.ppo_max_token_len_per_gpu", f"{ROLLOUT}.max_num_batched_tokens", f"{ROLLOUT}.max_model_len")
+
+
+def _launch(launcher: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess:
+    own = ("EXPERIMENT", "MODEL_PATH", "TRAIN_FILE", "VAL_FILE", "N_GPUS", "OUTPUT_DIR", "TINY_DIR", "DEVICE")
+    clean = {k: v for k, v in os.environ.items() if k not in own and not k.startswith("WANDB_")}
+    environment = clean | {"DRY_RUN": "1", "VENV": sys.prefix} | variables
+    command = ["bash", str(LAUNCHERS / launcher), *overrides]
+    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+
+
+def _configuration(launcher: str, *overrides: str, **variables: str) -> dict:
+    done = _launch(launcher, *overrides, **variables)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)
+
+
+def _get(configuration: dict, name: str):
+    for key in name.split("."):
+        configuration = configuration[key]
+    return configuration
+
+
+def _assert_holds(configuration: dict, expected: dict) -> None:
+    assert {name: _get(configuration, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("experiment", DIFFERENCES)
+def test_the_runs_so_far(experiment):
+    response, buffer, entropy, kl = DIFFERENCES[experiment]
+    configuration = _configuration(MATH, EXPERIMENT=experiment)
+    _assert_holds(configuration, COMMON | dict.fromkeys(LENGTHS, 2048 + response))
+    _assert_holds(
+        configuration,
+        {
+            "data.max_response_length": response,
+            "reward.overlong_buffer_len": buffer,
+            f"{ACTOR}.entropy_coeff": entropy,
+            f"{ACTOR}.kl_loss_coef": kl,
+            "algorithm.group_filter.metric": "reward",
+            "trainer.n_gpus_per_node": 4,
+            "trainer.project_name": "Archer2.0",
+        },
+    )
+    assert _get(configuration, "trainer.experiment_name").startswith("Archer2.0-Qwen3-0.6B-Math")
+    assert _get(configuration, "actor_rollout_ref.model.path").endswith("/models/Qwen3-0.6B-Base")
+
+
+def test_full_training_is_the_main_launcher_and_v5_its_default():
+    arguments = ("trainer.total_epochs=7", f"{ACTOR}.entropy_coeff=0.02")
+    machine = {"MODEL_PATH": "/m", "TRAIN_FILE": "/t.json", "VAL_FILE": "/v.json", "N_GPUS": "2", "OUTPUT_DIR": "/out"}
+    configuration = _configuration(FULL, *arguments, **machine)
+    assert configuration == _configuration(MATH, *arguments, EXPERIMENT="v5", **machine)
+    _assert_holds(
+        configuration,
+        {
+            "trainer.total_epochs": 7,
+            f"{ACTOR}.entropy_coeff": 0.02,
+            f"{ACTOR}.kl_loss_coef": 0.05,
+            "actor_rollout_ref.model.path": "/m",
+            "data.train_files": "/t.json",
+            "data.val_files": "/v.json",
+            "trainer.n_gpus_per_node": 2,
+            "trainer.default_local_dir": "/out/Archer2.0/Archer2.0-Qwen3-0.6B-Math-v5",
+        },
+    )
+
+
+def test_lengths_are_derived_from_what_the_command_line_says():
+    configuration = _configuration(MATH, "data.max_prompt_length=100", "data.max_response_length=900", EXPERIMENT="v3")
+    _assert_holds(configuration, dict.fromkeys(LENGTHS, 1000))
+
+
+def test_smoke_is_small_and_short():
+    configuration = _configuration(SMOKE, f"{ROLLOUT}.n=8")
+    _assert_holds(configuration, dict.fromkeys(LENGTHS, 1024))
+    _assert_holds(
+        configuration,
+        {
+            "trainer.total_training_steps": 2,
+            "trainer.n_gpus_per_node": 4,
+            "data.train_batch_size": 8,
+            f"{ACTOR}.ppo_mini_batch_size": 4,
+            f"{ACTOR}.ppo_epochs": 3,
+            f"{ROLLOUT}.n": 8,  # from the command line
+            "trainer.device": "cuda",
+        },
+    )
+
+
+def test_the_run_that_the_others_derive_from():
+    configuration = _configuration(QWEN25)
+    _assert_holds(configuration, COMMON | dict.fromkeys(LENGTHS, 2048 + 32768))
+    _assert_holds(
+        configuration,
+        {
+            "trainer.n_gpus_per_node": 8,
+            "data.max_response_length": 32768,
+            "reward.overlong_buffer_len": 16,
+            f"{ACTOR}.entropy_coeff": 0,
+            f"{ACTOR}.kl_loss_coef": 0.001,
+        },
+    )
+    assert _get(configuration, "actor_rollout_ref.model.path").endswith("/DeepSeek-R1-Distill-Qwen-1.5B")
+
+
+def test_the_embedded_job(tmp_path):
+    configuration = _configuration(TINY, "seed=3", TINY_DIR=str(tmp_path))
+    _assert_holds(
+        configuration,
+        {
+            "trainer.device": "cpu",
+            "trainer.n_gpus_per_node": 1,
+            "trainer.total_training_steps": 60,
+            f"{ACTOR}.strategy": "fsdp2",
+            "actor_rollout_ref.model.path": f"{tmp_path}/model",
+            "data.train_files": f"{tmp_path}/train.json",
+            "data.seed": 3,
+        },
+    )
+    assert list(tmp_path.iterdir()) == []  # nothing was made
+
+
+def test_without_an_environment_the_remedy_is_named(tmp_path):
+    done = _launch(MATH, VENV=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"error: {tmp_path}/bin/python does not exist; run: make -C {LAUNCHERS.parents[1]} setup\n"
+
+
+def test_every_launcher_is_tested():
+    assert {path.name for path in LAUNCHERS.glob("run_*.sh")} == {MATH, SMOKE, FULL, QWEN25, TINY}
