@@ -93,11 +93,11 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         die "$lock could not be installed; check the network (torch's CPU build comes from a local wheel folder, PIP_FIND_LINKS, or from torch's own index)"
     if [ "$device" = cpu ]; then
         "$uv" pip install -q --python "$venv/bin/python" --no-deps "$wheels"/vllm-*.whl
-    elif command -v nvcc >/dev/null; then
+    elif nvcc --version 2>/dev/null | grep -q 'release 12\.'; then # torch's own CUDA is 12.4
         say "building flash-attn (no wheel of it is published; some minutes)"
         "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
     else
-        say "no nvcc: flash-attn is left out, and with it training on a GPU; install the CUDA toolkit and run again"
+        say "no CUDA 12 toolkit (nvcc): flash-attn is left out, and with it training on a GPU; install it and run again"
     fi
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
     "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .

@@ -6,6 +6,7 @@ import typer
 
 from recipes.archer.commands.compare import compare
 from recipes.archer.commands.experiment import experiment_app
+from recipes.archer.commands.grade import grade_command
 from recipes.archer.commands.job import job_app
 from recipes.archer.commands.monitor import monitor
 from recipes.archer.commands.report import report
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Reinforcement-learning runs: grade, monitor, compare, report, and submit them.",
 )
 app.command()(submit)
+app.command("grade")(grade_command)
 for command in (monitor, runs, compare, report, samples):
     app.command()(command)
 app.add_typer(experiment_app, name="experiment")

@@ -99,7 +99,7 @@ def _check_ground_truths(config: DictConfig, pool) -> None:
     from recipes.archer.grading import GroundTruthError
     from recipes.archer.ground_truth_check import check_file
 
-    if config.custom_reward_function.path or config.grading.data_sources:
+    if config.custom_reward_function.path:
         return  # what such a function takes for a ground truth is its own affair
     for files in (config.data.train_files, config.data.val_files):
         for path in [files] if isinstance(files, str) else files:

@@ -27,6 +27,7 @@ class Rewards:
         correct: (rows,) bool.
         parts: name to (rows,) float, each part of the reward: ``accuracy``, ``overlong`` and, where
             switched on, ``format`` and ``repetition``.
+        skip: (rows,) bool, rows whose ground truth cannot be read; their groups are not trained on.
         total: (rows,) float, the sum of the parts.
     """
 
@@ -35,6 +36,11 @@ class Rewards:
     answers: list[str | None]
     correct: np.ndarray
     parts: dict[str, np.ndarray] = field(default_factory=dict)
+    skip: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.skip is None:
+            self.skip = np.zeros(len(self.texts), dtype=bool)
 
     @property
     def total(self) -> np.ndarray:
@@ -51,6 +57,7 @@ class Rewards:
             [a for p in parts for a in p.answers],
             np.concatenate([p.correct for p in parts]),
             {name: np.concatenate([p.parts[name] for p in parts]) for name in parts[0].parts},
+            np.concatenate([p.skip for p in parts]),
         )
 
 
@@ -115,7 +122,8 @@ class ArcherRewardManager:
         if settings.repetition_penalty:
             ratios = np.array([text.repetition_ratio for text in response_texts(texts)])
             parts["repetition"] = -settings.repetition_penalty * ratios
-        return Rewards(texts, outcomes, [grade.answer for grade in grades], correct, parts)
+        skip = np.array([grade.skip for grade in grades])
+        return Rewards(texts, outcomes, [grade.answer for grade in grades], correct, parts, skip)
 
     def __call__(self, data: DataProto, return_dict: bool = False):
         """verl's interface: a batch to token-level rewards."""

@@ -50,7 +50,10 @@ class WeightsAndBiases:
         self._run.log(row, step=step)
 
     def finish(self, exit_code: int) -> None:
+        import wandb
+
         self._run.finish(exit_code=exit_code)
+        wandb.teardown(exit_code)  # its service belongs to the session, which is about to be cleared
 
 
 class Trackers:

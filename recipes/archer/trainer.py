@@ -131,7 +131,8 @@ class ArcherTrainer(RayPPOTrainer):
             rewards = pending.result()
         settings = self.config.algorithm.group_filter
         verdict = judge_groups(rewards.correct, rewards.total, self.n, settings.metric)
-        kept = np.flatnonzero(verdict.valid) if settings.enable else np.arange(verdict.num_groups)
+        readable = ~rewards.skip.reshape(-1, self.n).any(axis=1)  # a bad row must not teach its group
+        kept = np.flatnonzero(verdict.valid & readable if settings.enable else readable)
         truncated = batch.batch["response_mask"].sum(-1) >= self.config.data.max_response_length
         return Round(batch, rewards, verdict, kept, truncated.tolist())
 

@@ -179,6 +179,13 @@ def test_a_function_that_hangs_crashes_eats_memory_or_raises_costs_its_row(tmp_p
     assert wait_for(lambda: not psutil.pid_exists(pid)), "what the killed function started lives on"
 
 
+def test_a_process_that_dies_after_its_answer_costs_no_row():
+    with GradingPool(1, TIMEOUT_S, score_fn=(FUNCTIONS, "misbehave")) as pool:
+        assert pool.grade_batch(["exit later"], [1])[0].outcome == "correct"
+        time.sleep(0.5)
+        assert pool.grade_batch(["ok"], [1])[0].outcome == "correct"
+
+
 def test_a_function_that_always_fails_is_an_error_not_a_row_of_zeros():
     with (
         GradingPool(1, score_fn=(FUNCTIONS, "always_raise")) as pool,

@@ -53,7 +53,8 @@ def wandb(monkeypatch):
     """In the place of the client: what it was told."""
     told = []
     run = SimpleNamespace(
-        log=lambda row, step: told.append(("log", row, step)), finish=lambda exit_code: told.append(("finish", exit_code))
+        log=lambda row, step: told.append(("log", row, step)),
+        finish=lambda exit_code: told.append(("finish", exit_code)),
     )
 
     def init(**arguments):
