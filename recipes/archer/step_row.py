@@ -16,6 +16,7 @@ UPDATE_KEYS = (
     "perf/cpu_memory_used_gb",
 )
 VALIDATION_KEYS = ("val/accuracy", "val/response_length/mean")
+SWITCHED_KEYS = ("reward/format/mean", "reward/repetition/mean")  # parts of the reward that may be off
 
 
 def step_row(step, stream, val_sources) -> dict[str, float | None]:
@@ -27,7 +28,7 @@ def step_row(step, stream, val_sources) -> dict[str, float | None]:
         val_sources: data sources of the held-out prompts.
     """
     row = {"step": step.number, "training/global_step": step.number, "training/epoch": stream.epoch}
-    row |= empty_stats().metrics() | dict.fromkeys(UPDATE_KEYS) | dict.fromkeys(VALIDATION_KEYS)
+    row |= empty_stats().metrics() | dict.fromkeys(UPDATE_KEYS + VALIDATION_KEYS + SWITCHED_KEYS)
     row |= advantage_metrics(None, None) | {f"val/accuracy/{source}": None for source in val_sources}
     row |= {"actor/num_updates": 0, "actor/num_skipped": 0}
     row |= step.metrics

@@ -1,6 +1,7 @@
 """A small Qwen3, a batch of rows, and the actor's update of it on one worker or several."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -182,8 +183,11 @@ class Worker:
 
 
 def join(rank: int, workers: int, meeting_point: str) -> None:
+    """Makes this process one of the group's workers; one that waits for another in vain fails after two minutes."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=workers)
+    patience = timedelta(seconds=120)
+    meeting = f"file://{meeting_point}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers, timeout=patience)
 
 
 def run_worker(rank: int, workers: int, meeting_point: str, settings: dict, cases: list[Case], out: str) -> None:

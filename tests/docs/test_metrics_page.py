@@ -1,0 +1,155 @@
+"""docs/metrics.md explains every key that a run emits, and no other.
+
+The row is made by the functions that make a run's, on tiny inputs. Keys that only a literal in the trainer, the actor or
+a worker brings in are found in the sources, so that a new one fails here without a run.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.archer import batch_metrics
+from recipes.archer.group_filter import judge_groups
+from recipes.archer.prompts import PromptStream
+from recipes.archer.reward_manager import Rewards
+from recipes.archer.step import Step
+from recipes.archer.step_row import step_row
+from recipes.archer.text_metrics import text_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "metrics.md"
+KEY = re.compile(r"[a-z]\w*(/[a-z]\w*)+")
+SOURCE = "<data_source>"
+# Where a key can be born. verl's is read for one function: what its worker adds to the actor's metrics.
+WORKER_OF_VERL = ROOT / "verl" / "workers" / "fsdp_workers.py"
+SOURCES = [
+    ROOT / "recipes" / "archer" / f"{name}.py"
+    for name in ("trainer", "worker_calls", "workers", "actor", "step_loss", "token_stats", "batch_metrics", "step_row")
+]
+
+
+def documented(page: str) -> list[str]:
+    """Keys in the first column of the tables headed "key", with ``<family>`` as each in the table headed "family"."""
+    columns: dict[str, list[str]] = {"key": [], "family": []}
+    heading = None
+    for line in page.splitlines():
+        if not line.startswith("|"):
+            heading = None
+            continue
+        first = line.split("|")[1].strip()
+        if heading is None:
+            heading = first
+        elif heading in columns and not set(first) <= set("-:"):
+            columns[heading] += re.findall(r"`([^`]+)`", first)
+    families = columns["family"]
+    return [
+        key.replace("<family>", family)
+        for key in columns["key"]
+        for family in (families if "<family>" in key else [""])
+    ]
+
+
+def emitted(correct: list[bool], switched: tuple[str, ...] = ("format", "repetition")) -> dict[str, float | None]:
+    """The row of a step with two responses, in which everything was measured that a step measures."""
+    verdicts = np.array(correct)
+    mask = torch.ones(len(correct), 3, dtype=torch.long)
+    batch = {"response_mask": mask, "attention_mask": torch.ones(len(correct), 5, dtype=torch.long)}
+    texts, outcomes = ["so it is"] * len(correct), ["correct" if c else "wrong" for c in correct]
+    parts = {"accuracy": verdicts.astype(float), **dict.fromkeys(("overlong", *switched), np.zeros(len(correct)))}
+    rewards = Rewards(texts, outcomes, [None] * len(correct), verdicts, parts)
+    step = Step(1)
+    step.timing["step"] = 1.0
+    step.metrics |= batch_metrics.reward_metrics(rewards)
+    step.metrics |= batch_metrics.length_metrics(batch, verdicts, 3)
+    step.metrics |= text_metrics(texts, correct, [False] * len(correct))
+    step.metrics |= batch_metrics.group_metrics([judge_groups(verdicts, rewards.total, 2)], 1)
+    step.metrics |= batch_metrics.advantage_metrics(torch.ones(mask.shape), mask)
+    step.metrics |= batch_metrics.engine_metrics(batch, None)
+    step.metrics["actor/entropy"] = batch_metrics.masked_mean(torch.ones(mask.shape), mask)
+    return step_row(step, PromptStream(2, seed=1), [SOURCE])
+
+
+def literals(tree: ast.AST) -> set[str]:
+    """Metric keys that a source names, as regular expressions; what an f-string fills in may be anything."""
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "\0" for part in node.values]
+            if "/" in "".join(parts) and re.fullmatch(r"[\w/\0]+", "".join(parts)):
+                found.add("".join(".*" if part == "\0" else part for part in parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            found |= {node.value} if KEY.fullmatch(node.value) else set()
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "timed":
+            found.add(f"timing_s/{ast.literal_eval(node.args[0])}")
+    return found
+
+
+def function(path: Path, name: str) -> ast.AST:
+    """The first function of that name in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def test_the_page_has_the_keys_of_a_row_and_no_others():
+    page, row = set(documented(PAGE.read_text(encoding="utf-8"))), set(emitted([True, False]))
+    assert row - page == set(), "emitted, but docs/metrics.md does not explain them"
+    assert page - row == set(), "docs/metrics.md explains them, but no run emits them"
+
+
+def test_a_key_is_explained_once():
+    keys = documented(PAGE.read_text(encoding="utf-8"))
+    assert sorted(keys) == sorted(set(keys))
+
+
+@pytest.mark.parametrize("correct", [[True, True], [False, False]])
+def test_a_row_has_every_key_when_a_class_or_a_part_of_the_reward_is_missing(correct):
+    assert set(emitted(correct, switched=())) == set(emitted([True, False]))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_what_the_code_names_has_a_place_in_the_row(path):
+    _check(literals(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_what_verls_worker_adds_has_a_place_in_the_row():
+    _check(literals(function(WORKER_OF_VERL, "update_actor")))
+
+
+def _check(names: set[str]) -> None:
+    row = emitted([True, False])
+    assert [name for name in sorted(names) if not any(re.fullmatch(name, key) for key in row)] == []
+
+
+def test_a_key_is_found_however_the_code_writes_it():
+    source = """
+metrics["batch/new"] = 1
+metrics[f"val/best/{source}"] = f"step {number} of a/b"
+with step.timed("lunch"):
+    read("some file/of ours")
+"""
+    assert literals(ast.parse(source)) == {"batch/new", "val/best/.*", "timing_s/lunch"}
+
+
+def test_the_page_is_read_as_it_is_written():
+    page = """
+| family |  |
+|---|---|
+| `words` | `no` |
+| `more_words` | |
+
+| key | what it is |
+|---|---|
+| `step` | beside `other` |
+| `a/max`, `a/min` | |
+| `<family>/mean` | |
+
+| what happens | what shows it |
+|---|---|
+| `not/a/key` | |
+"""
+    assert documented(page) == ["step", "a/max", "a/min", "words/mean", "more_words/mean"]
