@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import time
+from pathlib import Path
 
 import torch
 from datasets import Dataset
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--beta", type=float, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = json.load(open(arguments.data))
+    rows = json.loads(Path(arguments.data).read_text())
     data = Dataset.from_list(
         [{"prompt": row["prompt"], "ground_truth": row["reward_model"]["ground_truth"]} for row in rows]
     )

@@ -43,6 +43,7 @@ class LossConfig:
     token_entropy_quantile: float = 0.8
     token_class_from: str = "current"  # or "rollout": classes stay fixed over the PPO epochs
     loss_agg_mode: str = "token-mean"
+    norm_length: int | None = None  # tokens; seq-mean-token-sum-norm divides by it, whatever padding was trimmed
     entropy_coeff: float = 0.0
     use_kl_loss: bool = False
     kl_loss_coef: float = 0.001  # low-entropy tokens

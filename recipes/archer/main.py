@@ -4,6 +4,7 @@ Checks everything it can, takes the run folder, starts Ray, trains, and leaves n
 in this process, so that a signal to it is a signal to the loop.
 """
 
+import os
 import sys
 import traceback
 from contextlib import redirect_stdout
@@ -13,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer import configuration  # noqa: F401  (makes the configuration composable)
 from recipes.archer.ending import FAILED, WRONG_CALL, Ending, UserError
+
+DATA_FILES = ("train_files", "val_files")
 
 
 @hydra.main(config_path="config", config_name="archer", version_base="1.3")
@@ -29,6 +32,7 @@ def run(config: DictConfig) -> int:
     try:
         check(config)
         OmegaConf.resolve(config)
+        config.actor_rollout_ref.model.path = os.path.expanduser(config.actor_rollout_ref.model.path)
         log = RunLog(config.trainer.default_local_dir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -41,7 +45,8 @@ def run(config: DictConfig) -> int:
         ending = Ending("failed", str(error), WRONG_CALL)
         print(f"error: {error}", file=sys.stderr)
     except Exception as error:
-        ending = Ending("failed", f"{type(error).__name__}: {str(error).strip().splitlines()[-1:]}", FAILED)
+        last_line = (str(error).strip().splitlines() or [""])[-1]
+        ending = Ending("failed", f"{type(error).__name__}: {last_line}", FAILED)
         traceback.print_exc()
     finally:
         log.close(ending)
@@ -52,11 +57,12 @@ def _train(config: DictConfig, log) -> Ending:
     from recipes.archer.ray_session import ray_session
     from recipes.archer.signals import StopSignals
 
+    tokenizer, datasets = _data(config)
     with StopSignals(config.trainer.grace_s) as stop, ray_session(config) as _, _pool(config) as pool:
         _check_ground_truths(config, pool)
         # what verl and its workers' start have to say is for when something goes wrong
         with open(log.folder / "setup.log", "a", encoding="utf-8") as setup_log, redirect_stdout(setup_log):
-            trainer = _build(config, log, pool, stop)
+            trainer = _build(config, log, pool, stop, tokenizer, datasets)
         ending = trainer.fit()
         trainer.report.end(ending)
     return ending
@@ -64,8 +70,6 @@ def _train(config: DictConfig, log) -> Ending:
 
 def _prepare_trackers(config: DictConfig) -> None:
     """W&B's key, mode and run identity into the environment, before Ray starts."""
-    import os
-
     from recipes.archer.secrets import wandb_environment
 
     os.environ.update(wandb_environment(config, os.environ))
@@ -73,8 +77,6 @@ def _prepare_trackers(config: DictConfig) -> None:
 
 def _pool(config: DictConfig):
     """The grading processes, which live as long as the run; a user's reward function runs inside them."""
-    import os
-
     from recipes.archer.grading import GradingPool
 
     settings, custom = config.grading, config.custom_reward_function
@@ -101,7 +103,7 @@ def _check_ground_truths(config: DictConfig, pool) -> None:
 
     if config.custom_reward_function.path:
         return  # what such a function takes for a ground truth is its own affair
-    for files in (config.data.train_files, config.data.val_files):
+    for files in (config.data[name] for name in DATA_FILES):
         for path in [files] if isinstance(files, str) else files:
             try:
                 check_file(path, pool=pool)
@@ -109,12 +111,28 @@ def _check_ground_truths(config: DictConfig, pool) -> None:
                 raise UserError(str(error)) from None
 
 
-def _build(config: DictConfig, log, pool, stop):
-    """Data, workers, and the newest whole checkpoint if the run is to go on."""
+def _data(config: DictConfig):
+    """Tokenizer, and the prompts to train on and to hold out.
+
+    Raises:
+        UserError: no prompt of a file can be used.
+    """
+    from recipes.archer.prompt_file import PromptFileError
+    from recipes.archer.prompts import PromptDataset
+    from verl.utils import hf_tokenizer
+
+    tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
+    try:
+        return tokenizer, [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
+    except PromptFileError as error:
+        raise UserError(str(error)) from None
+
+
+def _build(config: DictConfig, log, pool, stop, tokenizer, datasets):
+    """Workers, and the newest whole checkpoint if the run is to go on."""
     import ray
 
     from recipes.archer.guard import Guard
-    from recipes.archer.prompts import PromptDataset
     from recipes.archer.report import Report
     from recipes.archer.resources import HostResourcePoolManager
     from recipes.archer.reward_manager import ArcherRewardManager
@@ -123,11 +141,8 @@ def _build(config: DictConfig, log, pool, stop):
     from recipes.archer.workers import ArcherWorker
     from verl.single_controller.ray import RayWorkerGroup
     from verl.trainer.ppo.ray_trainer import Role
-    from verl.utils import hf_tokenizer
+    from verl.utils.device import get_torch_device
 
-    tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
-    files = (config.data.train_files, config.data.val_files)
-    datasets = [PromptDataset(paths, tokenizer, config.data) for paths in files]
     roles = {Role.ActorRollout: ray.remote(ArcherWorker)}
     if config.actor_rollout_ref.actor.use_kl_loss:
         roles[Role.RefPolicy] = ray.remote(ArcherWorker)
@@ -149,10 +164,12 @@ def _build(config: DictConfig, log, pool, stop):
     checkpoint = _checkpoint(config, trainer.store)
     first = checkpoint.step if checkpoint else 0
     facts = {
+        "experiment": config.record.name if config.get("record") else None,
         "project": config.trainer.project_name,
         "name": config.trainer.experiment_name,
         "seed": config.seed,
         "device": config.trainer.device,
+        "device_name": get_torch_device().get_device_name(),
         "world_size": config.trainer.n_gpus_per_node * config.trainer.nnodes,
     }
     log.open(config, facts, first)
@@ -179,6 +196,11 @@ def _checkpoint(config: DictConfig, store):
 
     mode = config.trainer.resume_mode
     if mode == "disable":
+        if store.newest_whole()[0] is not None:
+            raise UserError(
+                f"trainer.resume_mode=disable, but {store.folder} holds checkpoints of an earlier run; "
+                "remove the folder, or set trainer.experiment_name to another name"
+            )
         return None
     if mode == "resume_path":
         path = Path(str(config.trainer.resume_from_path))

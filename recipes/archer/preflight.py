@@ -160,12 +160,16 @@ def _check_choices(config: DictConfig) -> None:
         "grading.answer_format": (config.grading.answer_format, ("boxed", "any")),
         "trainer.resume_mode": (config.trainer.resume_mode, ("auto", "disable", "resume_path")),
         "actor_rollout_ref.rollout.name": (config.actor_rollout_ref.rollout.name, ("vllm",)),
+        "actor_rollout_ref.actor.ulysses_sequence_parallel_size": (
+            config.actor_rollout_ref.actor.ulysses_sequence_parallel_size,
+            (1,),  # the token forward looks at its right neighbour, which may lie on another rank
+        ),
         "actor_rollout_ref.rollout.mode": (config.actor_rollout_ref.rollout.mode, ("sync",)),
         **{f"trainer.logger[{i}]": (name, KNOWN) for i, name in enumerate(config.trainer.logger)},
     }
     for name, (value, known) in choices.items():
         if value not in known:
-            raise UserError(f"{name}={value} is not known; use {' or '.join(known)}")
+            raise UserError(f"{name}={value} is not known; use {' or '.join(map(str, known))}")
     resume_from = config.trainer.resume_from_path
     if config.trainer.resume_mode == "resume_path" and not (resume_from and Path(resume_from).is_dir()):
         raise UserError(f"trainer.resume_from_path={resume_from} is no folder; name a checkpoint, .../global_step_<n>")

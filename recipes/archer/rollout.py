@@ -8,6 +8,7 @@ else is in it.  They are set here by subclassing the two classes that verl looks
 """
 
 import copy
+from collections import Counter
 
 import numpy as np
 
@@ -71,5 +72,10 @@ def response_seeds(run_seed: int, step: int, prompt_ids: list[int], n: int) -> n
     Returns:
         (prompts * n,) integers in [0, 2**31), the n responses of a prompt side by side.
     """
-    words = [np.random.SeedSequence([run_seed, step % 2**32, p % 2**32]).generate_state(n) for p in prompt_ids]
+    words, seen = [], Counter()
+    for prompt in prompt_ids:
+        # a prompt may come twice in a step, where one epoch ends and the next begins
+        key = [run_seed, step % 2**32, prompt % 2**32] + [seen[prompt]] * bool(seen[prompt])
+        words.append(np.random.SeedSequence(key).generate_state(n))
+        seen[prompt] += 1
     return (np.concatenate(words) & 0x7FFFFFFF).astype(np.int64)

@@ -114,7 +114,7 @@ def drop_after(path: Path, last_step: int) -> None:
 def provenance() -> dict:
     """What runs, and where: versions, commit, command, host."""
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), "verl": _verl()} | {p: _version(p) for p in PACKAGES},
         "git": _git(),
         "command": sys.argv,
         "host": platform.node(),
@@ -134,6 +134,12 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _verl() -> str | None:
+    """Version of the vendored trainer."""
+    file = ROOT / "verl" / "version" / "version"
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
 def _git() -> dict | None:

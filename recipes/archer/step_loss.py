@@ -46,15 +46,15 @@ def step_loss(
         token_loss = token_loss * rollout_is_weight(
             old_log_prob, batch["rollout_log_probs"], config.rollout_is_threshold
         )
-    policy_loss = aggregate(token_loss, mask, mode, total=total)
+    policy_loss = aggregate(token_loss, mask, mode, total=total, norm_length=config.norm_length)
     loss, parts = policy_loss, [stats, entropy_stats(entropy.detach(), mask, low)]
     if "old_log_probs" not in batch.keys() and "rollout_log_probs" in batch.keys():  # noqa: SIM118
         parts.append(engine_stats(log_prob, batch["rollout_log_probs"], mask))  # one policy scored by both
     if config.entropy_coeff:
-        loss = loss - config.entropy_coeff * aggregate(entropy, mask, mode, total=total)
+        loss = loss - config.entropy_coeff * aggregate(entropy, mask, mode, total=total, norm_length=config.norm_length)
     if config.use_kl_loss:
         reference = batch["ref_log_prob"]
         kl = kl_token_loss(log_prob, reference, low, *config.kl_coefs, kl_type=config.kl_loss_type)
-        loss = loss + aggregate(kl, mask, mode, total=total)
+        loss = loss + aggregate(kl, mask, mode, total=total, norm_length=config.norm_length)
         parts.append(kl_stats(token_kl(log_prob.detach(), reference, config.kl_loss_type), mask, low))
     return loss, policy_loss.detach(), merge_stats(parts)

@@ -49,7 +49,8 @@ class ArcherTrainer(RayPPOTrainer):
         actor = config.actor_rollout_ref.actor
         # with one update a batch the policy has not moved yet: the ratio is 1 and needs no pass of its own
         self.one_update = actor.ppo_epochs == 1 and config.data.train_batch_size == actor.ppo_mini_batch_size
-        self.needs_old_log_probs = not self.one_update or actor.rollout_is_threshold is not None
+        measured_otherwise = actor.rollout_is_threshold is not None or config.reward.overlong_filter
+        self.needs_old_log_probs = not self.one_update or measured_otherwise
 
     def _create_dataloader(self, train_dataset, val_dataset, collate_fn, train_sampler):
         """In the place of verl's loaders, whose position cannot be restored: the prompt stream, and totals."""
@@ -57,6 +58,11 @@ class ArcherTrainer(RayPPOTrainer):
         trainer = self.config.trainer
         epochs = len(train_dataset) * trainer.total_epochs // self.config.data.train_batch_size
         self.total_training_steps = trainer.total_training_steps or epochs
+        if self.config.data.train_batch_size > len(train_dataset):
+            raise UserError(
+                f"data.train_batch_size={self.config.data.train_batch_size} is more than the {len(train_dataset)} "
+                "prompts of data.train_files that fit data.max_prompt_length; lower it"
+            )
         if self.total_training_steps < 1:
             raise UserError(
                 f"data.train_batch_size={self.config.data.train_batch_size} is more than the {len(train_dataset)} "
@@ -77,8 +83,8 @@ class ArcherTrainer(RayPPOTrainer):
             committed = self.state_dict()
             while (ending := self._ending()) is None:
                 self._do_step()
-                committed = self.state_dict()
                 ending = self._after_step()
+                committed = self.state_dict()
                 if ending is not None:
                     break
         except StopRequested:
@@ -90,8 +96,10 @@ class ArcherTrainer(RayPPOTrainer):
         step = Step(self.step + 1)
         with step.timed("step"):
             self._collect(step)
+            with step.timed("entropy"):
+                dropped = self._entropy_of_dropped(step)  # before the update: of the policy that generated
             trained = self._train(step)
-            self._measure(step, trained)
+            self._measure(step, trained, dropped)
             last = step.number == self.total_training_steps
             if last or (self.config.trainer.test_freq > 0 and step.number % self.config.trainer.test_freq == 0):
                 with step.timed("testing"):
@@ -170,7 +178,7 @@ class ArcherTrainer(RayPPOTrainer):
         part.batch["token_level_rewards"] = token_level(r.rewards.total[rows], part.batch["response_mask"])
         return part
 
-    def _measure(self, step: Step, trained: DataProto | None) -> None:
+    def _measure(self, step: Step, trained: DataProto | None, dropped_entropy: float) -> None:
         """Metrics over everything generated in the step, then those of what was trained on."""
         batch = step.batch()
         rewards = Rewards.concatenate([r.rewards for r in step.rounds])
@@ -185,13 +193,23 @@ class ArcherTrainer(RayPPOTrainer):
             step.metrics.update(
                 batch_metrics.advantage_metrics(tensors.get("advantages"), tensors.get("response_mask"))
             )
-        with step.timed("entropy"):
-            step.metrics.update(self._entropy(step, batch))
+        step.metrics.update(self._entropy(step, batch, dropped_entropy))
 
-    def _entropy(self, step: Step, batch: DataProto) -> dict[str, float | None]:
+    def _entropy_of_dropped(self, step: Step) -> float:
+        """Sum of the entropies of the tokens that are not trained on; the update measures the others."""
+        if self.needs_old_log_probs:
+            return 0.0
+        batch = step.batch()
+        dropped = np.setdiff1d(np.arange(len(batch)), step.kept_rows(self.n))
+        if not len(dropped):
+            return 0.0
+        rest = batch.select_idxs(dropped)
+        self.calls.add_old_log_probs(rest)
+        return float((rest.batch["rollout_entropy"] * rest.batch["response_mask"]).sum())
+
+    def _entropy(self, step: Step, batch: DataProto, dropped_entropy: float) -> dict[str, float | None]:
         """Entropy of the policy that generated, over everything and over what was trained on."""
-        mask = batch.batch["response_mask"]
-        kept = step.kept_rows(self.n)
+        mask, kept = batch.batch["response_mask"], step.kept_rows(self.n)
         if self.needs_old_log_probs:
             entropy = batch.batch["rollout_entropy"]
             return {
@@ -199,14 +217,8 @@ class ArcherTrainer(RayPPOTrainer):
                 "actor/entropy/kept": batch_metrics.masked_mean(entropy[kept], mask[kept]),
                 **batch_metrics.engine_metrics(batch.batch, batch.batch["old_log_probs"]),
             }
-        # the update has measured it on the rows it trained on; only the others are left
-        dropped = np.setdiff1d(np.arange(len(batch)), kept)
-        total = float(mask[kept].sum()) * (step.metrics.get("actor/entropy/kept") or 0.0)
-        if len(dropped):
-            rest = batch.select_idxs(dropped)
-            self.calls.add_old_log_probs(rest)
-            total += float((rest.batch["rollout_entropy"] * rest.batch["response_mask"]).sum())
-        return {"actor/entropy": total / max(1, int(mask.sum()))}
+        trained_entropy = float(mask[kept].sum()) * (step.metrics.get("actor/entropy/kept") or 0.0)
+        return {"actor/entropy": (trained_entropy + dropped_entropy) / max(1, int(mask.sum()))}
 
     def _after_step(self) -> Ending | None:
         """Guard and rules; a due checkpoint is saved."""

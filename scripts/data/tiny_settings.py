@@ -19,8 +19,8 @@ class Mixture:
     careful_share: float = 0.19
     guess_share: float = 0.18  # the rest, 1 - careful_share - guess_share, is hasty
     careful_slip_rate: float = 0.03  # one step off by 1, 2 or 10
-    hasty_slip_rate: float = 0.2
-    hasty_skip_rate: float = 0.85  # leaves out the last term
+    hasty_slip_rate: float = 0.05
+    hasty_skip_rate: float = 0.88  # leaves out the last term
     guess_right_rate: float = 0.06
     tens_share: float = 0.3  # of the terms after the first: 10, 20 or 30; the others are 2..9
     max_total: int = 99  # running totals stay in 0..max_total
@@ -44,12 +44,12 @@ class ModelShape:
 class Schedule:
     """How it is trained: steps of `batch_size` conversations each."""
 
-    skill_steps: int = 820  # on mostly careful solutions, to learn the arithmetic
-    mixture_steps: int = 130  # then on the mixture, to take on its manners
+    skill_steps: int = 680  # on mostly careful solutions, to learn the arithmetic
+    mixture_steps: int = 90  # then on the mixture, to take on its manners
     skill_share: float = 0.95  # the careful share in the skill steps
     batch_size: int = 16
     matrix_lr: float = 0.025  # Muon, hidden matrices
-    lr: float = 3e-3  # AdamW, embedding and norms
+    lr: float = 5e-3  # AdamW, embedding and norms
     warmup_steps: int = 20
 
     @property

@@ -1,21 +1,22 @@
 """docs/metrics.md explains every key that a run emits, and no other.
 
-The row is made by the functions that make a run's, on tiny inputs. Keys that only a literal in the trainer, the actor or
-a worker brings in are found in the sources, so that a new one fails here without a run.
+The row is made by the functions that make a run's, on tiny inputs. Keys that only a literal in the trainer, the actor
+or a worker brings in are found in the sources, so that a new one fails here without a run.
 """
 
 import ast
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from recipes.archer import batch_metrics
+from recipes.archer.grades import Grade
 from recipes.archer.group_filter import judge_groups
 from recipes.archer.prompts import PromptStream
-from recipes.archer.reward_manager import Rewards
+from recipes.archer.reward_manager import ArcherRewardManager
 from recipes.archer.step import Step
 from recipes.archer.step_row import step_row
 from recipes.archer.text_metrics import text_metrics
@@ -53,20 +54,32 @@ def documented(page: str) -> list[str]:
     ]
 
 
-def emitted(correct: list[bool], switched: tuple[str, ...] = ("format", "repetition")) -> dict[str, float | None]:
-    """The row of a step with two responses, in which everything was measured that a step measures."""
-    verdicts = np.array(correct)
+def graded(correct: list[bool], switch: float):
+    """Rewards of as many responses, with every part of the reward that can be switched on (1) or off (0)."""
+    settings = SimpleNamespace(
+        correct=1.0,
+        incorrect=0.0,
+        overlong_buffer_len=1,
+        overlong_penalty_factor=1.0,
+        format_bonus=switch,
+        repetition_penalty=switch,
+    )
+    grades = [Grade(float(c), "correct" if c else "wrong") for c in correct]
+    manager = ArcherRewardManager(None, None, settings, max_response_length=3)
+    return manager.shape(["so it is"] * len(correct), torch.full((len(correct),), 3), grades)
+
+
+def emitted(correct: list[bool], switch: float = 1.0) -> dict[str, float | None]:
+    """The row of a step with so many responses, in which everything was measured that a step measures."""
+    rewards = graded(correct, switch)
     mask = torch.ones(len(correct), 3, dtype=torch.long)
     batch = {"response_mask": mask, "attention_mask": torch.ones(len(correct), 5, dtype=torch.long)}
-    texts, outcomes = ["so it is"] * len(correct), ["correct" if c else "wrong" for c in correct]
-    parts = {"accuracy": verdicts.astype(float), **dict.fromkeys(("overlong", *switched), np.zeros(len(correct)))}
-    rewards = Rewards(texts, outcomes, [None] * len(correct), verdicts, parts)
     step = Step(1)
     step.timing["step"] = 1.0
     step.metrics |= batch_metrics.reward_metrics(rewards)
-    step.metrics |= batch_metrics.length_metrics(batch, verdicts, 3)
-    step.metrics |= text_metrics(texts, correct, [False] * len(correct))
-    step.metrics |= batch_metrics.group_metrics([judge_groups(verdicts, rewards.total, 2)], 1)
+    step.metrics |= batch_metrics.length_metrics(batch, rewards.correct, 3)
+    step.metrics |= text_metrics(rewards.texts, correct, [False] * len(correct))
+    step.metrics |= batch_metrics.group_metrics([judge_groups(rewards.correct, rewards.total, len(correct))], 1)
     step.metrics |= batch_metrics.advantage_metrics(torch.ones(mask.shape), mask)
     step.metrics |= batch_metrics.engine_metrics(batch, None)
     step.metrics["actor/entropy"] = batch_metrics.masked_mean(torch.ones(mask.shape), mask)
@@ -108,7 +121,7 @@ def test_a_key_is_explained_once():
 
 @pytest.mark.parametrize("correct", [[True, True], [False, False]])
 def test_a_row_has_every_key_when_a_class_or_a_part_of_the_reward_is_missing(correct):
-    assert set(emitted(correct, switched=())) == set(emitted([True, False]))
+    assert set(emitted(correct, switch=0.0)) == set(emitted([True, False]))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

@@ -94,7 +94,8 @@ def test_nothing_whole_is_left(tmp_path):
         (_save(store, step) / "weights.bin").unlink()
     checkpoint, skipped = store.newest_whole()
     assert checkpoint is None
-    assert [line.split(":")[0] for line in skipped] == [f"skipped checkpoint {tmp_path}/global_step_{n}" for n in (2, 1)]
+    named = [line.split(":")[0] for line in skipped]
+    assert named == [f"skipped checkpoint {tmp_path}/global_step_{step}" for step in (2, 1)]
 
 
 def test_the_last_ones_are_kept(tmp_path):

@@ -245,8 +245,6 @@ def test_foreign_folder_is_refused(tmp_path):
 
 def test_command_builds_and_records_what_it_measured(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "tiny"
-    for variable in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(variable, "1")  # the command sets them; this puts them back
     short = {"train_rows": 12, "measured_prompts": 4, "max_response_tokens": 4}
     monkeypatch.setattr(make_tiny_model, "Settings", partial(Settings, **short))
     make_tiny_model.main(out=folder, skill_steps=1, mixture_steps=1, seed=5, verify=True)
