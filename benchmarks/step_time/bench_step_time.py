@@ -16,7 +16,7 @@ from pathlib import Path
 
 from recipes.archer.configuration import ROOT
 
-STEPS, WARM_UP, TURNS = 24, 4, 3
+STEPS, WARM_UP, TURNS = 20, 4, 2
 PROMPTS, N, CAP, LR, BETA = 16, 8, 96, 1e-4, 0.001
 SHAPE = {"prompts": PROMPTS, "n": N, "cap": CAP, "lr": LR, "beta": BETA, "updates": 1, "steps": STEPS}
 

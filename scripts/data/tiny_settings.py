@@ -16,7 +16,7 @@ SOURCES = tuple(
 class Mixture:
     """What the corpus is made of; shares and rates are probabilities in [0, 1]."""
 
-    careful_share: float = 0.19
+    careful_share: float = 0.17
     guess_share: float = 0.18  # the rest, 1 - careful_share - guess_share, is hasty
     careful_slip_rate: float = 0.03  # one step off by 1, 2 or 10
     hasty_slip_rate: float = 0.05

@@ -1,0 +1,36 @@
+"""``make bench``: every benchmark in turn, results in benchmarks/results/<date>.json."""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+from recipes.archer.configuration import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def main() -> None:
+    """Step time against TRL first, then the parts that measure themselves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("step_time", "parts"), help="one half of it")
+    only = parser.parse_args().only
+    if only != "parts":
+        from benchmarks.step_time.bench_step_time import main as step_time
+
+        result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "cpu": platform.processor()}
+        result["step_time"] = step_time()
+        result["step_time_ratio_vs_trl"] = result["step_time"]["step_time_ratio_vs_trl"]
+        RESULTS.mkdir(exist_ok=True)
+        file = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}.json"
+        file.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result["step_time"], indent=1), f"\nwritten to {file}")
+    if only != "step_time":
+        for module in ("benchmarks.bench_text_metrics", "benchmarks.grading.bench_grading"):
+            subprocess.run([sys.executable, "-m", module], check=True, cwd=ROOT)
+
+
+if __name__ == "__main__":
+    main()
