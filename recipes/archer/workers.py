@@ -4,6 +4,7 @@ What verl 0.5.0 needs to start on a host without an accelerator is in :func:`pre
 nothing on a GPU.
 """
 
+import gc
 import os
 
 import torch
@@ -68,6 +69,8 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
             self.actor_lr_scheduler = _GatedScheduler(self.actor_lr_scheduler, lambda: applied.num_applied > 0)
         if self._is_ref:
             self.ref_policy = self._own_actor(self.config.ref, self.ref_module_fsdp, None)
+        gc.collect()
+        gc.freeze()  # a million objects of imported modules that no collection needs to look at again
 
     def _own_actor(self, config, module, optimizer) -> ArcherActor:
         with open_dict(config):
