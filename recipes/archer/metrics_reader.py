@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes.archer.ending import UserError
+from recipes.archer.run_files import CONFIG, METRICS, RUN
 
-METRICS, CONFIG, RUN = "metrics.jsonl", "config.yaml", "run.json"
 _STEP_KEYS = ("step", "training/global_step", "_step")
 ALIASES = {"logical_connectives": "logical_connectives/mean"}  # how the runs V0 to V5 logged it
 _OVER = ("finished", "stopped", "failed")

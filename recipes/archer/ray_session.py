@@ -12,7 +12,6 @@ from recipes.archer import reaper
 
 PREFIX = "archer-ray-"
 WORKER_ENVIRONMENT = {
-    # Ray gives a worker one OpenMP thread unless told otherwise
     "TOKENIZERS_PARALLELISM": "true",
     "NCCL_DEBUG": "WARN",
     "VLLM_LOGGING_LEVEL": "WARN",
@@ -27,6 +26,7 @@ def worker_environment(config) -> dict[str, str]:
     """What every worker process finds in its environment, unless the user has set it."""
     environment = dict(WORKER_ENVIRONMENT)
     if config.trainer.device == "cpu":
+        # Ray gives a worker one OpenMP thread unless told otherwise
         threads = max(1, (os.cpu_count() or 1) // config.trainer.n_gpus_per_node)
         environment |= {
             "OMP_NUM_THREADS": str(threads),

@@ -14,8 +14,7 @@ from pathlib import Path
 from recipes.archer.checkpoint_store import write_atomically
 from recipes.archer.configuration import ROOT
 from recipes.archer.ending import Ending, UserError
-
-METRICS, CONFIG, RUN = "metrics.jsonl", "config.yaml", "run.json"
+from recipes.archer.run_files import CONFIG, METRICS, RUN
 
 
 class RunLog:

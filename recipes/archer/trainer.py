@@ -13,6 +13,7 @@ from recipes.archer.checkpoint_store import CheckpointStore
 from recipes.archer.deal import dealt
 from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending, UserError
 from recipes.archer.group_filter import judge_groups, rows_of
+from recipes.archer.overlong import overlong_filter_mask
 from recipes.archer.prompts import PromptStream, prompt_batch, trim_responses
 from recipes.archer.reward_manager import Rewards, token_level
 from recipes.archer.rollout import response_seeds
@@ -141,7 +142,7 @@ class ArcherTrainer(RayPPOTrainer):
         verdict = judge_groups(rewards.correct, rewards.total, self.n, settings.metric)
         readable = ~rewards.skip.reshape(-1, self.n).any(axis=1)  # a bad row must not teach its group
         kept = np.flatnonzero(verdict.valid & readable if settings.enable else readable)
-        truncated = batch.batch["response_mask"].sum(-1) >= self.config.data.max_response_length
+        truncated = overlong_filter_mask(batch.batch["response_mask"].sum(-1), self.config.data.max_response_length)
         return Round(batch, rewards, verdict, kept, truncated.tolist())
 
     def _respond(self, batch: DataProto, seeds: np.ndarray, validate: bool = False) -> DataProto:
@@ -164,7 +165,8 @@ class ArcherTrainer(RayPPOTrainer):
                 norm_adv_by_std_in_grpo=self.config.algorithm.norm_adv_by_std_in_grpo,
             )
             if self.config.reward.overlong_filter:  # still in its group's baseline, but gives no gradient
-                cut = tensors["response_mask"].sum(-1) >= self.config.data.max_response_length
+                lengths = tensors["response_mask"].sum(-1)
+                cut = overlong_filter_mask(lengths, self.config.data.max_response_length)
                 tensors["response_mask"] = tensors["response_mask"] * ~cut[:, None]
         self.stop.check()
         with step.timed("update_actor"):

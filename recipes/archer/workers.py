@@ -107,11 +107,6 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
         load_shards(path, self._state())
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def process_ids(self) -> int:
-        """This worker's process number, for messages and tests."""
-        return os.getpid()
-
     def _state(self) -> WorkerState:
         return WorkerState(
             model=self.actor_module_fsdp,
