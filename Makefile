@@ -1,5 +1,5 @@
-# make setup | train | test | | lint | bench | lock
-.PHONY: help setup train test lint bench lock
+# make setup | train | test | test-faults | lint | bench | lock
+.PHONY: help setup train test test-faults lint bench lock
 python := $(or $(VENV),.venv)/bin/python
 
 help: ## this list
@@ -17,6 +17,9 @@ lint: setup
 
 test: setup lint ## lint, unit tests, end-to-end runs
 	$(python) -m pytest -q -m "not gpu and not fault"
+
+test-faults: setup ## kills, stops and worker deaths at many points of real runs (long)
+	$(python) -m pytest -q -m fault
 
 bench: setup ## speed and memory, side by side, as ratios
 	$(python) -m benchmarks.run

@@ -6,8 +6,9 @@ same gradient, as `aggregate(whole)`: the denominator belongs to the optimizer s
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from recipes.archer.surrogate import inside
 
 AGGREGATION_MODES = ("token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 
@@ -65,7 +66,7 @@ def aggregate(
     """
     _check_mode(mode)
     mask = response_mask.bool()
-    kept = torch.where(mask, token_loss, torch.zeros_like(token_loss))
+    kept = inside(token_loss, mask)
     if mode == "seq-mean-token-mean":
         # An empty response has a zero sum; clamping only keeps 0/0 out of the gradient.
         kept = kept.sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)

@@ -19,8 +19,8 @@ def mean(values) -> float | None:
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> float | None:
     """Mean over the tokens of a mask, None when there is none."""
-    count = int(mask.sum())
-    return float((values * mask).sum() / count) if count else None
+    kept = values[mask.bool()]
+    return float(kept.mean()) if len(kept) else None
 
 
 def reward_metrics(rewards: Rewards) -> dict[str, float | None]:
@@ -78,6 +78,28 @@ def engine_metrics(batch, log_probs: torch.Tensor | None) -> dict[str, float | N
     if not len(ratio):
         return dict.fromkeys(keys)
     return dict(zip(keys, (float(ratio.mean()), float(ratio.abs().mean()), float(ratio.abs().max())), strict=True))
+
+
+def policy_metrics(batch) -> dict[str, float | None]:
+    """Entropy of the policy that generated a scored batch, and how far engine and trainer are apart about it."""
+    entropy = masked_mean(batch["rollout_entropy"], batch["response_mask"])
+    return {"actor/entropy": entropy, **engine_metrics(batch, batch["old_log_probs"])}
+
+
+def pooled(parts: list[tuple[int, dict]]) -> dict[str, float | None]:
+    """:func:`policy_metrics` of several batches as if they had been one; parts are (tokens, their metrics)."""
+    parts = [(tokens, metrics) for tokens, metrics in parts if tokens]
+
+    def over_all(name: str, join) -> float | None:
+        values = [(tokens, metrics[name]) for tokens, metrics in parts]
+        return join(values) if values and all(value is not None for _, value in values) else None
+
+    def mean_of(values) -> float:
+        return sum(tokens * value for tokens, value in values) / sum(tokens for tokens, _ in values)
+
+    means = ("actor/entropy", "rollout/log_ratio/mean", "rollout/log_ratio/abs_mean")
+    greatest = over_all("rollout/log_ratio/abs_max", lambda values: max(value for _, value in values))
+    return {name: over_all(name, mean_of) for name in means} | {"rollout/log_ratio/abs_max": greatest}
 
 
 def advantage_metrics(advantages: torch.Tensor | None, mask: torch.Tensor | None) -> dict[str, float | None]:

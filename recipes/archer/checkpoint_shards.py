@@ -4,7 +4,10 @@ torch's distributed checkpoint is used rather than verl's one-file-a-rank format
 any number of workers.
 """
 
+import io
+import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +15,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from verl.utils.device import get_torch_device
+
+ARCHIVE_ERRORS = ("inline_container", "iostream error", "PytorchStreamWriter")  # of a file that cannot be written
 
 
 @dataclass
@@ -45,12 +51,52 @@ class WorkerState:
             random.setstate(state["python"])
 
 
+def written_by_all(write: Callable[[], None]) -> str | None:
+    """Lets this rank write; every rank calls it, and learns what the disk refused on any of them.
+
+    Without that, one rank would go on and wait for ever for another that failed.
+
+    Returns:
+        What was refused, the same on every rank; None when all was written.
+
+    Raises:
+        RuntimeError: writing failed on some rank for another reason than the disk.
+    """
+    refused = failed = cause = None
+    try:
+        write()
+    except (Exception, CheckpointException) as error:
+        refused, cause = refused_by_disk(error), error
+        failed = None if refused else f"{type(error).__name__}: {error}"
+    found = [None] * dist.get_world_size()
+    dist.all_gather_object(found, (refused, failed))
+    if others := [failed for _, failed in found if failed]:
+        raise RuntimeError(f"a checkpoint could not be written: {others[0]}") from cause
+    return next((refused for refused, _ in found if refused), None)
+
+
+def refused_by_disk(error: BaseException) -> str | None:
+    """What the disk had against a write, in one line; None when the error is of another kind.
+
+    torch's writer of archives loses the reason: a full disk shows as a position that it did not expect.
+    """
+    if isinstance(error, CheckpointException):  # each rank's own error
+        reasons = [refused_by_disk(cause) for cause, _ in error.failures.values()]
+        return reasons[0] if reasons and all(reasons) else None
+    from_archive = isinstance(error, RuntimeError) and any(sign in str(error) for sign in ARCHIVE_ERRORS)
+    return str(error).splitlines()[0] if isinstance(error, OSError) or from_archive else None
+
+
 def save_shards(path: str, state: WorkerState) -> None:
-    """Writes this rank's part into the folder ``path``; every rank calls it."""
+    """Writes this rank's part into the folder ``path``; every rank calls it, inside :func:`written_by_all`."""
     model, optimizer = get_state_dict(state.model, state.optimizer)
     dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=path)
-    torch.save(state.host_state(), _host_file(path, state.rank))
-    dist.barrier()
+    content = io.BytesIO()  # not straight into the file: see refused_by_disk
+    torch.save(state.host_state(), content)
+    with open(_host_file(path, state.rank), "wb") as file:
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_shards(path: str, state: WorkerState) -> None:
@@ -60,7 +106,10 @@ def load_shards(path: str, state: WorkerState) -> None:
     keep their fresh random state: rollouts are seeded by response, so nothing else depends on it.
     """
     model, optimizer = get_state_dict(state.model, state.optimizer)
-    dcp.load({"model": model, "optimizer": optimizer}, checkpoint_id=path)
+    try:
+        dcp.load({"model": model, "optimizer": optimizer}, checkpoint_id=path)
+    except CheckpointException as error:  # no Exception: it would take the worker's process with it
+        raise RuntimeError(f"{path} cannot be loaded: {error}") from None
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     own = _host_file(path, state.rank)
     # our own file, from a checkpoint whose hashes were verified; it holds numpy and Python state

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recipes.archer.surrogate import Clip, bounded_log_ratio, clipped_surrogate, outside_trust_region
+from recipes.archer.surrogate import Clip, clipped_surrogate, inside, outside_trust_region, prepared
 from recipes.archer.token_stats import TokenStats, policy_stats
 
 
@@ -34,9 +34,8 @@ def clip_cov_selection(
     Returns:
         Boolean (batch, response_length).
     """
-    mask = response_mask.bool()
-    moved = bounded_log_ratio(old_log_prob, log_prob, mask).exp()
-    stopped = outside_trust_region(moved, advantages, 1 - clip[0], 1 + clip[1])
+    mask, advantages, log_ratio = prepared(old_log_prob, log_prob, advantages, response_mask)
+    stopped = outside_trust_region(log_ratio.exp(), advantages, 1 - clip[0], 1 + clip[1])
     covariance = _covariance(advantages, log_prob, mask)
     candidates = torch.nonzero(
         mask & ~stopped & (covariance > bounds[0]) & (covariance < bounds[1]), as_tuple=False
@@ -67,20 +66,18 @@ def clip_cov_token_loss(
 
     `actor/pg_clipfrac` counts every token left without a gradient: by the trust region or by the selection.
     """
-    mask = response_mask.bool()
     if selected is None:
         selected = clip_cov_selection(
             old_log_prob,
             log_prob,
             advantages,
-            mask,
+            response_mask,
             clip=clip,
             ratio=ratio,
             bounds=bounds,
             generator=generator,
         )
-    advantages = torch.where(mask, advantages, torch.zeros_like(advantages)).detach()
-    log_ratio = bounded_log_ratio(old_log_prob, log_prob, mask)
+    mask, advantages, log_ratio = prepared(old_log_prob, log_prob, advantages, response_mask)
     least, greatest = 1 - clip[0], 1 + clip[1]
     token_loss = clipped_surrogate(log_ratio.exp(), advantages, least, greatest, cap=float("inf"))
     stopped = outside_trust_region(log_ratio.detach().exp(), advantages, least, greatest)
@@ -128,11 +125,9 @@ def kl_cov_token_loss(
     selected: Tensor | None = None,
 ) -> tuple[Tensor, TokenStats]:
     """−A·r per token, without any clip; the selected tokens carry coef·|log π − log π_old| as well."""
-    mask = response_mask.bool()
     if selected is None:
-        selected = kl_cov_selection(log_prob, advantages, mask, ratio=ratio)
-    advantages = torch.where(mask, advantages, torch.zeros_like(advantages)).detach()
-    log_ratio = bounded_log_ratio(old_log_prob, log_prob, mask)
+        selected = kl_cov_selection(log_prob, advantages, response_mask, ratio=ratio)
+    mask, advantages, log_ratio = prepared(old_log_prob, log_prob, advantages, response_mask)
     nothing = torch.zeros_like(mask)
     stats = policy_stats(
         log_ratio.detach(), advantages, mask, low_entropy, clipped=nothing, capped=nothing
@@ -145,6 +140,6 @@ def _covariance(advantages: Tensor, log_prob: Tensor, mask: Tensor) -> Tensor:
     count = mask.sum().clamp(min=1)
     centred = []
     for values in (advantages, log_prob):
-        inside = torch.where(mask, values.detach(), torch.zeros_like(values))
-        centred.append(torch.where(mask, inside - inside.sum() / count, torch.zeros_like(inside)))
+        own = inside(values.detach(), mask)
+        centred.append(inside(own - own.sum() / count, mask))
     return centred[0] * centred[1]

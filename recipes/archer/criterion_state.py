@@ -16,17 +16,16 @@ class ConditionState(Stateful):
     Attributes:
         outcome: ``unknown`` (too early, or a trend that the data leave open), ``holds``, ``pending`` (holds, not yet
             for long enough), ``fails``, or ``exempt`` (by ``unless``).
-        seen: what was seen, in words.
         since: first step at which it was, without a break, as it is now.
     """
 
-    STATE = ("window", "hold", "holds", "outcome", "seen", "since", "value", "step", "tested", "direction", "movement")
+    STATE = ("window", "hold", "holds", "outcome", "since", "value", "step", "tested", "direction", "movement")
 
     def __init__(self, condition: Condition):
         self.condition = condition
         self.window = Window(condition.window)
         self.hold = Hold(condition.sustained, condition.rows)
-        self.outcome, self.seen = UNKNOWN, ""
+        self.outcome = UNKNOWN
         self.holds, self.since = None, None
         self.value = self.step = None
         self.tested: int | None = None  # step of the last test of a trend
@@ -40,12 +39,12 @@ class ConditionState(Stateful):
             return self.outcome
         self.window.add(step, value)
         self.value, self.step = self.window.median(), step
-        self.seen = f"{figure(self.value)} at step {step}"
         if step < max(condition.from_step, condition.at or 1):
             return self.outcome
         if condition.unless is not None and self.value in condition.unless:
             self.hold.update(step, False)
             self.outcome, self.holds = EXEMPT, None
+            self.direction = self.tested = None
             return self.outcome
         holds = self._trend_holds(step) if condition.trend else self.value in condition.level
         if holds is None:
@@ -62,60 +61,78 @@ class ConditionState(Stateful):
         condition = self.condition
         if self.tested is None or step - self.tested >= condition.window // EVALUATIONS:
             self.tested = step
-            trend = trend_of([s for s, _ in self.window.items], self.window.values, condition.change)
+            trend = trend_of(*zip(*self.window.items, strict=True), condition.change)
             self.direction = trend.direction if trend else None
             self.movement = trend.movement if trend else None
-        if self.direction is None:
-            return None
-        self.seen = f"{self.direction}, {self.movement:+.3g} over the last {len(self.window.items)} rows"
-        return None if self.direction == "unclear" else self.direction in condition.trend
+        return None if self.direction in (None, "unclear") else self.direction in condition.trend
+
+    @property
+    def seen(self) -> str:
+        """What was seen, in words."""
+        if self.direction is not None:
+            return f"{self.direction}, {self.movement:+.3g} over the last {len(self.window.items)} rows"
+        return f"{figure(self.value)} at step {self.step}"
 
 
 class CriterionState(Stateful):
-    """One criterion; see ``verdict``."""
+    """One criterion: ``observe`` rows, then ask for the ``verdict``."""
 
-    STATE = ("was_bad", "last_bad")
+    STATE = ("was_bad", "last_bad", "last_step")
 
     def __init__(self, criterion: Criterion):
-        self.criterion = criterion
+        self.criterion, self.text = criterion, str(criterion)
         self.good = [ConditionState(condition) for condition in criterion.good]
         self.bad = [ConditionState(condition) for condition in criterion.bad]
         self.was_bad: int | None = None  # first and last step of the latest bad spell
         self.last_bad: int | None = None
+        self.last_step: int | None = None
 
-    def update(self, step: int, value: float | None) -> Verdict:
+    def observe(self, step: int, value: float | None) -> None:
         """Takes in a row; a value that does not exist changes nothing."""
+        self.last_step = step
         if value is not None:
             for state in (*self.good, *self.bad):
                 state.update(step, value)
-        verdict = self._judge()
-        if verdict.status == BAD:
-            self.was_bad, self.last_bad = verdict.since, step
-        elif self.last_bad is not None and step - self.last_bad <= MEMORY and verdict.status != WATCH:
-            detail = f"bad from step {self.was_bad} to {self.last_bad}, no longer: {verdict.detail}"
-            verdict = self._verdict(WATCH, detail, (self.good or self.bad)[0], self.was_bad)
-        return verdict
+        status, decisive = self._decide()
+        if status == BAD:
+            self.was_bad, self.last_bad = decisive.since, step
 
-    def _judge(self) -> Verdict:
+    @property
+    def verdict(self) -> Verdict:
+        """On the rows so far."""
+        status, state = self._decide()
+        if state is None:
+            return self._verdict(NO_DATA, "no value so far", None)
+        detail, since = state.seen, None
+        if status == BAD:
+            detail, since = f"{state.condition}: {detail}", state.since
+        elif status == WATCH:
+            words = f"{state.condition}, not yet for long enough" if state in self.bad else f"not {state.condition}"
+            detail, since = f"{words}: {detail}", state.since
+        elif self.last_bad is not None and self.last_step - self.last_bad <= MEMORY:
+            status, since = WATCH, self.was_bad
+            detail = f"bad from step {self.was_bad} to {self.last_bad}, no longer: {detail}"
+        return self._verdict(status, detail, state, since)
+
+    def _decide(self) -> tuple[str, ConditionState | None]:
+        """Status, and the condition that it is for."""
         states = [*self.good, *self.bad]
         if all(state.step is None for state in states):
-            return self._verdict(NO_DATA, "no value so far", None)
+            return NO_DATA, None
         for status, outcome in ((BAD, HOLDS), (WATCH, PENDING)):
             for state in self.bad:
                 if state.outcome == outcome:
-                    so_far = "" if status == BAD else ", not yet for long enough"
-                    return self._verdict(status, f"{state.condition}{so_far}: {state.seen}", state, state.since)
+                    return status, state
         for state in self.good:
             if state.outcome == FAILS:
-                return self._verdict(WATCH, f"not {state.condition}: {state.seen}", state, state.since)
-        shown = (self.good or self.bad)[0]
-        reached = [s for s in (self.good or self.bad) if s.outcome in (HOLDS, PENDING, EXEMPT, FAILS)]
-        status = GOOD if len(reached) == len(self.good or self.bad) else TOO_EARLY
-        return self._verdict(status, shown.seen, shown)
+                return WATCH, state
+        sides = self.good or self.bad
+        reached = [s for s in sides if s.outcome in (HOLDS, PENDING, EXEMPT, FAILS)]
+        return GOOD if len(reached) == len(sides) else TOO_EARLY, sides[0]
 
     def _verdict(self, status: str, detail: str, state: ConditionState | None, since: int | None = None) -> Verdict:
         value, step = (state.value, state.step) if state else (None, None)
-        return Verdict(str(self.criterion), self.criterion.metric, status, detail, value, step, since)
+        return Verdict(self.text, self.criterion.metric, status, detail, value, step, since)
 
     def state_dict(self) -> dict:
         conditions = {side: [s.state_dict() for s in getattr(self, side)] for side in ("good", "bad")}

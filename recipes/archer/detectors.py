@@ -102,11 +102,15 @@ class Detector(ABC, Stateful):
     def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
         """What this row says; None where it lacks what the detector needs."""
 
-    def update(self, row: dict[str, Any], progress: Progress) -> Verdict:
+    def observe(self, row: dict[str, Any], progress: Progress) -> None:
         """Takes in a row; a row without a finding leaves the verdict as it was."""
-        finding, step = self.look(row, progress), row["step"]
+        finding = self.look(row, progress)
         if finding is not None:
-            self._last = self._judge(step, finding)
+            self._last = self._judge(row["step"], finding)
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the rows so far."""
         fields = self._last or {"status": NO_DATA, "detail": f"needs {self.metric}"}
         return Verdict(self.name, self.metric, **fields)
 
@@ -137,18 +141,25 @@ class NotFinite(Stateful):
     """NaN or infinity in any metric: bad at once, and for good."""
 
     name, metric = "not_finite", "every metric"
-    STATE = ("found",)
+    STATE = ("found", "step")
 
     def __init__(self):
         self.found: list | None = None  # [step, metric, value as text]
+        self.step: int | None = None
 
-    def update(self, row: dict[str, Any], progress: Progress) -> Verdict:
+    def observe(self, row: dict[str, Any], progress: Progress) -> None:
         """Takes in a row."""
+        self.step = row["step"]
         if self.found is None:
-            broken = (k for k, v in row.items() if isinstance(v, float) and not math.isfinite(v))
-            metric = next(broken, None)
-            self.found = [row["step"], metric, str(row[metric])] if metric else None
+            for metric, value in row.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    self.found = [self.step, metric, str(value)]
+                    return
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the rows so far."""
         if self.found is None:
-            return Verdict(self.name, self.metric, GOOD, "every value is finite", step=row["step"])
+            return Verdict(self.name, self.metric, GOOD, "every value is finite", step=self.step)
         step, metric, value = self.found
         return Verdict(self.name, metric, BAD, f"{metric} is {value} at step {step}", float(value), step, step)

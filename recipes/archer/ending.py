@@ -8,6 +8,8 @@ WRONG_CALL = 2  # configuration or data: the same command fails the same way aga
 GUARD = 20  # the monitor's verdict is bad
 EMPTY = 21  # nothing valid to learn from for too long
 NOT_FINITE = 22  # no finite gradient for too long
+DISK = 23  # checkpoints cannot be written
+HUNG_UP = 129  # the terminal was closed
 INTERRUPTED = 130
 TERMINATED = 143
 

@@ -63,14 +63,15 @@ class Guard:
         if self.action == "off":
             return GuardDecision(False)
         try:
-            verdicts = self.monitor.update(row)
+            self.monitor.observe(row)
+            verdicts = worst_first(self.monitor.verdicts)
         except Exception:  # whatever is wrong with the monitor, four GPUs' work must not end because of it
             if not self._failed:
                 logger.exception("the monitor failed; training goes on, unguarded where it fails again")
             self._failed = True
             return GuardDecision(False)
-        new = tuple(v for v in worst_first(verdicts) if self._is_new(v))
-        bad = next((v for v in worst_first(verdicts) if v.status == BAD), None)
+        new = tuple(v for v in verdicts if self._is_new(v))
+        bad = next((v for v in verdicts if v.status == BAD), None)
         stop = self.action == "stop" and bad is not None
         return GuardDecision(stop, new, str(bad) if stop else None)
 

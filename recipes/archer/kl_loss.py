@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recipes.archer.surrogate import LOG_RATIO_BOUND, widened
+
 KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
 
 
@@ -19,7 +21,7 @@ def token_kl(log_prob: Tensor, ref_log_prob: Tensor, kl_type: str = "low_var_kl"
     Raises:
         ValueError: unknown type.
     """
-    difference = log_prob - ref_log_prob.detach()
+    difference = widened(log_prob) - widened(ref_log_prob.detach())
     if kl_type in ("kl", "k1"):
         return difference
     if kl_type == "abs":
@@ -28,7 +30,7 @@ def token_kl(log_prob: Tensor, ref_log_prob: Tensor, kl_type: str = "low_var_kl"
         return 0.5 * difference.square()
     if kl_type in ("low_var_kl", "k3"):
         # exp(20) cannot overflow, and one token a thousand nats away may not decide the step.
-        reverse = (-difference).clamp(-20.0, 20.0)
+        reverse = (-difference).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
         return (reverse.exp() - reverse - 1).clamp(-10.0, 10.0)
     raise ValueError(f"kl_loss_type is {kl_type!r}; use one of {', '.join(KL_TYPES)}")
 

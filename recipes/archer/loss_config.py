@@ -54,7 +54,7 @@ class LossConfig:
     clip_cov_lb: float = 1.0
     clip_cov_ub: float = 5.0
     kl_cov_ratio: float = 0.0002
-    ppo_kl_coef: float = 1.0  # kl_cov
+    ppo_kl_coef: float = 0.1  # kl_cov; as in upstream's configuration, whose function falls back to 1
 
     def __post_init__(self) -> None:
         # Upstream writes its names with a hyphen in some places and an underscore in others.
@@ -105,6 +105,9 @@ class LossConfig:
         _require(self, "entropy_coeff", math.isfinite, "must be finite; 0 switches the bonus off")
         for name in ("kl_loss_coef", "kl_loss_high_entropy_scale", "ppo_kl_coef"):
             _require(self, name, _finite_and_not_negative, "must be finite and 0 or more")
+        if self.norm_length is not None:
+            remedy = "is a length in tokens; use 1 or more, or null for the width of the batch"
+            _require(self, "norm_length", lambda value: value >= 1, remedy)
         if self.rollout_is_threshold is not None:
             remedy = "must be at least 1, the weight of a matching token; e.g. 2.0, or null for no correction"
             _require(self, "rollout_is_threshold", lambda value: value >= 1, remedy)

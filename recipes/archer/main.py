@@ -4,18 +4,18 @@ Checks everything it can, takes the run folder, starts Ray, trains, and leaves n
 in this process, so that a signal to it is a signal to the loop.
 """
 
+import gc
 import os
 import sys
 import traceback
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer import configuration  # noqa: F401  (makes the configuration composable)
 from recipes.archer.ending import FAILED, WRONG_CALL, Ending, UserError
-
-DATA_FILES = ("train_files", "val_files")
+from recipes.archer.signals import StopRequested, StopSignals
 
 
 @hydra.main(config_path="config", config_name="archer", version_base="1.3")
@@ -26,110 +26,123 @@ def main(config: DictConfig) -> None:
 
 def run(config: DictConfig) -> int:
     """Trains a composed configuration and returns the exit code."""
-    from recipes.archer.preflight import check
+    with StopSignals() as stop:
+        try:
+            with stop.nothing_to_save():
+                log = _checked(config)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return WRONG_CALL
+        except StopRequested:
+            return stop.ending().exit_code
+        stop.grace_s, stop.record = config.trainer.grace_s, log.ended
+        ending = Ending("failed", "ended without a reason", FAILED)
+        try:
+            ending = _train(config, log, stop)
+        except UserError as error:
+            ending = Ending("failed", str(error), WRONG_CALL)
+            print(f"error: {error}", file=sys.stderr)
+        except StopRequested:
+            ending = stop.ending(" during set-up")
+        except Exception as error:
+            last_line = (str(error).strip().splitlines() or [""])[-1]
+            ending = Ending("failed", f"{type(error).__name__}: {last_line}", FAILED)
+            traceback.print_exc()
+        finally:
+            log.close(ending)
+        return ending.exit_code
+
+
+def _checked(config: DictConfig):
+    """The run folder's log, taken once nothing is known to be wrong.
+
+    Raises:
+        UserError: something is, or another run is using the folder.
+    """
+    from recipes.archer.model_folder import model_folder
+    from recipes.archer.preflight import check, remarks
     from recipes.archer.run_log import RunLog
 
-    try:
-        check(config)
-        OmegaConf.resolve(config)
-        config.actor_rollout_ref.model.path = os.path.expanduser(config.actor_rollout_ref.model.path)
-        log = RunLog(config.trainer.default_local_dir)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_CALL
-    ending = Ending("failed", "ended without a reason", FAILED)
-    try:
-        _prepare_trackers(config)
-        ending = _train(config, log)
-    except UserError as error:
-        ending = Ending("failed", str(error), WRONG_CALL)
-        print(f"error: {error}", file=sys.stderr)
-    except Exception as error:
-        last_line = (str(error).strip().splitlines() or [""])[-1]
-        ending = Ending("failed", f"{type(error).__name__}: {last_line}", FAILED)
-        traceback.print_exc()
-    finally:
-        log.close(ending)
-    return ending.exit_code
+    check(config)
+    OmegaConf.resolve(config)
+    config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))
+    for remark in remarks(config):
+        print(f"warning: {remark}", file=sys.stderr)
+    return RunLog(config.trainer.default_local_dir)
 
 
-def _train(config: DictConfig, log) -> Ending:
-    from recipes.archer.ray_session import ray_session
-    from recipes.archer.signals import StopSignals
-
-    tokenizer, datasets = _data(config)
-    with StopSignals(config.trainer.grace_s) as stop, ray_session(config) as _, _pool(config) as pool:
-        _check_ground_truths(config, pool)
-        # what verl and its workers' start have to say is for when something goes wrong
-        with open(log.folder / "setup.log", "a", encoding="utf-8") as setup_log, redirect_stdout(setup_log):
-            trainer = _build(config, log, pool, stop, tokenizer, datasets)
-        ending = trainer.fit()
-        trainer.report.end(ending)
-    return ending
-
-
-def _prepare_trackers(config: DictConfig) -> None:
-    """W&B's key, mode and run identity into the environment, before Ray starts."""
+def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
+    """Trains to the run's end, in as many Ray sessions as deaths of workers make necessary."""
+    from recipes.archer.restarts import Restarts
+    from recipes.archer.run_inputs import tokenizer_and_prompts
     from recipes.archer.secrets import wandb_environment
+    from recipes.archer.worker_calls import RolloutHungError
+    from recipes.archer.worker_death import WorkerDiedError
 
-    os.environ.update(wandb_environment(config, os.environ))
-
-
-def _pool(config: DictConfig):
-    """The grading processes, which live as long as the run; a user's reward function runs inside them."""
-    from recipes.archer.grading import GradingPool
-
-    settings, custom = config.grading, config.custom_reward_function
-    workers = settings.workers or min(16, max(1, (os.cpu_count() or 2) // 2))
-    return GradingPool(
-        workers,
-        settings.timeout_s,
-        answer_format=settings.answer_format,
-        memory_mb=settings.memory_mb,
-        score_fn=(custom.path, custom.name) if custom.path else None,
-        score_fn_kwargs=custom.get("reward_kwargs"),
-        data_sources=OmegaConf.to_container(settings.data_sources),
-    )
+    with stop.nothing_to_save():
+        os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
+        inputs = tokenizer_and_prompts(config)
+    restarts, again = Restarts(config.trainer.max_restarts, log), False
+    while True:
+        try:
+            return _attempt(config, log, stop, *inputs, again)
+        except (WorkerDiedError, RolloutHungError) as fault:
+            ending = stop.ending(f", but {fault}") if stop.requested else restarts.after(fault)
+        if ending is not None:
+            print(f"error: {ending.reason}", file=sys.stderr, flush=True)
+            return ending
+        gc.collect()  # what refers to the session that is over, before there is another
+        again = True
 
 
-def _check_ground_truths(config: DictConfig, pool) -> None:
-    """Every ground truth of the data can be graded against; remembered by the files' hashes.
+def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, again: bool) -> Ending:
+    """Trains in one Ray session; ``again`` after another one of this process.
 
     Raises:
-        UserError: names file, row and field.
+        WorkerDiedError, RolloutHungError: the session is lost, the run is not.
+        StopRequested: a signal came before there was anything to save.
     """
-    from recipes.archer.grading import GroundTruthError
-    from recipes.archer.ground_truth_check import check_file
+    from recipes.archer.ray_session import ray_session
+    from recipes.archer.run_inputs import check_ground_truths, grading_pool
+    from recipes.archer.worker_calls import RolloutHungError
+    from recipes.archer.worker_death import Roster
 
-    if config.custom_reward_function.path:
-        return  # what such a function takes for a ground truth is its own affair
-    for files in (config.data[name] for name in DATA_FILES):
-        for path in [files] if isinstance(files, str) else files:
-            try:
-                check_file(path, pool=pool)
-            except GroundTruthError as error:
-                raise UserError(str(error)) from None
+    with ExitStack() as session:
+        with stop.nothing_to_save():
+            saver, checkpoint = _checkpoint(config, datasets, again)
+            # what verl, Ray and the workers' start have to say is for when something goes wrong
+            notes = session.enter_context(open(log.folder / "setup.log", "a", encoding="utf-8"))
+            if not config.ray_init.log_to_driver:
+                session.enter_context(redirect_stdout(notes))
+            folder = session.enter_context(ray_session(config))
+            pool = session.enter_context(grading_pool(config))
+            check_ground_truths(config, pool)
+            roles = "actor, rollout" + ", reference" * config.actor_rollout_ref.actor.use_kl_loss
+            roster = Roster(roles, folder, log.folder / "setup.log")
+            trainer = _build(config, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
+        try:
+            with stop.nothing_to_save():
+                trainer.init_workers()
+                if checkpoint:
+                    trainer.resume(checkpoint)
+                    trainer.report.continuing(checkpoint)
+            ending = trainer.fit()
+        except (UserError, StopRequested, RolloutHungError):
+            trainer.report.broke_off()
+            raise
+        except Exception as error:
+            death = roster.death_behind(error)
+            trainer.report.broke_off()
+            if death is None:
+                raise
+            raise death from None
+        stop.disarm()
+        trainer.report.end(ending)
+        return ending
 
 
-def _data(config: DictConfig):
-    """Tokenizer, and the prompts to train on and to hold out.
-
-    Raises:
-        UserError: no prompt of a file can be used.
-    """
-    from recipes.archer.prompt_file import PromptFileError
-    from recipes.archer.prompts import PromptDataset
-    from verl.utils import hf_tokenizer
-
-    tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
-    try:
-        return tokenizer, [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
-    except PromptFileError as error:
-        raise UserError(str(error)) from None
-
-
-def _build(config: DictConfig, log, pool, stop, tokenizer, datasets):
-    """Workers, and the newest whole checkpoint if the run is to go on."""
+def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster):
+    """The trainer, before its workers start; the run folder is written to from here on."""
     import ray
 
     from recipes.archer.guard import Guard
@@ -139,7 +152,6 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets):
     from recipes.archer.trackers import Trackers
     from recipes.archer.trainer import ArcherTrainer
     from recipes.archer.workers import ArcherWorker
-    from verl.single_controller.ray import RayWorkerGroup
     from verl.trainer.ppo.ray_trainer import Role
     from verl.utils.device import get_torch_device
 
@@ -153,15 +165,15 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets):
         tokenizer=tokenizer,
         role_worker_mapping=roles,
         resource_pool_manager=pools,
-        ray_worker_group_cls=RayWorkerGroup,
+        ray_worker_group_cls=roster.group,
         train_dataset=datasets[0],
         val_dataset=datasets[1],
         reward=reward,
         report=None,
         guard=Guard.from_config(config),
         stop=stop,
+        saver=saver,
     )
-    checkpoint = _checkpoint(config, trainer.store)
     first = checkpoint.step if checkpoint else 0
     facts = {
         "experiment": config.record.name if config.get("record") else None,
@@ -177,41 +189,30 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets):
     names = config.trainer
     trackers = Trackers(names.logger, log.folder, plain, names.project_name, names.experiment_name, first + 1)
     trainer.report = Report(log, trackers, config.trainer, trainer.total_training_steps)
-    trainer.init_workers()
-    if checkpoint:
-        trainer.resume(checkpoint)
-        trainer.report.continuing(checkpoint)
     return trainer
 
 
-def _checkpoint(config: DictConfig, store):
-    """The checkpoint to go on from, or None for a new run.
+def _checkpoint(config: DictConfig, datasets, again: bool):
+    """What saves checkpoints, and the one to go on from, None for a new run.
 
     Raises:
-        UserError: ``trainer.resume_mode=resume_path`` and there is no whole checkpoint at the path.
+        UserError: there is one that this run cannot go on from, or ``trainer.keep_best`` names no metric.
     """
-    from pathlib import Path
+    from recipes.archer.checkpoint_identity import identity
+    from recipes.archer.checkpoint_saver import CheckpointSaver
+    from recipes.archer.resuming import check_best_by, checkpoint_to_continue, size_of_first, store_of
 
-    from recipes.archer.checkpoint_store import read
-
-    mode = config.trainer.resume_mode
-    if mode == "disable":
-        if store.newest_whole()[0] is not None:
-            raise UserError(
-                f"trainer.resume_mode=disable, but {store.folder} holds checkpoints of an earlier run; "
-                "remove the folder, or set trainer.experiment_name to another name"
-            )
-        return None
-    if mode == "resume_path":
-        path = Path(str(config.trainer.resume_from_path))
-        try:
-            return read(path)
-        except ValueError as error:
-            raise UserError(f"trainer.resume_from_path={path}: {error}") from None
-    checkpoint, skipped = store.newest_whole()
-    for line in skipped:
+    train, val = datasets
+    if again and config.trainer.resume_mode == "disable":  # the checkpoints that are there are this very run's
+        config = OmegaConf.merge(config, {"trainer": {"resume_mode": "auto"}})
+    store = store_of(config.trainer)
+    check_best_by(store, {val.source(i) for i in range(len(val))})
+    this_run = identity(config, train.dataframe)
+    checkpoint, warnings = checkpoint_to_continue(config, store, this_run)
+    for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
-    return checkpoint
+    saver = CheckpointSaver(store, this_run, size_of_first(config), config.trainer.max_failed_saves)
+    return saver, checkpoint
 
 
 if __name__ == "__main__":

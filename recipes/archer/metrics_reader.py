@@ -104,7 +104,10 @@ def _in_order(rows: Iterable[dict[str, Any]], source: Path) -> list[dict[str, An
             raise UserError(f'{source} row {number} has no whole-number "step": not a run\'s metrics')
         while ordered and ordered[-1]["step"] >= step:
             ordered.pop()
-        ordered.append({ALIASES.get(key, key): value for key, value in row.items()} | {"step": step})
+        if ALIASES.keys() & row.keys():
+            row = {ALIASES.get(key, key): value for key, value in row.items()}
+        row["step"] = step
+        ordered.append(row)
     return ordered
 
 

@@ -43,12 +43,11 @@ class Monitor:
         self.criteria = {str(c): CriterionState(c) for c in (record.criteria if record else ())}
         self.detectors = {NotFinite.name: NotFinite()} | _make_detectors(config)
         self.step: int | None = None
-        self.verdicts: list[Verdict] = []
         if any(c.trend for criterion in self.criteria.values() for c in _conditions(criterion)):
             import scipy.stats  # noqa: F401  (a trend cannot be judged without it: found out now, not at step 100)
 
-    def update(self, row: Mapping[str, Any]) -> list[Verdict]:
-        """Takes in one row of metrics.jsonl; returns all verdicts, criteria first.
+    def observe(self, row: Mapping[str, Any]) -> None:
+        """Takes in one row of metrics.jsonl.
 
         Raises:
             ValueError: the row has no step, or one that is not after the last.
@@ -58,10 +57,18 @@ class Monitor:
             raise ValueError(f"row of step {step!r} after step {self.step}: rows come in the order of their steps")
         self.step = step
         self.progress.update(row)
-        found = [state.update(step, number(row, state.criterion.metric)) for state in self.criteria.values()]
-        found += [detector.update(row, self.progress) for detector in self.detectors.values()]
-        self.verdicts = [self._with_contingency(verdict) for verdict in found]
-        return self.verdicts
+        for state in self.criteria.values():
+            state.observe(step, number(row, state.criterion.metric))
+        for detector in self.detectors.values():
+            detector.observe(row, self.progress)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts on the rows so far, criteria first; none before the first row."""
+        if self.step is None:
+            return []
+        states = (*self.criteria.values(), *self.detectors.values())
+        return [self._with_contingency(state.verdict) for state in states]
 
     def overall(self) -> str:
         """One word for the run: ``healthy``, ``watch``, ``bad``, or ``too early`` to say anything."""
@@ -104,7 +111,7 @@ def judge(rows: Iterable[Mapping[str, Any]], record: Record | None = None, confi
     """A monitor that has seen all rows."""
     monitor = Monitor(record, config)
     for row in rows:
-        monitor.update(row)
+        monitor.observe(row)
     return monitor
 
 

@@ -14,11 +14,14 @@ from recipes.archer.aggregation import aggregate
 from recipes.archer.covariance_loss import clip_cov_token_loss, kl_cov_token_loss
 from recipes.archer.loss_config import LossConfig
 from recipes.archer.surrogate import (
+    LOG_RATIO_BOUND,
     Clip,
-    bounded_log_ratio,
     class_bounds,
     clipped_surrogate,
+    inside,
     outside_trust_region,
+    prepared,
+    widened,
 )
 from recipes.archer.token_stats import TokenStats, policy_stats
 
@@ -74,9 +77,7 @@ def aspo_token_loss(
     The gradient is c·A·∇log π by construction. The value of the loss means nothing: read the clip fractions.
     The cap is soft: beyond it a token keeps the constant weight `ratio_cap`.
     """
-    mask = response_mask.bool()
-    advantages = _inside(advantages, mask).detach()
-    log_ratio = bounded_log_ratio(old_log_prob, log_prob, mask).detach()
+    mask, advantages, log_ratio = prepared(old_log_prob, log_prob.detach(), advantages, response_mask)
     ratio = log_ratio.exp()
     least, greatest = class_bounds(low_entropy, clip_low_entropy, clip_high_entropy, ratio)
     weight = torch.where(advantages < 0, ratio, (-log_ratio).exp())
@@ -84,7 +85,7 @@ def aspo_token_loss(
     coefficient = weight.clamp(max=ratio_cap).masked_fill(clipped, 0.0)
     capped = (weight > ratio_cap) & ~clipped & (advantages != 0)
     stats = policy_stats(log_ratio, advantages, mask, low_entropy, clipped=clipped, capped=capped)
-    return -coefficient * advantages * _inside(log_prob, mask), stats
+    return -coefficient * advantages * inside(log_prob, mask), stats
 
 
 def archer_token_loss(
@@ -102,8 +103,7 @@ def archer_token_loss(
 
     `ratio_cap` is dual clip's c; infinity switches it off.
     """
-    like = log_prob.detach()
-    bounds = class_bounds(low_entropy, clip_low_entropy, clip_high_entropy, like)
+    bounds = class_bounds(low_entropy, clip_low_entropy, clip_high_entropy, widened(log_prob.detach()))
     return _clipped_token_loss(
         old_log_prob, log_prob, advantages, response_mask, low_entropy, bounds, ratio_cap
     )
@@ -135,9 +135,7 @@ def _clipped_token_loss(
     bounds: tuple[Tensor | float, Tensor | float],
     cap: float,
 ) -> TokenLoss:
-    mask = response_mask.bool()
-    advantages = _inside(advantages, mask).detach()
-    log_ratio = bounded_log_ratio(old_log_prob, log_prob, mask)
+    mask, advantages, log_ratio = prepared(old_log_prob, log_prob, advantages, response_mask)
     ratio = log_ratio.exp()
     token_loss = clipped_surrogate(ratio, advantages, *bounds, cap)
     seen = ratio.detach()
@@ -258,9 +256,5 @@ def rollout_is_weight(old_log_prob: Tensor, rollout_log_prob: Tensor, threshold:
 
     It corrects for an engine whose probabilities differ from the trainer's. No gradient; `threshold` ≥ 1.
     """
-    difference = (old_log_prob - rollout_log_prob).clamp(-20.0, 20.0)
-    return difference.exp().clamp(max=threshold)
-
-
-def _inside(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, values, torch.zeros_like(values))
+    difference = widened(old_log_prob) - widened(rollout_log_prob)
+    return difference.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp().clamp(max=threshold)

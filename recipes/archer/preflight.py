@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,7 +9,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.ending import UserError
 from recipes.archer.group_filter import METRICS
+from recipes.archer.guard import Guard
+from recipes.archer.model_folder import model_folder
 from recipes.archer.prompt_file import PromptFileError, read_prompt_file
+from recipes.archer.records import record_in, require_plan
 from recipes.archer.trackers import KNOWN
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -31,12 +33,22 @@ WHOLE_NUMBERS = {  # setting: the least that makes sense
     "trainer.nnodes": 1,
     "trainer.total_epochs": 1,
     "trainer.keep_last": 1,
+    "trainer.max_failed_saves": 1,
+    "trainer.save_freq": -1,
+    "trainer.test_freq": -1,
     "trainer.samples_freq": 1,
     "trainer.max_empty_steps": 1,
     "trainer.max_skipped_updates": 1,
+    "trainer.max_restarts": 0,
 }
 POSITIVE = (f"{ROLLOUT}.temperature", f"{ROLLOUT}.deadline_s", f"{ACTOR}.grad_clip", "grading.timeout_s")
-NOT_NEGATIVE = (f"{ACTOR}.optim.lr", "reward.overlong_penalty_factor", "reward.repetition_penalty", "trainer.grace_s")
+NOT_NEGATIVE = (
+    f"{ACTOR}.optim.lr",
+    "reward.overlong_penalty_factor",
+    "reward.repetition_penalty",
+    "trainer.grace_s",
+    "trainer.tracker_grace_s",
+)
 
 
 def check(config: DictConfig) -> None:
@@ -48,6 +60,7 @@ def check(config: DictConfig) -> None:
     try:
         _check_numbers(config)
         _check_complete(config)
+        _check_guard(config)
     except OmegaConfBaseException as error:
         raise UserError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
     model = _check_model(config)
@@ -59,12 +72,32 @@ def check(config: DictConfig) -> None:
     _check_data(config)
 
 
+def remarks(config: DictConfig) -> list[str]:
+    """What works but is seldom meant, a sentence each."""
+    rollout, plain = config.actor_rollout_ref.rollout, {"repetition_penalty": 1.0, "top_p": 1.0, "top_k": -1}
+    changed = [f"{ROLLOUT}.{name}={rollout[name]}" for name, value in plain.items() if rollout[name] != value]
+    if not changed or config.actor_rollout_ref.actor.rollout_is_threshold is not None:
+        return []
+    return [
+        f"{' '.join(changed)}: the engine then samples from another distribution than the trainer's; "
+        f"rollout/log_ratio shows how far, {ACTOR}.rollout_is_threshold=2.0 corrects for it"
+    ]
+
+
 def _check_complete(config: DictConfig) -> None:
     needed = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
     missing = sorted(OmegaConf.missing_keys(config)) or [name for name in needed if not OmegaConf.select(config, name)]
     if missing:
         raise UserError(f"{missing[0]} is not set; give it on the command line: {missing[0]}=...")
     OmegaConf.to_container(config, resolve=True)
+
+
+def _check_guard(config: DictConfig) -> None:
+    """The plan is whole, and the monitor can start."""
+    record = record_in(config)
+    if record is not None:
+        require_plan(record)
+    Guard.from_config(config)
 
 
 def _check_numbers(config: DictConfig) -> None:
@@ -80,10 +113,8 @@ def _check_numbers(config: DictConfig) -> None:
 
 
 def _check_model(config: DictConfig) -> dict:
-    path = Path(os.path.expanduser(config.actor_rollout_ref.model.path))
+    path = model_folder(config.actor_rollout_ref.model.path)
     remedy = "fetch it with scripts/train/setup_qwen3_0.6b.sh, or set actor_rollout_ref.model.path (MODEL_PATH)"
-    if not path.is_dir():
-        raise UserError(f"model folder {path} does not exist; {remedy}")
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"model folder {path} has no config.json, so it is not a model; {remedy}")
@@ -155,6 +186,8 @@ def _check_choices(config: DictConfig) -> None:
         raise UserError(f"trainer.logger={config.trainer.logger} is not a list; write trainer.logger=[console]")
     choices = {
         "algorithm.adv_estimator": (config.algorithm.adv_estimator, ("grpo",)),
+        "algorithm.use_kl_in_reward": (config.algorithm.use_kl_in_reward, (False,)),  # use_kl_loss is ours
+        "reward_model.enable": (config.reward_model.enable, (False,)),
         "algorithm.group_filter.metric": (config.algorithm.group_filter.metric, METRICS),
         "guard.action": (config.guard.action, ("off", "warn", "stop")),
         "grading.answer_format": (config.grading.answer_format, ("boxed", "any")),
@@ -182,6 +215,12 @@ def _check_losses(config: DictConfig) -> None:
         loss_config_from(config.actor_rollout_ref.actor)
     except ValueError as error:
         raise UserError(str(error)) from None
+    threshold = config.actor_rollout_ref.actor.rollout_is_threshold
+    if threshold is not None and not config.actor_rollout_ref.rollout.calculate_log_probs:
+        raise UserError(
+            f"{ACTOR}.rollout_is_threshold={threshold} compares with the engine's log-probabilities; "
+            f"set {ROLLOUT}.calculate_log_probs=true"
+        )
 
 
 def _check_data(config: DictConfig) -> None:

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +35,8 @@ def worker_environment(config) -> dict[str, str]:
             "VLLM_USE_V1": "0",
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
             "VLLM_TARGET_DEVICE": "cpu",
+            # Ray's 15 lets any other process take a core from under a worker, whose second thread then waits
+            "RAY_worker_niceness": "0",
         }
     return {name: value for name, value in environment.items() if name not in os.environ}
 
@@ -42,14 +46,15 @@ def ray_session(config):
     """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine.
 
     Yields:
-        The folder of this session's logs, None on a cluster that was there before.
+        The folder of this session, None on a cluster that was there before.
     """
     import ray
 
     environment = worker_environment(config)
     if "RAY_ADDRESS" in os.environ:
-        ray.init(runtime_env={"env_vars": environment}, log_to_driver=True)
         try:
+            with _own_sigterm_handler():
+                ray.init(runtime_env={"env_vars": environment}, log_to_driver=True)
             yield None
         finally:
             ray.shutdown()
@@ -58,27 +63,105 @@ def ray_session(config):
     remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))  # short: sockets live in it
     watcher = _start_reaper(folder)
-    os.environ[reaper.MARK] = str(folder)
     try:
-        ray.init(
-            num_cpus=config.ray_init.num_cpus or max(os.cpu_count() or 1, config.trainer.n_gpus_per_node + 1),
-            include_dashboard=False,
-            log_to_driver=config.ray_init.log_to_driver,
-            logging_level="ERROR",
-            object_store_memory=config.ray_init.object_store_memory,
-            _temp_dir=str(folder),
-        )
-        yield folder
+        with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)}):
+            try:
+                with _own_sigterm_handler(), _in_process_group(watcher.pid):
+                    ray.init(
+                        num_cpus=config.ray_init.num_cpus or _num_cpus(config.trainer),
+                        include_dashboard=False,
+                        log_to_driver=config.ray_init.log_to_driver,
+                        logging_level="ERROR",
+                        object_store_memory=config.ray_init.object_store_memory,
+                        _temp_dir=str(folder),
+                    )
+                yield folder
+            finally:
+                ray.shutdown()
     finally:
-        ray.shutdown()
-        del os.environ[reaper.MARK]
         watcher.communicate()  # closes its input: it kills what is left and removes the folder
 
 
+def _num_cpus(trainer) -> int:
+    """One for each worker and one for verl's register of them, however few there are."""
+    return max(os.cpu_count() or 1, trainer.n_gpus_per_node + 1)
+
+
 def _start_reaper(folder: Path) -> subprocess.Popen:
-    # in a session of its own: a signal to our process group must not take it along
+    # in a process group of its own: a signal to ours must not take it along
     command = [sys.executable, "-S", "-E", reaper.__file__, str(folder)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keeps the process's own handler, in whose place Ray puts one that ends the process without a save."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # from Ray's, which was there for a moment
+        signal.signal(signal.SIGTERM, ours)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, ours)
+
+
+@contextmanager
+def _in_process_group(group: int) -> Iterator[None]:
+    """Has what is started inside in another process group.
+
+    A Ctrl-C, a closed terminal or ``timeout`` signals the whole group; Ray's processes must outlive that by as long
+    as a save takes.
+    """
+    before = os.getpgrp()
+    try:
+        os.setpgid(0, group)
+    except OSError:  # a session's leader, which cannot leave its group
+        yield
+        return
+    try:
+        yield
+    finally:
+        try:
+            os.setpgid(0, before)
+        except OSError:  # nobody else was in it, so it is gone
+            os.setpgid(0, 0)
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Temporary files of the session's processes go where they end with it, unless the user wants them elsewhere.
+
+    torch's compiled kernels, which are worth keeping, do not.
+    """
+    if "TMPDIR" in os.environ:
+        yield
+        return
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or os.path.join(user_cache, "archer", "torchinductor")
+    before, tempfile.tempdir = tempfile.tempdir, str(temporary)
+    try:
+        with _environment({"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": kernels}):
+            yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def remove_stale() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 from recipes.archer.criteria import Criterion, parse_criterion
 from recipes.archer.strict_fields import Fields, RecordError
 
-__all__ = ["Change", "Contingency", "Record", "RecordError", "Results", "parse_record", "record_in", "todo"]
+__all__ = [
+    "Change", "Contingency", "Record", "RecordError", "Results", "parse_record", "record_in", "require_plan", "todo",
+]  # fmt: skip
 
 TODO = "TODO"
 _STATED = ("parent", "date", "commit", "job", "results")  # null where there is none, but written down
@@ -144,6 +146,18 @@ def todo(record: Record) -> list[str]:
     texts |= {f"changes: {change.key}": change.why for change in record.changes}
     gaps = [name for name, text in texts.items() if TODO in text]
     return gaps + [name for name in ("criteria", "contingency") if not getattr(record, name)]
+
+
+def require_plan(record: Record) -> None:
+    """Only what has been planned is launched.
+
+    Raises:
+        RecordError: the plan has gaps; names the file and the fields.
+    """
+    gaps = todo(record)
+    if gaps:
+        file = f"recipes/archer/config/experiment/{record.name}.yaml"
+        raise RecordError(f"{file}: the plan is not written yet: {', '.join(gaps)}; write it, then launch")
 
 
 def _items(fields: Fields, name: str) -> list[tuple[Any, str]]:

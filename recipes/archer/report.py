@@ -1,11 +1,13 @@
 """What the user sees of a run while it goes on and when it ends: rows, samples, progress, table, picture."""
 
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recipes.archer.ending import Ending
+from recipes.archer.ending import FAILED, Ending
 from recipes.archer.run_log import RunLog
 from recipes.archer.trackers import Trackers
 
@@ -61,37 +63,78 @@ class Report:
     def step(self, number: int, row: dict, rounds) -> None:
         """One step is done."""
         self.last_row = row
-        self.log.write(row)
+        try:
+            self.log.write(row)
+            if number in (1, self.total_steps) or number % self.settings.samples_freq == 0:
+                self.log.samples(number, sample_rows(number, rounds, self.settings.samples_per_step))
+        except OSError as error:  # a full disk: rows wait for the next step, samples are lost
+            self.warn(f"step {number} could not be written into {self.log.folder}: {error.strerror}")
         self.trackers.log(row, number)
-        if number in (1, self.total_steps) or number % self.settings.samples_freq == 0:
-            self.log.samples(number, sample_rows(number, rounds, self.settings.samples_per_step))
         if self._bar:
             self._bar.update(number, summary(row))
         elif self._shown:
             self.say(f"step {number}/{self.total_steps}  {summary(row)}")
 
     def verdicts(self, decision, summary: dict | None) -> None:
-        """What the guard has to say, once for each new verdict; its summary goes into run.json."""
+        """What the guard has to say, once for each new verdict; the trackers hear it, too.
+
+        Args:
+            summary: the present verdict, for run.json; None where the guard is off.
+        """
+        self.log.run["verdict"] = summary  # written with the next note, at the latest when the run ends
         for verdict in decision.verdicts:
             self.say(f"guard: {verdict}")
         if decision.verdicts or decision.stop:
-            self.log.note(verdict=summary)
+            reason = decision.reason or "; ".join(map(str, decision.verdicts))
+            told = {"guard/verdict": summary["exit_code"], "guard/reason": reason}
+            self.trackers.log(told, self.last_row["step"])
+            self._note()
 
-    def saved(self, step: int, seconds: float) -> None:
-        """A checkpoint is whole on disk."""
-        self.log.note(last_checkpoint=step, save_s=round(seconds, 3))
+    def saved(self, step: int, seconds: float, best: Path | None = None) -> None:
+        """A checkpoint is whole on disk; ``best`` is the best so far, where one is kept."""
+        best_name = best.name if best is not None else None
+        self._note(last_checkpoint=step, best_checkpoint=best_name, save_s=round(seconds, 3), failed_saves=0)
+
+    def not_saved(self, step: int, why: str, number: int, most: int) -> None:
+        """A checkpoint could not be written, the ``number``-th in a row; the run goes on until the ``most``-th."""
+        self.warn(f"checkpoint of step {step} not saved: {why}; {number} in a row, trainer.max_failed_saves={most}")
+        self._note(failed_saves=number)
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know of and that does not end the run."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def rows_are_safe(self) -> None:
+        """Returns once every row so far is on the disk.
+
+        Raises:
+            OSError: it has no room for them.
+        """
+        self.log.sync()
+
+    def _note(self, **facts) -> None:
+        with suppress(OSError):  # the disk may have no room for this either; the next note brings it along
+            self.log.note(**facts)
+
+    def broke_off(self) -> None:
+        """This attempt is over; the trackers get what they do not have yet."""
+        if self._bar:
+            self._bar.close()
+        self.trackers.finish(FAILED, self.settings.tracker_grace_s)
 
     def end(self, ending: Ending) -> None:
         """Table, picture, and where to look next."""
         if self._bar:
             self._bar.close()
-        self.trackers.finish(ending.exit_code)
+        self.log.ended(ending)  # before the wait for trackers, in which a cluster's patience may end
+        self.trackers.finish(ending.exit_code, self.settings.tracker_grace_s)
         rows = self.log.rows()
         self.log.close(ending)
         if rows:
             from recipes.archer.curves import end_table, plot_curves  # matplotlib takes a second to import
 
-            plot_curves(rows, self.log.folder / "curves.png", title=self.settings.experiment_name)
+            with suppress(OSError):  # a full disk must not change how the run ends; archer report draws it again
+                plot_curves(rows, self.log.folder / "curves.png", title=self.settings.experiment_name)
             self.console.print(end_table(rows))
         self.say(f"{ending.status}: {ending.reason}")
         self.say(f"run folder {self.log.folder} (curves.png, metrics.jsonl, samples/); archer report {self.log.folder}")

@@ -4,10 +4,14 @@ verl 0.5.0 asks Ray for a resource called ``cpu`` when told to train on it, whic
 for ever.
 """
 
+import os
+import time
+
 from verl.single_controller.ray import RayResourcePool
 from verl.trainer.ppo.ray_trainer import ResourcePoolManager
 
 POOL = "global_pool"
+RELEASE_S = 30.0
 
 
 class HostResourcePoolManager(ResourcePoolManager):
@@ -32,3 +36,14 @@ class HostResourcePoolManager(ResourcePoolManager):
             self.resource_pool_dict[name] = RayResourcePool(
                 process_on_nodes=processes, use_gpu=False, max_colocate_count=1, name_prefix=name
             )
+
+    def _check_resource_available(self) -> None:
+        """As upstream; on a cluster, what an earlier session of this run held takes a moment to be free again."""
+        deadline = time.monotonic() + (RELEASE_S if "RAY_ADDRESS" in os.environ else 0.0)
+        while True:
+            try:
+                return super()._check_resource_available()
+            except ValueError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(1.0)

@@ -13,6 +13,8 @@ from collections import Counter
 import numpy as np
 
 import verl.workers.rollout.vllm_rollout as vllm_rollout_package
+from recipes.archer.batch_sampler import BatchSampler
+from recipes.archer.engine_stop import run_until_stopped
 from verl import DataProto
 from verl.third_party.vllm import LLM
 from verl.utils.device import get_device_name
@@ -26,7 +28,10 @@ class SeededLLM(LLM):
         if get_device_name() == "cpu":
             kwargs["enable_prefix_caching"] = False
         self.request_seeds: list[int] | None = None
+        self.stop_file: str | None = None
         super().__init__(*args, **kwargs)
+        if get_device_name() == "cpu":
+            self.llm_engine.model_executor.driver_worker.worker.model_runner.model.sampler = BatchSampler()
 
     def generate(self, prompts, sampling_params, **kwargs):
         """As ``LLM.generate``; with ``request_seeds`` set, one copy of the parameters a request."""
@@ -34,6 +39,11 @@ class SeededLLM(LLM):
         if seeds is not None:
             sampling_params = [_with_seed(sampling_params, seed) for seed in seeds]
         return super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)
+
+    def _run_engine(self, *, use_tqdm: bool):
+        if self.stop_file is None:
+            return super()._run_engine(use_tqdm=use_tqdm)
+        return run_until_stopped(self.llm_engine, self.stop_file)
 
 
 def _with_seed(sampling_params, seed: int):
@@ -48,6 +58,7 @@ class SeededRollout(vllm_rollout_spmd.vLLMRollout):
 
     def generate_sequences(self, prompts: DataProto, **kwargs) -> DataProto:
         self.inference_engine.request_seeds = prompts.non_tensor_batch.pop("seed", None)
+        self.inference_engine.stop_file = prompts.meta_info.get("stop_file")
         return super().generate_sequences(prompts, **kwargs)
 
 

@@ -6,7 +6,9 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,10 +34,12 @@ class RunLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.folder)
         self._metrics = None
+        self._waiting = b""  # rows that a full disk did not take
+        self._writing = threading.Lock()  # an ending may be recorded from a thread
         self.run: dict = {}
 
     def open(self, config, facts: dict, last_step: int) -> None:
-        """Starts, or after a checkpoint of ``last_step`` continues, the record.
+        """Starts, or after a checkpoint of ``last_step`` continues, the record; again for a restart in this process.
 
         Rows after ``last_step`` were logged by an attempt whose steps are about to be done again: they go.
         """
@@ -46,8 +50,12 @@ class RunLog:
         for sample in (self.folder / "samples").glob("step_*.jsonl"):
             if int(sample.stem.removeprefix("step_")) > last_step:
                 sample.unlink()
-        self._metrics = open(self.folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115  (open as long as the run)
-        earlier = self._earlier_run() if last_step else {}
+        if self._metrics is not None:
+            self._metrics.close()
+        self._waiting = b""  # rows of steps that are done again: a checkpoint waits for those before it
+        # unbuffered: what the disk did not take is known to the byte
+        self._metrics = open(self.folder / METRICS, "ab", buffering=0)  # noqa: SIM115  (open as long as the run)
+        earlier = self.run or (self._earlier_run() if last_step else {})
         self.run = {**earlier, **provenance(), **facts, "status": "running", "reason": None, "exit_code": None}
         self.run["started"] = earlier.get("started", now())
         self.run["attempts"] = earlier.get("attempts", 0) + 1
@@ -55,15 +63,29 @@ class RunLog:
         self._write_run()
 
     def write(self, row: dict) -> None:
-        """Appends and flushes one step's row."""
-        self._metrics.write(json.dumps(row) + "\n")
-        self._metrics.flush()
+        """Appends one step's row, after those that had to wait.
+
+        Raises:
+            OSError: the disk is full; what it did not take waits for the next call.
+        """
+        self._waiting += (json.dumps(row) + "\n").encode()
         self.run["steps"] = row["step"]
+        self._write_waiting()
+
+    def sync(self) -> None:
+        """Returns once every row is on the disk: a checkpoint must not know of steps that the rows do not.
+
+        Raises:
+            OSError: it has no room for them.
+        """
+        self._write_waiting()
+        os.fsync(self._metrics.fileno())
 
     def note(self, **facts) -> None:
         """Adds facts to run.json."""
-        self.run.update(facts)
-        self._write_run()
+        with self._writing:
+            self.run.update(facts)
+            self._write_run()
 
     def samples(self, step: int, rows: list[dict]) -> None:
         """Writes samples/step_<n>.jsonl."""
@@ -74,17 +96,26 @@ class RunLog:
     def rows(self) -> list[dict]:
         """All rows so far."""
         with open(self.folder / METRICS, encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            return [json.loads(line) for line in file if line.endswith("\n")]  # not one that a full disk cut
+
+    def ended(self, ending: Ending) -> None:
+        """Records how the run ended; nothing to record before :meth:`open`."""
+        if self.run:
+            with suppress(OSError):  # a full disk must not change how the run ends
+                self.note(status=ending.status, reason=ending.reason, exit_code=ending.exit_code, finished=now())
 
     def close(self, ending: Ending) -> None:
-        """Records how the run ended."""
-        if self._metrics is not None:
+        """Records how the run ended, and lets another run have the folder."""
+        if self._metrics is not None and not self._metrics.closed:
+            with suppress(OSError):  # the last chance of rows that a full disk did not take
+                self._write_waiting()
             self._metrics.close()
-        if self.run:
-            self.note(
-                status=ending.status, reason=ending.reason, exit_code=ending.exit_code, finished=now()
-            )
+        self.ended(ending)
         self._lock.close()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[self._metrics.write(self._waiting) :]
 
     def _write_run(self) -> None:
         write_atomically(self.folder / RUN, json.dumps(self.run, indent=1))
@@ -113,7 +144,7 @@ def drop_after(path: Path, last_step: int) -> None:
 def provenance() -> dict:
     """What runs, and where: versions, commit, command, host."""
     return {
-        "versions": {"python": platform.python_version(), "verl": _verl()} | {p: _version(p) for p in PACKAGES},
+        "versions": versions(),
         "git": _git(),
         "command": sys.argv,
         "host": platform.node(),
@@ -122,6 +153,11 @@ def provenance() -> dict:
 
 
 PACKAGES = ("archer", "torch", "vllm", "transformers", "ray", "tensordict")
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, of the vendored trainer and of what else a run's numbers depend on; None: not installed."""
+    return {"python": platform.python_version(), "verl": _verl()} | {p: _version(p) for p in PACKAGES}
 
 
 def now() -> str:

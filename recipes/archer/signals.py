@@ -1,13 +1,17 @@
-"""SIGTERM and SIGINT: finish the stage, save, leave; a second signal, or too long a wait, leaves at once."""
+"""SIGTERM, SIGINT and SIGHUP: finish the stage, save, leave; a second signal, or too long a wait, leaves at once."""
 
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from recipes.archer.ending import INTERRUPTED, TERMINATED, Ending
+from recipes.archer.ending import HUNG_UP, INTERRUPTED, TERMINATED, Ending
 
-CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED}
+CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED, signal.SIGHUP: HUNG_UP}
+GRACE_S = 60.0  # until the configuration has been read
+RECORD_S = 2.0  # to write down an ending while leaving at once
 
 
 class StopRequested(Exception):  # noqa: N818  (not an error)
@@ -15,25 +19,35 @@ class StopRequested(Exception):  # noqa: N818  (not an error)
 
 
 class StopSignals:
-    """Remembers the first stop signal; use as a context manager around training.
+    """Remembers the first stop signal; use as a context manager around everything that a run does.
+
+    A signal that is ignored already stays so: ``nohup`` ignores SIGHUP.
 
     Args:
         grace_s: seconds from the first signal after which the process leaves with what is on disk.
+        record: told the ending when the process leaves at once.
     """
 
-    def __init__(self, grace_s: float):
-        self._grace_s, self._received, self._earlier = grace_s, None, {}
+    def __init__(self, grace_s: float = GRACE_S, record: Callable[[Ending], None] | None = None):
+        self.grace_s, self.record = grace_s, record
+        self._received, self._earlier, self._terminals, self._nothing_to_save = None, {}, [], False
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> "StopSignals":
-        self._earlier = {number: signal.signal(number, self._receive) for number in CODES}
+        numbers = [number for number in CODES if signal.getsignal(number) is not signal.SIG_IGN]
+        self._earlier = {number: signal.signal(number, self._receive) for number in numbers}
+        self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
         return self
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
-        if self._timer is not None:
-            self._timer.cancel()
+        self.disarm()
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self._received is not None
 
     def check(self) -> None:
         """Between stages: raises when a signal has come.
@@ -41,23 +55,67 @@ class StopSignals:
         Raises:
             StopRequested: the run should save and end.
         """
-        if self._received is not None:
+        if self.requested:
             raise StopRequested
 
-    def ending(self) -> Ending:
+    @contextmanager
+    def nothing_to_save(self) -> Iterator[None]:
+        """Around set-up: a signal does not wait for the end of a stage.
+
+        Raises:
+            StopRequested: a signal has come.
+        """
+        self._nothing_to_save = True
+        try:
+            self.check()
+            yield
+            self.check()
+        except KeyboardInterrupt:
+            raise StopRequested from None
+        finally:
+            self._nothing_to_save = False
+
+    def disarm(self) -> None:
+        """The state is saved: what is left to do has bounds of its own."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def ending(self, more: str = "") -> Ending:
         """What to record after :class:`StopRequested`."""
         name = signal.Signals(self._received).name
-        return Ending("stopped", f"{name} received; continue with the same command", CODES[self._received])
+        return Ending("stopped", f"{name} received{more}; continue with the same command", CODES[self._received])
 
     def _receive(self, number, frame) -> None:
-        if self._received is not None:
+        if self.requested:
             self._leave(f"second {signal.Signals(number).name}: leaving at once")
         self._received = number
-        print(f"{signal.Signals(number).name} received: saving, then leaving", file=sys.stderr, flush=True)
-        self._timer = threading.Timer(self._grace_s, self._leave, [f"not done in trainer.grace_s={self._grace_s}"])
+        if number == signal.SIGHUP:
+            _redirect_to_nowhere(self._terminals)  # a write to a closed one would be an error
+        what = "leaving" if self._nothing_to_save else "saving, then leaving"
+        _say(f"{signal.Signals(number).name} received: {what}")
+        self._timer = threading.Timer(self.grace_s, self._leave, [f"not done in trainer.grace_s={self.grace_s}"])
         self._timer.daemon = True
         self._timer.start()
+        if self._nothing_to_save:
+            raise KeyboardInterrupt  # the one exception that Ray's calls let through from a handler
 
     def _leave(self, why: str) -> None:
-        print(why, file=sys.stderr, flush=True)
+        _say(why)
+        if self.record is not None:
+            # in a thread: the disk may hang, and the main thread may hold a lock just now
+            recorder = threading.Thread(target=self.record, args=[self.ending(f", {why}")], daemon=True)
+            recorder.start()
+            recorder.join(RECORD_S)
         os._exit(CODES[self._received])
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody is listening any more
+        print(text, file=sys.stderr, flush=True)
+
+
+def _redirect_to_nowhere(descriptors: list[int]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

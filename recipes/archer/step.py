@@ -54,6 +54,11 @@ class Step:
         offsets = np.cumsum([0] + [len(r.batch) for r in self.rounds[:-1]])
         return np.concatenate([rows_of(r.kept, n) + o for r, o in zip(self.rounds, offsets, strict=True)])
 
+    def trained_rows(self, n: int, overlong_filter: bool) -> np.ndarray:
+        """Those of :meth:`kept_rows` that give a gradient: with ``overlong_filter`` only those not cut at the cap."""
+        rows, cut = self.kept_rows(n), np.concatenate([r.truncated for r in self.rounds]).astype(bool)
+        return rows[~cut[rows]] if overlong_filter else rows
+
 
 def concatenate(parts: list[DataProto]) -> DataProto:
     """Batches of several rounds as one; their responses are padded to the longest round's."""

@@ -8,15 +8,25 @@ from torch import Tensor
 
 from recipes.archer.aggregation import aggregate
 from recipes.archer.kl_loss import kl_token_loss, token_kl
-from recipes.archer.loss_config import LossConfig
+from recipes.archer.loss_config import LossConfig, setting_name
 from recipes.archer.policy_loss import low_entropy_mask, policy_token_loss, rollout_is_weight
+from recipes.archer.surrogate import inside
 from recipes.archer.token_stats import TokenStats, engine_stats, entropy_stats, kl_stats, merge_stats
 
 
 def token_classes(batch, entropy: Tensor, config: LossConfig) -> Tensor:
-    """Low-entropy tokens, (rows, response_length) bool, from the current policy or as frozen at rollout time."""
-    frozen = config.token_class_from == "rollout" and "rollout_entropy" in batch.keys()  # noqa: SIM118
-    source = batch["rollout_entropy"] if frozen else entropy.detach()
+    """Low-entropy tokens, (rows, response_length) bool, from the current policy or as frozen at rollout time.
+
+    Raises:
+        ValueError: classes are those of the rollout, the policy has moved since, and its entropies are not there.
+    """
+    source = entropy.detach()
+    if config.token_class_from == "rollout":
+        if "rollout_entropy" in batch.keys():  # noqa: SIM118
+            source = batch["rollout_entropy"]
+        elif "old_log_probs" in batch.keys():  # noqa: SIM118
+            raise ValueError(f"{setting_name('token_class_from')} is 'rollout': the batch needs rollout_entropy")
+        # without old_log_probs the current policy is the one that generated, and these entropies are the rollout's
     return low_entropy_mask(source, batch["response_mask"], config.token_entropy_quantile)
 
 
@@ -36,7 +46,9 @@ def step_loss(
     Returns:
         (scalar loss, scalar share of the policy loss alone, sums for the metrics)
     """
-    mask, mode = batch["response_mask"], config.loss_agg_mode
+    mask, mode = batch["response_mask"].bool(), config.loss_agg_mode
+    # what stands in padding, also NaN, reaches neither a value nor, through a product with zero, a gradient
+    log_prob, entropy = inside(log_prob, mask), inside(entropy, mask)
     low = token_classes(batch, entropy, config)
     old_log_prob = batch.get("old_log_probs", log_prob.detach())
     token_loss, stats = policy_token_loss(

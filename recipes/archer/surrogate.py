@@ -11,14 +11,31 @@ LOG_RATIO_BOUND = 20.0
 Clip = tuple[float, float]  # (lower, upper): the ratio is held within [1 - lower, 1 + upper]
 
 
+def widened(values: Tensor) -> Tensor:
+    """fp32 of anything narrower: the ratio of two log-probabilities with bf16's three digits is off by a percent."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def inside(values: Tensor, mask: Tensor) -> Tensor:
+    """Values of the boolean mask, 0 elsewhere, in at least fp32; NaN in padding reaches neither value nor gradient."""
+    return torch.where(mask, widened(values), 0.0)
+
+
 def bounded_log_ratio(old_log_prob: Tensor, log_prob: Tensor, mask: Tensor) -> Tensor:
     """log π − log π_old, clamped to ±20, and 0 (ratio 1) outside the mask whatever stands there.
 
     Args: all (batch, response_length), `mask` boolean. Returns the same shape, with a gradient to `log_prob`.
     """
-    difference = log_prob - old_log_prob.detach()
-    inside = torch.where(mask, difference, torch.zeros_like(difference))
-    return inside.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+    difference = inside(log_prob, mask) - inside(old_log_prob.detach(), mask)
+    return difference.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+
+
+def prepared(
+    old_log_prob: Tensor, log_prob: Tensor, advantages: Tensor, response_mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What every loss starts from: (boolean mask, advantages without a gradient, bounded log-ratio), 0 in padding."""
+    mask = response_mask.bool()
+    return mask, inside(advantages.detach(), mask), bounded_log_ratio(old_log_prob, log_prob, mask)
 
 
 def class_bounds(low_entropy: Tensor, clip_low: Clip, clip_high: Clip, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,15 @@
 """Trackers: where a run's metrics go besides its own file. Every one gets every metric that exists.
 
-A tracker that fails is reported once and left alone: it never stops training.
+Each has a thread of its own (``tracker_feed``): one that is down or slow neither stops nor slows training.
 """
 
 import logging
-import math
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
+
+from recipes.archer.tracker_feed import TrackerFeed
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +26,8 @@ class TensorBoard:
 
     def log(self, row: dict, step: int) -> None:
         for name, value in row.items():
-            self._writer.add_scalar(name, value, step)
+            add = self._writer.add_text if isinstance(value, str) else self._writer.add_scalar
+            add(name, value, step)
         self._writer.flush()
 
     def finish(self, exit_code: int) -> None:
@@ -31,20 +35,23 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A W&B run; the identity and the key come from the environment (``recipes.archer.secrets``)."""
+    """A W&B run; the identity and the key come from the environment (``recipes.archer.secrets``).
+
+    A service that cannot be reached, or refuses the key, at the start of a run makes the run an offline one.
+    """
 
     def __init__(self, folder: Path, config: dict, project: str, name: str, **_):
-        import wandb
-
         mode = os.environ.get("WANDB_MODE")
-        self._run = wandb.init(
-            project=project,
-            name=name,
-            config=config,
-            dir=str(folder),
-            settings=wandb.Settings(init_timeout=120, console="off"),
-            mode=mode if mode in ("offline", "online", "disabled") else None,
-        )
+        mode = mode if mode in ("offline", "online", "disabled") else None
+        arguments = {"project": project, "name": name, "config": config, "dir": str(folder)}
+        try:
+            self._run = _wandb_run(mode, arguments)
+        except Exception as error:  # of the service, of the network, of the key
+            if mode in ("offline", "disabled"):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            logger.warning("W&B: %s; the run stays offline in %s, `wandb sync` uploads it", reason, folder / "wandb")
+            self._run = _wandb_run("offline", arguments)
 
     def log(self, row: dict, step: int) -> None:
         self._run.log(row, step=step)
@@ -56,8 +63,26 @@ class WeightsAndBiases:
         wandb.teardown(exit_code)  # its service belongs to the session, which is about to be cleared
 
 
+def _wandb_run(mode: str | None, arguments: dict):
+    import wandb
+
+    if wandb.run is not None:  # of an attempt that failed; init would hand it out again
+        with suppress(Exception):
+            wandb.teardown(1)
+    # without limits, a service that does not answer or a missing key would hold the thread, or ask the terminal
+    settings = wandb.Settings(init_timeout=60, login_timeout=10, console="off")
+    return wandb.init(**arguments, mode=mode, settings=settings)
+
+
 class Trackers:
     """All trackers that ``trainer.logger`` names; the console is the run log's own.
+
+    Args:
+        names: ``trainer.logger``.
+        folder: the run folder.
+        config: the resolved configuration, for trackers that show it.
+        project, name: of the run.
+        first_step: of this attempt; what a tracker has of it and later steps is replaced where it can be.
 
     Raises:
         ValueError: an unknown tracker.
@@ -68,26 +93,24 @@ class Trackers:
         if unknown:
             raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(KNOWN)}")
         classes = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
-        self._trackers = {
-            tracker: classes[tracker](folder=folder, config=config, project=project, name=name, first_step=first_step)
-            for tracker in names
-            if tracker != "console"
-        }
-        self._failed: set[str] = set()
+
+        def opener(kind):
+            return lambda step: kind(folder=folder, config=config, project=project, name=name, first_step=step)
+
+        chosen = {tracker: classes[tracker] for tracker in names if tracker != "console"}
+        self._feeds = [TrackerFeed(tracker, opener(kind), first_step) for tracker, kind in chosen.items()]
 
     def log(self, row: dict, step: int) -> None:
-        """Sends the values that exist; null means there is no such value, not zero."""
-        existing = {k: v for k, v in row.items() if isinstance(v, int | float) and not math.isnan(v)}
-        self._each(lambda tracker: tracker.log(existing, step))
+        """Sends the values that exist, without waiting; null means there is no such value, not zero."""
+        existing = {k: v for k, v in row.items() if isinstance(v, int | float | str) and v == v}  # NaN equals nothing
+        for feed in self._feeds:
+            feed.put(step, existing)
 
-    def finish(self, exit_code: int) -> None:
-        self._each(lambda tracker: tracker.finish(exit_code))
-
-    def _each(self, action) -> None:
-        for name, tracker in self._trackers.items():
-            try:
-                action(tracker)
-            except Exception as error:  # whatever a service or its client does, training goes on
-                if name not in self._failed:
-                    logger.warning("tracker %s failed and misses steps from here on: %s", name, error)
-                self._failed.add(name)
+    def finish(self, exit_code: int, grace_s: float) -> None:
+        """Waits up to ``grace_s`` seconds, in all, for what is still on its way; then says what is missing."""
+        deadline = time.monotonic() + grace_s
+        for feed in self._feeds:
+            feed.close(exit_code)
+        for feed in self._feeds:
+            if (missing := feed.verdict(deadline)) is not None:
+                logger.warning("%s; metrics.jsonl has every step", missing)

@@ -4,12 +4,9 @@ The only file that imports every stage.  Workers, resource pools and the check o
 ``RayPPOTrainer``'s; its ``fit`` is not used.
 """
 
-import time
-
 import numpy as np
 
 from recipes.archer import batch_metrics
-from recipes.archer.checkpoint_store import CheckpointStore
 from recipes.archer.deal import dealt
 from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending, UserError
 from recipes.archer.group_filter import judge_groups, rows_of
@@ -37,21 +34,21 @@ class ArcherTrainer(RayPPOTrainer):
         report: ``Report``, which writes rows and samples.
         guard: answers, row by row, whether to stop.
         stop: ``StopSignals``.
+        saver: ``CheckpointSaver``.
     """
 
-    def __init__(self, config, *, train_dataset, val_dataset, reward, report, guard, stop, **verl_arguments):
+    def __init__(self, config, *, train_dataset, val_dataset, reward, report, guard, stop, saver, **verl_arguments):
         super().__init__(config, train_dataset=train_dataset, val_dataset=val_dataset, **verl_arguments)
-        self.reward, self.report, self.guard, self.stop = reward, report, guard, stop
+        self.reward, self.report, self.guard, self.stop, self.saver = reward, report, guard, stop, saver
         self.n = config.actor_rollout_ref.rollout.n
         self.stream = PromptStream(len(train_dataset), config.data.seed, config.data.shuffle)
-        self.store = CheckpointStore(config.trainer.default_local_dir, config.trainer.keep_last)
-        self.step = self.empty_steps = self.skipped_steps = self.saved_step = 0
+        self.step = self.empty_steps = self.skipped_steps = 0
         self.val_sources = sorted({val_dataset.source(i) for i in range(len(val_dataset))})
         actor = config.actor_rollout_ref.actor
-        # with one update a batch the policy has not moved yet: the ratio is 1 and needs no pass of its own
-        self.one_update = actor.ppo_epochs == 1 and config.data.train_batch_size == actor.ppo_mini_batch_size
-        measured_otherwise = actor.rollout_is_threshold is not None or config.reward.overlong_filter
-        self.needs_old_log_probs = not self.one_update or measured_otherwise
+        # in a step's only update the policy is still the one that generated: the ratio is 1, token classes of the
+        # rollout are the current ones, and what the update computes of its rows needs no pass of its own
+        one_update = actor.ppo_epochs == 1 and config.data.train_batch_size == actor.ppo_mini_batch_size
+        self.needs_old_log_probs = not one_update
 
     def _create_dataloader(self, train_dataset, val_dataset, collate_fn, train_sampler):
         """In the place of verl's loaders, whose position cannot be restored: the prompt stream, and totals."""
@@ -74,14 +71,14 @@ class ArcherTrainer(RayPPOTrainer):
     def init_workers(self) -> None:
         super().init_workers()
         reference = self.ref_policy_wg if self.use_reference_policy and not self.ref_in_actor else None
-        self.calls = WorkerCalls(self.config, self.actor_rollout_wg, reference)
+        self.calls = WorkerCalls(self.config, self.actor_rollout_wg, reference, self.stop)
 
     def fit(self) -> Ending:
         """Trains until the steps are done, a rule ends the run, or a signal asks for the end."""
+        committed = self.state_dict()
         try:
             if self.step == 0 and self.config.trainer.val_before_train:
                 self.report.before_training(self._validate(0))
-            committed = self.state_dict()
             while (ending := self._ending()) is None:
                 self._do_step()
                 ending = self._after_step()
@@ -91,16 +88,16 @@ class ArcherTrainer(RayPPOTrainer):
         except StopRequested:
             ending = self.stop.ending()
         self._save(committed)
-        return ending
+        return self.saver.closing(ending)
 
     def _do_step(self) -> None:
         step = Step(self.step + 1)
         with step.timed("step"):
             self._collect(step)
             with step.timed("entropy"):
-                dropped = self._entropy_of_dropped(step)  # before the update: of the policy that generated
+                rest = self._score_untrained(step)  # before the update: of the policy that generated
             trained = self._train(step)
-            self._measure(step, trained, dropped)
+            self._measure(step, trained, rest)
             last = step.number == self.total_training_steps
             if last or (self.config.trainer.test_freq > 0 and step.number % self.config.trainer.test_freq == 0):
                 with step.timed("testing"):
@@ -180,7 +177,7 @@ class ArcherTrainer(RayPPOTrainer):
         part.batch["token_level_rewards"] = token_level(r.rewards.total[rows], part.batch["response_mask"])
         return part
 
-    def _measure(self, step: Step, trained: DataProto | None, dropped_entropy: float) -> None:
+    def _measure(self, step: Step, trained: DataProto | None, rest: DataProto | None) -> None:
         """Metrics over everything generated in the step, then those of what was trained on."""
         batch = step.batch()
         rewards = Rewards.concatenate([r.rewards for r in step.rounds])
@@ -195,32 +192,31 @@ class ArcherTrainer(RayPPOTrainer):
             step.metrics.update(
                 batch_metrics.advantage_metrics(tensors.get("advantages"), tensors.get("response_mask"))
             )
-        step.metrics.update(self._entropy(step, batch, dropped_entropy))
+            step.metrics.update(self._policy(step, batch, tensors, rest))
 
-    def _entropy_of_dropped(self, step: Step) -> float:
-        """Sum of the entropies of the tokens that are not trained on; the update measures the others."""
+    def _score_untrained(self, step: Step) -> DataProto | None:
+        """The rows that no update will compute, with their log-probabilities and entropies; None when there is none."""
         if self.needs_old_log_probs:
-            return 0.0
+            return None
         batch = step.batch()
-        dropped = np.setdiff1d(np.arange(len(batch)), step.kept_rows(self.n))
-        if not len(dropped):
-            return 0.0
-        rest = batch.select_idxs(dropped)
+        trained = step.trained_rows(self.n, self.config.reward.overlong_filter)
+        untrained = np.setdiff1d(np.arange(len(batch)), trained)
+        if not len(untrained):
+            return None
+        rest = batch.select_idxs(untrained)
         self.calls.add_old_log_probs(rest)
-        return float((rest.batch["rollout_entropy"] * rest.batch["response_mask"]).sum())
+        return rest
 
-    def _entropy(self, step: Step, batch: DataProto, dropped_entropy: float) -> dict[str, float | None]:
-        """Entropy of the policy that generated, over everything and over what was trained on."""
-        mask, kept = batch.batch["response_mask"], step.kept_rows(self.n)
+    def _policy(self, step: Step, batch: DataProto, trained, rest: DataProto | None) -> dict[str, float | None]:
+        """Entropy, and engine against trainer, of the policy that generated: over everything; entropy of the kept."""
         if self.needs_old_log_probs:
-            entropy = batch.batch["rollout_entropy"]
-            return {
-                "actor/entropy": batch_metrics.masked_mean(entropy, mask),
-                "actor/entropy/kept": batch_metrics.masked_mean(entropy[kept], mask[kept]),
-                **batch_metrics.engine_metrics(batch.batch, batch.batch["old_log_probs"]),
-            }
-        trained_entropy = float(mask[kept].sum()) * (step.metrics.get("actor/entropy/kept") or 0.0)
-        return {"actor/entropy": (trained_entropy + dropped_entropy) / max(1, int(mask.sum()))}
+            kept = batch_metrics.policy_metrics(batch.select_idxs(step.kept_rows(self.n)).batch)
+            return batch_metrics.policy_metrics(batch.batch) | {"actor/entropy/kept": kept["actor/entropy"]}
+        by_update = step.metrics | {"actor/entropy": step.metrics.get("actor/entropy/kept")}
+        parts = [(trained["response_mask"], by_update)] if len(trained) else []
+        if rest is not None:
+            parts.append((rest.batch["response_mask"], batch_metrics.policy_metrics(rest.batch)))
+        return batch_metrics.pooled([(int(mask.sum()), metrics) for mask, metrics in parts])
 
     def _after_step(self) -> Ending | None:
         """Guard and rules; a due checkpoint is saved."""
@@ -239,7 +235,7 @@ class ArcherTrainer(RayPPOTrainer):
             return Ending("stopped", reason, NOT_FINITE)
         if trainer.save_freq > 0 and self.step % trainer.save_freq == 0:
             self._save(self.state_dict())
-        return None
+        return self.saver.ending()
 
     def _ending(self) -> Ending | None:
         self.stop.check()
@@ -274,11 +270,13 @@ class ArcherTrainer(RayPPOTrainer):
             "empty_steps": self.empty_steps,
             "skipped_steps": self.skipped_steps,
             "guard": self.guard.state_dict(),
+            "row": self.report.last_row,  # by which the best checkpoint is found
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Continues after the step that ``state`` was taken at."""
-        self.step = self.saved_step = state["step"]
+        self.step = state["step"]
+        self.saver.continue_after(self.step)
         self.stream.load_state_dict(state["stream"])
         self.empty_steps, self.skipped_steps = state["empty_steps"], state["skipped_steps"]
         self.guard.load_state_dict(state["guard"])
@@ -289,12 +287,5 @@ class ArcherTrainer(RayPPOTrainer):
         self.actor_rollout_wg.load_state(str(checkpoint.path))
 
     def _save(self, state: dict) -> None:
-        if state["step"] == self.saved_step or self.config.trainer.save_freq <= 0:
-            return
-        start = time.perf_counter()
-        partial = self.store.begin(state["step"])
-        self.actor_rollout_wg.save_state(str(partial))
-        self.store.commit(partial, state["step"], state)
-        self.saved_step = state["step"]
-        self.report.saved(state["step"], time.perf_counter() - start)
-
+        """Saves a state once; a disk that refuses is told, and counted."""
+        self.saver.save(state, self.actor_rollout_wg.save_state, self.report)

@@ -37,7 +37,9 @@ class Verdict:
 
     def __str__(self) -> str:
         began = f" since step {self.since}" if self.since is not None else ""
-        text = f"{self.status}{began}: {self.criterion}" + (f" ({self.detail})" if self.detail else "")
+        detector = self.criterion.isidentifier()  # a criterion's own words are in the detail
+        text = f"{self.status}{began}: {self.criterion if detector else self.metric}"
+        text += f" ({self.detail})" if self.detail else ""
         tries = [f"if {c['when']}: {c['what']} ({' '.join(c['overrides'])})" for c in self.contingency]
         return f"{text}; to try {'; or '.join(tries)}" if tries else text
 

@@ -1,13 +1,28 @@
 """What the trainer asks of its workers: batches in, tensors of the batch or metrics out."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import ray
 
+from recipes.archer.engine_stop import stop_file
 from verl import DataProto
 from verl.protocol import pad_dataproto_to_divisor, unpad_dataproto
 
 PROMPT_KEYS = ("input_ids", "attention_mask", "position_ids")
 SCORED_KEYS = ("responses", *PROMPT_KEYS)
+POLL_S = 0.5  # between two looks at whether a stop was asked for
+
+
+@contextmanager
+def _removed_afterwards(file: Path) -> Iterator[Path]:
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
 
 
 class RolloutHungError(RuntimeError):
@@ -22,10 +37,11 @@ class WorkerCalls:
         actor: worker group of actor and engine.
         reference: worker group of the reference policy; None where there is none, or where it is the actor
             without its adapter.
+        stop: ``StopSignals``.
     """
 
-    def __init__(self, config, actor, reference):
-        self.actor, self.reference = actor, reference or actor
+    def __init__(self, config, actor, reference, stop):
+        self.actor, self.reference, self.stop = actor, reference or actor, stop
         self.rollout = config.actor_rollout_ref.rollout
         sequence_parallel = config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
         self.dp_size = actor.world_size // sequence_parallel
@@ -40,17 +56,33 @@ class WorkerCalls:
         prompts.non_tensor_batch["seed"] = seeds
         do_sample = self.rollout.val_kwargs.do_sample if validate else self.rollout.do_sample
         prompts.meta_info = {"do_sample": do_sample, "validate": validate}
+        if not validate and self.rollout.tensor_model_parallel_size == 1:  # parallel engines must stop in step
+            prompts.meta_info["stop_file"] = str(stop_file())
         padded, filler = pad_dataproto_to_divisor(prompts, self.actor.world_size)
         future = self.actor.generate_sequences(padded)
-        done, _ = ray.wait(future.futures, num_returns=len(future.futures), timeout=self.rollout.deadline_s)
-        if len(done) < len(future.futures):
-            raise RolloutHungError(
-                f"{len(future.futures) - len(done)} of {len(future.futures)} engines did not answer within "
-                f"actor_rollout_ref.rollout.deadline_s={self.rollout.deadline_s}"
-            )
-        response = unpad_dataproto(future.get(), pad_size=filler)
+        response = unpad_dataproto(future.collect_fn(self._wait(future.futures)), pad_size=filler)
         response.meta_info.clear()
         return response
+
+    def _wait(self, futures: list) -> list:
+        """The answers of all engines; the first error of any of them is raised at once."""
+        deadline = time.monotonic() + self.rollout.deadline_s
+        with _removed_afterwards(stop_file()) as file:
+            while (left := deadline - time.monotonic()) > 0:
+                if self.stop.requested:
+                    file.touch()
+                try:
+                    return ray.get(futures, timeout=min(left, POLL_S))
+                except ray.exceptions.GetTimeoutError:
+                    continue
+        waiting = ray.wait(futures, num_returns=len(futures), timeout=0)[1]
+        if not waiting:
+            return ray.get(futures)
+        ranks = ", ".join(str(futures.index(future)) for future in waiting)
+        raise RolloutHungError(
+            f"no answer from the rollout engine of worker rank {ranks} within "
+            f"actor_rollout_ref.rollout.deadline_s={self.rollout.deadline_s}"
+        )
 
     def add_reference(self, batch: DataProto) -> None:
         """Adds ref_log_prob, (rows, response_length)."""

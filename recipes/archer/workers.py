@@ -13,7 +13,7 @@ from omegaconf import open_dict
 
 from recipes.archer import rollout
 from recipes.archer.actor import ArcherActor
-from recipes.archer.checkpoint_shards import WorkerState, load_shards, save_shards
+from recipes.archer.checkpoint_shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.model_forward import bind_token_forward
 from verl import DataProto
 from verl.single_controller.base.decorator import Dispatch, register
@@ -94,13 +94,21 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         return output
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def save_state(self, path: str) -> None:
-        """Writes model, optimizer, schedule and random state into the folder ``path``; all ranks take part."""
-        save_shards(path, self._state())
-        if self.rank == 0:
-            model_path = os.path.join(path, "model_config")
-            self.actor_model_config.save_pretrained(model_path)
-            self.tokenizer.save_pretrained(model_path)
+    def save_state(self, path: str) -> str | None:
+        """Writes model, optimizer, schedule and random state into the folder ``path``; all ranks take part.
+
+        Returns:
+            What the disk refused, the same on every rank; None when all was written.
+        """
+
+        def write() -> None:
+            save_shards(path, self._state())
+            if self.rank == 0:
+                model_path = os.path.join(path, "model_config")
+                self.actor_model_config.save_pretrained(model_path)
+                self.tokenizer.save_pretrained(model_path)
+
+        return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def load_state(self, path: str) -> None:

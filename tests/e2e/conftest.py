@@ -3,27 +3,4 @@
 A start costs half a minute of imports on two cores, so runs are shared between tests.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-from launching import ROOT
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Path:
-    """The tiny model and its data; made once a machine. TINY_DIR names one that is there."""
-    if "TINY_DIR" in os.environ:
-        return Path(os.environ["TINY_DIR"])
-    script = ROOT / "scripts" / "data" / "make_tiny_model.py"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
-
-
-@pytest.fixture(scope="session")
-def output(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("output")
+from launch_fixtures import output, tiny  # noqa: F401  (fixtures)

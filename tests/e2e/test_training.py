@@ -3,12 +3,11 @@
 import json
 import re
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 
-from launching import launch, steps_logged
+from launching import lasting, launch, left_behind, steps_logged, tensors
 
 TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
 SHORT = ("trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.test_freq=4", "trainer.samples_freq=2")
@@ -105,9 +104,6 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(straight, interrupted):
     assert first.code == -signal.SIGKILL and second.code == 0, second.output[-3000:]
     assert "continuing after step 2" in second.output
 
-    def lasting(rows):
-        return [{k: v for k, v in row.items() if not k.startswith(("timing_s/", "perf/"))} for row in rows]
-
     assert lasting(second.rows) == lasting(straight.rows), "not the same numbers, bit for bit"
 
 
@@ -118,31 +114,6 @@ def test_a_killed_run_has_the_same_parameters_bit_for_bit(straight, interrupted)
         assert torch.equal(expected[name], got[name]), name
 
 
-def tensors(folder) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint, model and optimizer."""
-    from torch.distributed.checkpoint import FileSystemReader
-    from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
-    from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
-
-    state: dict = {}
-    _load_state_dict(state, FileSystemReader(folder), planner=_EmptyStateDictLoadPlanner(), no_dist=True)
-    flat: dict[str, torch.Tensor] = {}
-
-    def walk(prefix, value):
-        if isinstance(value, torch.Tensor):
-            flat[prefix] = value
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                walk(f"{prefix}.{key}", item)
-
-    walk("", state)
-    return flat
-
-
 def test_nothing_stays_behind(straight, interrupted):
-    import psutil
-
-    left = [p for p in psutil.process_iter(["cmdline"]) if any("archer-ray-" in w for w in p.info["cmdline"] or [])]
-    left += list(Path("/tmp").glob("archer-ray-*"))
-    assert not left, left
+    assert left_behind() == []
     assert not re.search(r"Traceback", straight.output)

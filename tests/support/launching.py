@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = ROOT / "scripts" / "train"
@@ -42,8 +45,13 @@ def environment(output: Path, **variables: str) -> dict[str, str]:
     return clean | {"OUTPUT_DIR": str(output), "VENV": sys.prefix, **variables}
 
 
-def launch(launcher: str, *overrides: str, output: Path, name: str, until=None, send=signal.SIGKILL, **variables):
-    """Runs a launcher to its end, or until ``until(folder)`` holds: then it is sent a signal."""
+def launch(
+    launcher: str, *overrides: str, output: Path, name: str, until=None, send=signal.SIGKILL, then=None, **variables
+):
+    """Runs a launcher to its end, or until ``until(folder)`` holds: then a signal is sent, or ``then(pid)`` called.
+
+    It is the leader of a process group, as a job of a shell is.
+    """
     process = subprocess.Popen(
         command(launcher, *overrides),
         cwd="/",
@@ -51,11 +59,16 @@ def launch(launcher: str, *overrides: str, output: Path, name: str, until=None, 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        process_group=0,
     )
     folder, deadline = output / name, time.monotonic() + DEADLINE_S
     while until is not None and process.poll() is None and time.monotonic() < deadline:
         if until(folder):
-            process.send_signal(send)
+            try:
+                then(process.pid) if then else process.send_signal(send)
+            except BaseException:
+                process.kill()
+                raise
             break
         time.sleep(0.05)
     try:
@@ -65,6 +78,52 @@ def launch(launcher: str, *overrides: str, output: Path, name: str, until=None, 
         text, _ = process.communicate()
         pytest.fail(f"{launcher} did not end within {DEADLINE_S} s:\n{text[-3000:]}")
     return Launch(process.returncode, text, folder)
+
+
+def workers_of(driver: int) -> list[int]:
+    """The worker processes of a run, by rank."""
+    ranks = {}
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error, KeyError):
+            if "".join(process.cmdline()[:1]).startswith("ray::WorkerDict"):
+                ranks[int(process.environ()["RANK"])] = process.pid
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def left_behind() -> list[str]:
+    """Processes, folders and shared memory of runs that are over; none should be going on."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any("archer-ray-" in word for word in [*process.cmdline(), *process.environ().values()]):
+                found.append(str(process))
+    return found + [str(path) for path in [*Path("/tmp").glob("archer-*"), *Path("/dev/shm").iterdir()]]
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, model and optimizer."""
+    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
+    from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
+
+    state: dict = {}
+    _load_state_dict(state, FileSystemReader(folder), planner=_EmptyStateDictLoadPlanner(), no_dist=True)
+    flat: dict[str, torch.Tensor] = {}
+
+    def walk(prefix, value):
+        if isinstance(value, torch.Tensor):
+            flat[prefix] = value
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(f"{prefix}.{key}", item)
+
+    walk("", state)
+    return flat
+
+
+def lasting(rows: list[dict]) -> list[dict]:
+    """Rows without what is measured with a clock, which differs from run to run."""
+    return [{k: v for k, v in row.items() if not k.startswith(("timing_s/", "perf/"))} for row in rows]
 
 
 def steps_logged(folder: Path) -> int:

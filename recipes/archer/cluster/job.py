@@ -12,10 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 from recipes.archer.cluster.leaks import check_names
 from recipes.archer.cluster.settings import SecretKey, Settings
 from recipes.archer.configuration import CONFIG_DIR, compose
-from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE, WRONG_CALL, UserError
+from recipes.archer.ending import DISK, EMPTY, GUARD, NOT_FINITE, WRONG_CALL, UserError
 
 # Ends that the same command reaches again: a retry would only burn the node.
-FINAL_CODES = (WRONG_CALL, GUARD, EMPTY, NOT_FINITE)
+FINAL_CODES = (WRONG_CALL, GUARD, EMPTY, NOT_FINITE, DISK)
 JOB_SCRIPT = "scripts/train/lib/job.sh"
 GRACE_MARGIN_S = 30  # after the trainer's own grace: closing trackers, ending Ray
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")  # DNS-1035 label: Kubernetes' rule for a job's name

@@ -14,7 +14,7 @@ def compare(
     from recipes.archer.ending import UserError
     from recipes.archer.reports import comparison
     from recipes.archer.reports.terminal import console, table
-    from recipes.archer.reports.verdict import judge
+    from recipes.archer.reports.verdict import state_of
     from recipes.archer.run_folder import locate, read_run
 
     if len(runs) < 2:
@@ -23,7 +23,7 @@ def compare(
         raise UserError(f"--out {out}: its folder does not exist; make it, or name another")
     read = [read_run(locate(name)) for name in runs]
     names = comparison.labels(read)
-    verdicts = ("verdict", [judge(run).state for run in read])
+    verdicts = ("verdict", [state_of(run) for run in read])
     terminal = console()
     settings = comparison.config_differences(read)
     terminal.print(table("Configuration", names, settings or [("no setting differs", [""] * len(read))]))

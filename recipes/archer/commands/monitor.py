@@ -13,7 +13,7 @@ def monitor(
     experiment: Annotated[
         str | None, typer.Option(help="By whose criteria; without it, those the run was started with.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow a line a step.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow a line for each look.")] = False,
     follow: Annotated[bool, typer.Option(help="Go on until the run ends or Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks with --follow.")] = 5.0,
 ) -> None:
@@ -77,7 +77,7 @@ class _Live:
 
     def _judge(self, rows: list[dict]) -> None:
         for row in rows:
-            self.monitor.update(row)
+            self.monitor.observe(row)
         self.seen += len(rows)
 
     def _read(self):

@@ -10,13 +10,13 @@ def runs(
     output: Annotated[Path, typer.Argument(help="Folder that holds the runs.")] = Path("output"),
 ) -> None:
     """List all runs: experiment, steps, status, verdict, best and last figures."""
-    import time
+    from concurrent.futures import ProcessPoolExecutor
 
     from rich.table import Table
 
     from recipes.archer.ending import UserError
     from recipes.archer.reports.terminal import console
-    from recipes.archer.run_folder import find_runs, read_run
+    from recipes.archer.run_folder import find_runs
 
     found = find_runs(output)
     if not found:
@@ -26,15 +26,28 @@ def runs(
         table.add_column(heading, overflow="fold")
     for heading in ("best accuracy", "last", "entropy", "length", "KL"):
         table.add_column(heading, justify="right")
-    problems = []
-    for folder in found:
-        try:
-            table.add_row(*_line(read_run(folder), time.time()))
-        except UserError as problem:  # one damaged run must not hide the others
-            problems.append(str(problem))
+    with ProcessPoolExecutor() as processes:  # a run of a thousand steps takes a quarter of a second
+        lines = list(processes.map(_line_or_problem, found))
+    for line in lines:
+        if not isinstance(line, str):
+            table.add_row(*line)
     console().print(table)
-    for problem in problems:
-        typer.echo(f"archer: {problem}", err=True)
+    for line in lines:
+        if isinstance(line, str):
+            typer.echo(f"archer: {line}", err=True)
+
+
+def _line_or_problem(folder: Path) -> list | str:
+    """A run's row of the table, or why there is none: one damaged run must not hide the others."""
+    import time
+
+    from recipes.archer.ending import UserError
+    from recipes.archer.run_folder import read_run
+
+    try:
+        return _line(read_run(folder), time.time())
+    except UserError as problem:
+        return str(problem)
 
 
 def _line(run, now: float) -> list:
@@ -44,7 +57,7 @@ def _line(run, now: float) -> list:
     from recipes.archer.reports.provenance import status
     from recipes.archer.reports.terminal import colored
     from recipes.archer.reports.text import printable
-    from recipes.archer.reports.verdict import judge
+    from recipes.archer.reports.verdict import state_of
 
     def at_end(key: str, form: str) -> str:
         found = last(run.rows, key)
@@ -58,7 +71,7 @@ def _line(run, now: float) -> list:
     return [
         *map(Text, words),
         colored(status(run, now)),
-        colored(judge(run).state),
+        colored(state_of(run)),
         best_text,
         *figures,
         at_end("actor/kl_loss", ".4f"),

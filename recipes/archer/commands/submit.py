@@ -58,11 +58,12 @@ def submit(
     from recipes.archer.cluster.runai import require_binary
 
     settings = site(cluster, project=project, image=image)
+    _require_plan(experiment, dry_run)
     job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name)
     chosen = backend or (Backend.kubernetes if job.nodes > 1 else Backend.runai)
     plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings)
     check_values(plan.text, os.environ)
-    for remark in [*plan.remarks, *_remarks(job, settings)]:
+    for remark in [*plan.remarks, *_remarks(job, settings, overrides or [])]:
         print(f"archer: {remark}", file=sys.stderr)
     if dry_run:
         print(plan.text)
@@ -70,6 +71,20 @@ def submit(
     require_binary(plan.command[0], "runai" if chosen is Backend.runai else "kubectl", settings)
     done = subprocess.run(plan.command, input=plan.stdin, text=True, check=False)
     raise typer.Exit(done.returncode)
+
+
+def _require_plan(experiment: str, dry_run: bool) -> None:
+    """The plan has to be written before the job is submitted; a dry run only says so."""
+    from recipes.archer.experiments import load_record
+    from recipes.archer.records import require_plan
+
+    record = load_record(experiment)
+    try:
+        require_plan(record)
+    except UserError as gap:
+        if not dry_run:
+            raise
+        print(f"archer: {gap}", file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +126,11 @@ def _by_kubernetes(job, settings) -> Plan:
     return Plan(kubernetes.create_command(settings), text, text.rstrip(), kubernetes.remarks(settings))
 
 
-def _remarks(job, settings) -> list[str]:
+def _remarks(job, settings, overrides: list[str]) -> list[str]:
     said = []
+    if overrides and not any(override.startswith("trainer.experiment_name=") for override in overrides):
+        own = "trainer.experiment_name=… gives them their own"
+        said.append(f"with these overrides the job continues the experiment's own run folder and W&B run; {own}")
     if "WANDB_API_KEY" not in job.secrets and "WANDB_API_KEY_FILE" not in job.environment:
         where = f"wandb_key_file or secrets.WANDB_API_KEY in {settings.source}"
         said.append(f"no W&B key, so the run will be offline; set {where}")

@@ -66,6 +66,14 @@ def judge(run: Run) -> Judgement:
     return Judgement(monitor.overall(), _reason(verdicts, record), findings, bands(criteria), _plan(record))
 
 
+def state_of(run: Run) -> str:
+    """The verdict's word: the guard's where it is of the run's last step, since judging a long run takes a while."""
+    recorded = run.facts.get("verdict")
+    if isinstance(recorded, dict) and run.rows and recorded.get("step") == run.rows[-1]["step"]:
+        return printable(recorded.get("overall") or NONE)
+    return judge(run).state
+
+
 def _reason(verdicts: list, record) -> str:
     if not verdicts:
         return "no step has been recorded"

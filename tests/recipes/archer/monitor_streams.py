@@ -77,7 +77,7 @@ def tiny_stream(num_steps: int = 60, seed: int = 0) -> list[dict]:
 def first_bad(monitor, rows: list[dict]) -> int | None:
     """The step at which a monitor first calls the run bad."""
     for row in rows:
-        monitor.update(row)
+        monitor.observe(row)
         if monitor.overall() == "bad":
             return row["step"]
     return None

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from recipes.archer.aggregation import aggregate
 from recipes.archer.configuration import compose
 from recipes.archer.kl_loss import kl_token_loss
-from recipes.archer.micro_batches import cut_by_length
+from recipes.archer.micro_batches import columns_of_rows, cut_by_length
 from recipes.archer.policy_loss import archer_policy_loss, archer_token_loss, low_entropy_mask, rollout_is_weight
 from tests.recipes.archer.actor_cases import (
     CUTS,
@@ -151,8 +151,8 @@ def test_two_workers_would_cut_differently_by_themselves(alone):
     case = Case("any", cut="by tokens")
     limit = alone.config(case).ppo_max_token_len_per_gpu
     shares = (rows_of_worker(alone.batches[False, False], case, 2, rank) for rank in range(2))
-    lengths = (share.batch["attention_mask"].sum(-1) for share in shares)
-    assert [len(cut_by_length(of_worker, limit)) for of_worker in lengths] == [3, 4]
+    columns = (columns_of_rows(share.batch["attention_mask"]) for share in shares)
+    assert [len(cut_by_length(*of_worker, limit)) for of_worker in columns] == [3, 4]
 
 
 def test_short_last_mini_batch_is_a_step_of_its_own(results, alone):

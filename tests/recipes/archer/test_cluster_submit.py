@@ -1,5 +1,6 @@
 """`archer submit` and `archer job` against a stub `runai` of either generation."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from recipes.archer import experiments
 from recipes.archer.cli import main
 from recipes.archer.cluster import job as job_module
 from recipes.archer.configuration import compose
@@ -111,6 +113,24 @@ def test_submit_runs_a_command_that_the_generation_documents(site, generation):
     assert record["command"][:2] == ["/bin/bash", "-lc"] and len(record["command"]) == 3
     script = record["command"][2]
     assert "EXPERIMENT=v3" in script and LAUNCHER in script and "output/archer-qwen3-math-v3.log" in script
+
+
+def test_overrides_without_a_name_of_their_own_are_remarked_upon(site):
+    override = "actor_rollout_ref.actor.entropy_coeff=0.05"
+    site.generation("v2")
+    assert "continues the experiment's own run folder" in site.archer("submit", "v3", override, "--dry-run")[2]
+    for overrides in ([], [override, "trainer.experiment_name=other"]):
+        assert "own run folder" not in site.archer("submit", "v3", *overrides, "--dry-run")[2]
+
+
+def test_an_experiment_whose_plan_is_not_written_is_not_submitted(site, monkeypatch):
+    record = dataclasses.replace(experiments.load_record("v3"), title="TODO: one line")
+    monkeypatch.setattr(experiments, "load_record", lambda name: record)
+    code, _, err = site.generation("v2").archer("submit", "v3")
+    assert code == 2 and "experiment/v3.yaml: the plan is not written yet: title" in err
+    assert not site.record.exists()
+    code, out, err = site.archer("submit", "v3", "--dry-run")
+    assert code == 0 and "archer-qwen3-math-v3" in out and "the plan is not written yet" in err
 
 
 @pytest.mark.parametrize("generation", ["v1", "v2"])

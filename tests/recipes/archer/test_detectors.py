@@ -15,7 +15,7 @@ from tests.recipes.archer.monitor_streams import first_bad, found, stream, tiny_
 def monitored(rows):
     monitor = Monitor()
     for row in rows:
-        monitor.update(row)
+        monitor.observe(row)
     return monitor
 
 
@@ -32,7 +32,7 @@ def with_change(start, **shapes):
 def test_nothing_is_said_of_a_healthy_run(seed):
     monitor = Monitor()
     for row in stream(300, seed=seed):
-        monitor.update(row)
+        monitor.observe(row)
         assert monitor.overall() == "healthy", [str(v) for v in monitor.verdicts if v.status in ("watch", "bad")]
 
 
@@ -40,7 +40,7 @@ def test_nothing_is_said_of_a_healthy_run(seed):
 def test_the_embedded_job_is_healthy_although_its_entropy_vanishes_and_its_groups_are_all_solved(seed):
     monitor = Monitor()
     for row in tiny_stream(seed=seed):
-        monitor.update(row)
+        monitor.observe(row)
         assert monitor.overall() == "healthy", [str(v) for v in monitor.verdicts if v.status in ("watch", "bad")]
     assert row["actor/entropy"] < 0.2 and row["batch/valid"] <= 4  # the stream shows what it is meant to
 
@@ -173,14 +173,16 @@ def test_short_answers_from_the_start_are_no_guessing():
             "logical_connectives/mean": 0.001 if step > 10 else 1.0,
         }
         progress.update(row)
-        assert detector.update(row, progress).status == "good"
+        detector.observe(row, progress)
+        assert detector.verdict.status == "good"
 
 
 def test_groups_that_are_all_solved_are_not_dying():
     detector = ValidGroupsDying()
     for step in range(1, 80):
         row = {"step": step, "batch/valid": max(0, 60 - step), "batch/solve_none": 2, "batch/solve_all": min(60, step)}
-        assert detector.update(row, Progress()).status == "good"
+        detector.observe(row, Progress())
+        assert detector.verdict.status == "good"
 
 
 def test_a_policy_that_dies_in_its_first_steps_is_found():
@@ -198,7 +200,7 @@ def test_a_value_that_is_not_finite_is_bad_at_once_and_for_good(value):
     rows[9]["actor/grad_norm"] = value
     assert first_bad(monitor, rows) == 10
     for row in rows[10:]:
-        monitor.update(row)
+        monitor.observe(row)
     verdict = next(v for v in monitor.verdicts if v.criterion == NotFinite.name)
     assert (verdict.status, verdict.metric, verdict.since) == ("bad", "actor/grad_norm", 10)
     assert found(monitor, "bad") == {"not_finite"}  # the value itself reaches no other detector
@@ -229,7 +231,8 @@ def test_the_state_goes_through_json(cls):
     straight, progress, expected = cls(), Progress(), []
     for row in rows:
         progress.update(row)
-        expected.append(straight.update(row, progress))
+        straight.observe(row, progress)
+        expected.append(straight.verdict)
     first, second, progress, resumed = cls(), cls(), Progress(), []
     for row in rows:
         progress.update(row)
@@ -238,5 +241,7 @@ def test_the_state_goes_through_json(cls):
             restored = Progress()
             restored.load_state_dict(json.loads(json.dumps(progress.state_dict())))
             progress = restored
-        resumed.append((first if row["step"] < 62 else second).update(row, progress))
+        detector = first if row["step"] < 62 else second
+        detector.observe(row, progress)
+        resumed.append(detector.verdict)
     assert resumed == expected

@@ -39,7 +39,7 @@ def test_stop_ends_a_collapsing_run_and_says_why():
     guard = Guard("stop", Monitor(load_record("tiny_collapse")))
     step, told, reason = run(guard, collapsing())
     assert step == 44
-    assert reason.startswith("bad since step 40") and "optim.lr=1e-4" in reason
+    assert reason.startswith("bad since step 40") and "optim.lr=2e-4" in reason
     assert any(v.status == "bad" for v in told)
     summary = guard.summary()
     assert summary["overall"] == "bad" and summary["exit_code"] == 20 and json.dumps(summary, allow_nan=False)
@@ -98,7 +98,7 @@ def test_a_run_that_was_stopped_stops_again_when_it_is_resumed():
 
 def test_a_failing_monitor_is_logged_once_and_stops_nothing(caplog):
     class Broken(Monitor):
-        def update(self, row):
+        def observe(self, row):
             raise ZeroDivisionError("the monitor's own fault")
 
     with caplog.at_level(logging.WARNING):

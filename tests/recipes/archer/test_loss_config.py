@@ -1,10 +1,12 @@
 """Impossible constants are refused with the setting's dotted name and the remedy."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
 
+from recipes.archer.configuration import compose
 from recipes.archer.loss_config import POLICY_LOSSES, LossConfig, loss_config_from, setting_name
 
 IMPOSSIBLE = [
@@ -34,6 +36,7 @@ IMPOSSIBLE = [
     ("kl_loss_high_entropy_scale", -1, "0 or more"),
     ("ppo_kl_coef", math.inf, "0 or more"),
     ("rollout_is_threshold", 0.5, "at least 1"),
+    ("norm_length", 0, "1 or more"),
     ("clip_cov_ratio", 0, "(0, 1]"),
     ("kl_cov_ratio", 2, "(0, 1]"),
     ("clip_cov_ub", 0.5, "must exceed clip_cov_lb=1.0"),
@@ -89,6 +92,13 @@ def test_kl_coefficients_by_class():
 )
 def test_whether_the_loss_depends_on_token_classes(constants, uses):
     assert LossConfig(**constants).uses_token_classes is uses
+
+
+def test_defaults_are_the_base_configurations():
+    """Whoever builds a `LossConfig` by hand gets what a run gets."""
+    needed = ["data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=m"]
+    composed = loss_config_from(compose(needed).actor_rollout_ref.actor)
+    assert replace(composed, use_kl_loss=False, norm_length=None) == LossConfig()
 
 
 def test_read_from_the_actors_configuration():

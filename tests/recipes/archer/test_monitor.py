@@ -183,10 +183,14 @@ def test_advice_is_for_the_metric_in_trouble_or_all_there_is():
 def test_a_monitor_goes_on_where_another_stopped():
     rows, record = stream(200, critic__score__mean=slow), load_record("v1")
     straight, first, second = Monitor(record), Monitor(record), Monitor(record)
-    expected = [straight.update(row) for row in rows]
-    seen = [first.update(row) for row in rows[:120]]
+
+    def verdicts_of(monitor, rows):
+        return [(monitor.observe(row), monitor.verdicts)[1] for row in rows]
+
+    expected, seen = verdicts_of(straight, rows), verdicts_of(first, rows[:120])
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert seen + [second.update(row) for row in rows[120:]] == expected
+    assert second.verdicts == seen[-1]
+    assert seen + verdicts_of(second, rows[120:]) == expected
 
 
 def test_the_state_does_not_grow_with_the_run():
@@ -200,7 +204,7 @@ def test_a_state_of_another_record_starts_what_is_new_afresh():
     rows = stream(51, actor__entropy=lambda s, n: 6.0)
     monitor = Monitor(load_record("v5"))
     monitor.load_state_dict(judge(rows[:50], load_record("v3")).state_dict())
-    monitor.update(rows[50])
+    monitor.observe(rows[50])
     assert monitor.step == 51 and monitor.overall() == "healthy"
 
 
@@ -208,17 +212,17 @@ def test_rows_out_of_order_are_refused():
     monitor = judge(stream(5))
     for row in ({"step": 5}, {"actor/entropy": 1.0}):
         with pytest.raises(ValueError, match="after step 5"):
-            monitor.update(row)
+            monitor.observe(row)
 
 
 def test_a_step_costs_less_than_a_millisecond():
     rows = stream(1000)
     monitor = Monitor(load_record("v1"))  # the record with trends, which cost most
     for row in rows[:200]:
-        monitor.update(row)  # imports, full windows
+        monitor.observe(row)  # imports, full windows
     start = time.process_time()
     for row in rows[200:]:
-        monitor.update(row)
+        monitor.observe(row)
     assert (time.process_time() - start) / 800 < 1e-3
 
 

@@ -23,6 +23,7 @@ CONSTANTS = {
     "clip_cov_ratio": 0.1,
     "clip_cov_lb": 0.01,
     "kl_cov_ratio": 0.1,
+    "ppo_kl_coef": 1.0,
 }
 
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from recipes.archer.configuration import compose
 from recipes.archer.ending import WRONG_CALL, UserError
-from recipes.archer.preflight import check
+from recipes.archer.preflight import check, remarks
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTEXT = 200  # tokens
@@ -138,6 +138,8 @@ def test_one_bad_file_of_several(refusal, tmp_path):
         ),
         ([f"{N}=1"], f"{N}=1: use a whole number, 2 or more"),
         (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: use a whole number, 1 or more"),
+        (["trainer.save_freq=null"], "trainer.save_freq=None: use a whole number, -1 or more"),
+        (["trainer.max_failed_saves=0"], "trainer.max_failed_saves=0: use a whole number, 1 or more"),
         (["data.train_batch_size=many"], "data.train_batch_size=many: use a whole number, 1 or more"),
         (["data.max_prompt_length=long"], "data.max_prompt_length=long: use a whole number"),
         (["seed=-1"], "seed=-1: use a whole number, 0 or more"),
@@ -149,6 +151,12 @@ def test_one_bad_file_of_several(refusal, tmp_path):
         ),
         (["trainer.device=tpu"], "trainer.device=tpu is not known; choose with device=cuda or device=cpu"),
         (["algorithm.adv_estimator=gae"], "algorithm.adv_estimator=gae is not known; use grpo"),
+        (["algorithm.use_kl_in_reward=true"], "algorithm.use_kl_in_reward=True is not known; use False"),
+        (["reward_model.enable=true"], "reward_model.enable=True is not known; use False"),
+        (
+            ["actor_rollout_ref.actor.rollout_is_threshold=2", "actor_rollout_ref.rollout.calculate_log_probs=false"],
+            "rollout_is_threshold=2 compares with the engine's log-probabilities; set",
+        ),
         (["algorithm.group_filter.metric=acc"], "group_filter.metric=acc is not known; use accuracy or reward"),
         (["trainer.logger=[mlflow]"], "trainer.logger[0]=mlflow is not known; use console or tensorboard or wandb"),
         (["trainer.logger=console"], "trainer.logger=console is not a list; write trainer.logger=[console]"),
@@ -198,6 +206,39 @@ def test_a_context_that_is_stretched_counts_as_stretched(make_config, tmp_path):
     model = {"max_position_embeddings": CONTEXT, "rope_scaling": {"factor": 2.0}}
     (tmp_path / "model" / "config.json").write_text(json.dumps(model))
     check(make_config(f"{RESPONSE}={2 * CONTEXT - 64}"))
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("record.title=TODO", "experiment/tiny.yaml: the plan is not written yet: title; write it"),
+        ("record.criteria=[]", "the plan is not written yet: criteria"),
+        ("record.hypothesis=", "record.hypothesis"),
+    ],
+)
+def test_a_plan_that_is_not_written(refusal, override, words):
+    assert words in refusal(override)
+
+
+def test_a_monitor_that_cannot_start(make_config):
+    config = make_config()
+    OmegaConf.update(config, "guard.detectors.score_lost.best", 1, force_add=True)
+    with pytest.raises(UserError, match="guard.detectors.score_lost.best is no threshold"):
+        check(config)
+
+
+def test_a_run_without_a_record_needs_none(make_config):
+    config = make_config()
+    config.record = None
+    check(config)
+
+
+def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_remarked_upon(make_config):
+    assert remarks(make_config()) == []
+    (remark,) = remarks(make_config("actor_rollout_ref.rollout.repetition_penalty=1.2"))
+    assert "repetition_penalty=1.2" in remark and "rollout/log_ratio" in remark
+    corrected = ["actor_rollout_ref.rollout.top_p=0.9", "actor_rollout_ref.actor.rollout_is_threshold=2.0"]
+    assert remarks(make_config(*corrected)) == [] and remarks(make_config(corrected[0])) != []
 
 
 STARTED = """

@@ -1,14 +1,16 @@
 """What a run asks of Ray, without starting it; starting it is the end-to-end tests' affair."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from recipes.archer import ray_session
+from recipes.archer import ray_session, resources
 from recipes.archer.ray_session import remove_stale, worker_environment
 from recipes.archer.resources import POOL, HostResourcePoolManager
 
@@ -58,3 +60,83 @@ def test_one_pool_for_every_role(monkeypatch, device, use_gpu):
     assert pool.use_gpu is use_gpu
     assert pool.world_size == 3
     assert manager.get_resource_pool("actor") is manager.get_resource_pool("reference") is pool
+
+
+def test_a_cluster_gets_a_moment_to_free_what_was_held(monkeypatch):
+    """After the death of a worker the run asks for the same GPUs again."""
+    calls = []
+
+    def check(_):
+        calls.append(1)
+        if len(calls) < 3:
+            raise ValueError("Total available GPUs 0 is less than total desired GPUs 4")
+
+    monkeypatch.setattr(HostResourcePoolManager.__base__, "_check_resource_available", check)
+    monkeypatch.setattr(resources.time, "sleep", lambda s: None)
+    manager = HostResourcePoolManager.for_roles(["actor"], _config("cuda", 4).trainer)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match="less than"):
+        manager._check_resource_available()
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    manager._check_resource_available()
+    assert len(calls) == 3
+
+
+def test_rays_handler_does_not_replace_ours():
+    """Ray puts one in its place that ends the process, in ``ray.init``."""
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
+    try:
+        with ray_session._own_sigterm_handler():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [1]
+        with pytest.raises(SystemExit), ray_session._own_sigterm_handler():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+            signal.raise_signal(signal.SIGTERM)  # while Ray's is in place
+        assert received == [1, 1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+GROUPS = """
+import os, subprocess, sys
+from recipes.archer.ray_session import _in_process_group
+
+watcher = subprocess.Popen(["sleep", "100"], process_group=0)
+before = os.getpgrp()
+with _in_process_group(watcher.pid):
+    inside = subprocess.Popen(["sleep", "100"])
+    print(os.getpgid(inside.pid) == watcher.pid)
+print(os.getpgrp() == before)
+watcher.kill(), inside.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"),
+    [({}, "True"), ({"process_group": 0}, "True"), ({"start_new_session": True}, "False")],  # a leader cannot leave
+)
+def test_rays_processes_are_in_a_group_of_their_own(options, apart):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    done = subprocess.run([sys.executable, "-c", GROUPS], env=environment, capture_output=True, text=True, **options)
+    assert done.stdout.split() == [apart, "True"], done.stderr
+
+
+def test_temporary_files_end_with_the_session_and_kernels_do_not(tmp_path, monkeypatch):
+    for name in ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    before = tempfile.gettempdir()
+    with ray_session._temporary_files_in(tmp_path):
+        assert os.environ["TMPDIR"] == tempfile.gettempdir() == str(tmp_path / "tmp")
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/cache/archer/torchinductor"
+    assert not {"TMPDIR", "TORCHINDUCTOR_CACHE_DIR"} & os.environ.keys()
+    assert tempfile.gettempdir() == before
+
+
+def test_a_folder_for_temporary_files_that_the_user_chose_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/scratch")
+    with ray_session._temporary_files_in(tmp_path):
+        assert os.environ["TMPDIR"] == "/scratch"
+    assert list(tmp_path.iterdir()) == []

@@ -103,6 +103,27 @@ def test_a_new_run_in_the_folder_starts_empty(tmp_path):
     assert "val_before" not in _run(tmp_path)
 
 
+def test_a_restart_in_this_process_goes_on_with_what_it_knows(tmp_path):
+    log = _start(tmp_path)
+    started = log.run["started"]
+    for step in (1, 2, 3):
+        log.write({"step": step, "attempt": 1})
+    log.note(restarts=[{"step": 3}])
+    log.open(CONFIG, FACTS, 0)  # there was no checkpoint
+    log.write({"step": 1, "attempt": 2})
+    assert _lines(tmp_path) == [{"step": 1, "attempt": 2}]
+    run = _run(tmp_path)
+    assert (run["attempts"], run["started"], run["restarts"]) == (2, started, [{"step": 3}])
+
+
+def test_an_ending_is_recorded_while_the_folder_is_still_held(tmp_path, impatient):
+    log = _start(tmp_path)
+    log.ended(Ending("stopped", "SIGTERM received", TERMINATED))
+    assert _run(tmp_path)["exit_code"] == TERMINATED
+    with pytest.raises(UserError, match="another run is using"):
+        RunLog(tmp_path)
+
+
 def test_a_damaged_run_json_does_not_stop_the_next_attempt(tmp_path):
     _start(tmp_path).close(Ending("stopped", "", TERMINATED))
     (tmp_path / "run.json").write_text('{"attem')

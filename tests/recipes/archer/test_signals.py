@@ -18,7 +18,10 @@ import sys, time
 from recipes.archer.signals import StopRequested, StopSignals
 
 checks, grace_s = sys.argv[1] == "checks", float(sys.argv[2])
-with StopSignals(grace_s) as stop:
+def record(ending):
+    print("recorded", ending.exit_code, ending.reason, sep="|", flush=True)
+
+with StopSignals(grace_s, record) as stop:
     print("ready", flush=True)
     try:
         for stage in range(2000):
@@ -56,7 +59,7 @@ def start():
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_first_signal_ends_the_run_between_stages(start, number, code):
     process = start(checks=True)
     process.send_signal(number)
@@ -84,6 +87,8 @@ def test_second_signal_leaves_at_once(start, first, second, code):
     assert process.returncode == code
     assert err == f"second {second.name}: leaving at once\n"
     assert "saved" not in out
+    reason = f"{first.name} received, second {second.name}: leaving at once; continue with the same command"
+    assert out.splitlines()[-1] == f"recorded|{code}|{reason}"
 
 
 def test_grace_runs_out(start):
@@ -92,6 +97,84 @@ def test_grace_runs_out(start):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 143
     assert err.splitlines()[-1] == "not done in trainer.grace_s=0.3"
+
+
+def test_a_disk_that_hangs_does_not_keep_the_process():
+    script = LOOP.replace('print("recorded"', 'time.sleep(100); print("recorded"')
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, "never", "0.1", "0"]
+    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "recorded" not in out
+
+
+SET_UP = """
+import sys, time
+from recipes.archer.signals import StopRequested, StopSignals
+
+with StopSignals(30.0) as stop:
+    try:
+        with stop.nothing_to_save():
+            print("ready", flush=True)
+            time.sleep(100)
+    except StopRequested:
+        print(stop.ending(" during set-up").reason, flush=True)
+    sys.exit(stop.ending().exit_code)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_set_up_is_left_at_once(number, code):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", SET_UP], env=environment, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)  # not the 100 s of set-up, nor the 30 s of grace
+    assert process.returncode == code
+    assert out == f"{number.name} received during set-up; continue with the same command\n"
+    assert err == f"{number.name} received: leaving\n"
+
+
+def test_a_signal_before_set_up_ends_set_up():
+    with StopSignals(30.0) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopRequested), stop.nothing_to_save():
+            pytest.fail("set-up began")
+
+
+def test_an_ignored_signal_stays_ignored():
+    """As ``nohup`` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals(30.0) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_does_not_break_the_save():
+    """After SIGHUP a write to the terminal would raise; what the run says then goes nowhere."""
+    parent, child = os.openpty()
+    script = SET_UP.replace("print(stop.ending", 'print("x" * 100_000, flush=True); print(stop.ending')
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=child, stderr=child) as process:
+        os.close(child)
+        assert os.read(parent, 100).split() == [b"ready"]
+        os.close(parent)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=20) == 129
+
+
+def test_the_clock_stops_when_the_state_is_saved():
+    with StopSignals(0.2) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.disarm()
+        time.sleep(0.5)  # the process is still here
+        assert stop.requested
 
 
 def test_grace_ends_with_the_run(start):

@@ -1,8 +1,9 @@
-"""Where metrics go besides the run folder; a tracker that fails never stops training."""
+"""Where metrics go besides the run folder; a tracker that fails or hangs never stops or slows training."""
 
 import logging
 import math
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from recipes.archer.trackers import Trackers
 
 ROW = {"step": 3, "actor/entropy": 0.5, "val/accuracy": None, "actor/grad_norm": math.nan, "batch/valid": 4}
 EXISTING = {"step": 3, "actor/entropy": 0.5, "batch/valid": 4}
+GRACE_S = 20.0
 
 
 def _make(names, folder, first_step: int = 1) -> Trackers:
@@ -29,8 +31,8 @@ def _scalars(folder, name: str) -> list[tuple[int, float]]:
 def test_tensorboard_gets_every_value_that_exists(tmp_path):
     trackers = _make(["console", "tensorboard"], tmp_path)
     trackers.log(ROW, 3)
-    assert _scalars(tmp_path, "actor/entropy") == [(3, 0.5)]  # on disk at once
-    trackers.finish(0)
+    trackers.finish(0, GRACE_S)
+    assert _scalars(tmp_path, "actor/entropy") == [(3, 0.5)]
     assert _scalars(tmp_path, "batch/valid") == [(3, 4.0)]
     for name in ("val/accuracy", "actor/grad_norm"):
         with pytest.raises(KeyError):
@@ -41,10 +43,10 @@ def test_tensorboard_forgets_the_steps_that_are_done_again(tmp_path):
     first = _make(["tensorboard"], tmp_path)
     for step in range(1, 6):
         first.log({"actor/entropy": 0.5}, step)
-    first.finish(143)
+    first.finish(143, GRACE_S)
     second = _make(["tensorboard"], tmp_path, first_step=4)
     second.log({"actor/entropy": 0.25}, 4)
-    second.finish(0)
+    second.finish(0, GRACE_S)
     assert _scalars(tmp_path, "actor/entropy") == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25)]
 
 
@@ -61,8 +63,12 @@ def wandb(monkeypatch):
         told.append(("init", arguments))
         return run
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=lambda **settings: settings))
-    return told
+    def teardown(exit_code):
+        told.append(("teardown", exit_code))
+
+    stand_in = SimpleNamespace(init=init, run=None, teardown=teardown, Settings=lambda **settings: settings, told=told)
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    return stand_in
 
 
 @pytest.mark.parametrize(("mode", "passed"), [(None, None), ("offline", "offline"), ("nonsense", None)])
@@ -72,38 +78,74 @@ def test_wandb(wandb, tmp_path, monkeypatch, mode, passed):
         monkeypatch.setenv("WANDB_MODE", mode)
     trackers = _make(["wandb"], tmp_path)
     trackers.log(ROW, 3)
-    trackers.finish(20)
-    (_, arguments), *rest = wandb
-    assert rest == [("log", EXISTING, 3), ("finish", 20)]
+    trackers.finish(20, GRACE_S)
+    (_, arguments), *rest = wandb.told
+    assert rest == [("log", EXISTING, 3), ("finish", 20), ("teardown", 20)]
     assert (arguments["project"], arguments["name"], arguments["config"]) == ("project", "name", {"seed": 1})
     assert (arguments["dir"], arguments["mode"]) == (str(tmp_path), passed)
 
 
-def test_a_tracker_that_fails_is_reported_once_and_the_others_go_on(tmp_path, monkeypatch, caplog):
-    class Broken:
-        def __init__(self, **_): ...
+def test_wandb_that_cannot_be_reached_goes_offline_and_says_so(wandb, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    init = wandb.init
 
-        def log(self, row, step):
+    def unreachable(mode, **arguments):
+        if mode != "offline":
+            raise ConnectionError("no route to api.wandb.ai\nfor 60 s")
+        return init(mode=mode, **arguments)
+
+    wandb.init = unreachable
+    trackers = _make(["wandb"], tmp_path)
+    trackers.log(ROW, 3)
+    trackers.finish(0, GRACE_S)
+    assert [call[0] for call in wandb.told] == ["init", "log", "finish", "teardown"]
+    (message,) = [record.message for record in caplog.records]
+    assert message.startswith("W&B: no route to api.wandb.ai; the run stays offline in ")
+
+
+def test_a_wandb_run_that_broke_is_not_handed_out_again(wandb, tmp_path):
+    wandb.run = "the one that broke"
+    trackers = _make(["wandb"], tmp_path)
+    trackers.finish(0, GRACE_S)
+    assert wandb.told[0] == ("teardown", 1) and wandb.told[1][0] == "init"
+
+
+def test_a_tracker_that_is_down_costs_the_others_and_training_nothing(tmp_path, monkeypatch, caplog):
+    class Down:
+        def __init__(self, **_):
             raise ConnectionError("no route to host")
 
-        finish = log
+    class Hangs(Down):
+        def __init__(self, **_):
+            time.sleep(1000)
 
-    monkeypatch.setattr(module, "WeightsAndBiases", Broken)
-    trackers = _make(["wandb", "tensorboard"], tmp_path)
-    with caplog.at_level(logging.WARNING):
+    for broken in (Down, Hangs):
+        folder = tmp_path / broken.__name__
+        monkeypatch.setattr(module, "WeightsAndBiases", broken)
+        start = time.monotonic()
+        trackers = _make(["wandb", "tensorboard"], folder)
         for step in (1, 2):
             trackers.log({"actor/entropy": 0.5}, step)
-        trackers.finish(0)
-    assert [record.message for record in caplog.records] == [
-        "tracker wandb failed and misses steps from here on: no route to host"
-    ]
-    assert [step for step, _ in _scalars(tmp_path, "actor/entropy")] == [1, 2]
+        assert time.monotonic() - start < 1.0
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            trackers.finish(0, 3.0)
+        assert time.monotonic() - start < 15.0
+        assert [step for step, _ in _scalars(folder, "actor/entropy")] == [1, 2]
+        last = caplog.records[-1].message
+        assert last.startswith("tracker wandb misses 2 steps, the last of them 1 to 2")
+        assert last.endswith("metrics.jsonl has every step")
 
 
-def test_a_tracker_that_cannot_start_stops_the_run(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_does_not_stop_the_run(tmp_path, caplog):
     (tmp_path / "tensorboard").write_text("a file where the folder should be")
-    with pytest.raises(OSError):
-        _make(["tensorboard"], tmp_path)
+    trackers = _make(["tensorboard"], tmp_path)
+    trackers.log({"actor/entropy": 0.5}, 1)
+    trackers.finish(0, 1.0)
+    assert "tracker tensorboard misses 1 step, the last of them 1 to 1: " in caplog.text
+
+
+def test_an_unknown_tracker_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"trainer.logger: mlflow is not known; use console, tensorboard, wandb"):
         _make(["mlflow"], tmp_path)
 
@@ -111,5 +153,5 @@ def test_a_tracker_that_cannot_start_stops_the_run(tmp_path, monkeypatch):
 def test_the_console_is_not_a_tracker(tmp_path):
     trackers = _make(["console"], tmp_path)
     trackers.log(ROW, 3)
-    trackers.finish(0)
+    trackers.finish(0, GRACE_S)
     assert list(tmp_path.iterdir()) == []

@@ -3,16 +3,20 @@
 What Qwen3 changes over Qwen2 (Qwen3 Technical Report, arXiv 2505.09388, section 2; the reference is
 ``transformers.models.qwen3.modeling_qwen3``): queries and keys are RMS-normalised per head before the
 rotary embedding, ``head_dim`` is a value of its own rather than ``hidden_size / num_heads``, and the
-attention projections carry a bias only where ``attention_bias`` says so.  MLP, norms and the stacking of
-``q,k,v`` and ``gate,up`` are Qwen2's, so vLLM's own Qwen2 layers are used for them.
+attention projections carry a bias only where ``attention_bias`` says so.  All else is inherited from vLLM's
+Qwen2.  Its constructors name the classes of their parts outright, so the constructors are ours and skip
+the parent's.
 
 Drop this file when vLLM >= 0.8.5 is used: it ships the model.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from vllm.attention import Attention, AttentionMetadata
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import CacheConfig, VllmConfig
@@ -21,87 +25,116 @@ from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import QKVParallelLinear, RowParallelLinear
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.quantization import QuantizationConfig
-from vllm.model_executor.layers.rotary_embedding import get_rope
-from vllm.model_executor.layers.sampler import SamplerOutput, get_sampler
+from vllm.model_executor.layers.rotary_embedding import RotaryEmbedding
+from vllm.model_executor.layers.sampler import get_sampler
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
-from vllm.model_executor.model_loader.weight_utils import default_weight_loader, maybe_remap_kv_scale_name
-from vllm.model_executor.models.interfaces import SupportsLoRA, SupportsPP
-from vllm.model_executor.models.qwen2 import Qwen2MLP
+from vllm.model_executor.models.qwen2 import Qwen2DecoderLayer, Qwen2ForCausalLM, Qwen2MLP, Qwen2Model
 from vllm.model_executor.models.utils import (
-    AutoWeightsLoader,
     PPMissingLayer,
-    is_pp_missing_parameter,
     make_empty_intermediate_tensors_factory,
     make_layers,
     maybe_prefix,
 )
-from vllm.model_executor.sampling_metadata import SamplingMetadata
-from vllm.sequence import IntermediateTensors
-
-# checkpoint name -> (packed parameter, which shard of it)
-STACKED = {
-    "q_proj": ("qkv_proj", "q"),
-    "k_proj": ("qkv_proj", "k"),
-    "v_proj": ("qkv_proj", "v"),
-    "gate_proj": ("gate_up_proj", 0),
-    "up_proj": ("gate_up_proj", 1),
-}
+from vllm.platforms import current_platform
 
 
-def _heads_per_rank(config, tp_size: int) -> tuple[int, int]:
-    """(query heads, key-value heads) of one tensor-parallel rank; key-value heads are replicated when few.
+def kernel_head_size(head_dim: int) -> int:
+    """Head size to attend in: on CPU the smallest, not below ``head_dim``, that vLLM has kernels for (32 and up).
+
+    On a GPU the backend is chosen, by the head size, before the model is built; there vLLM refuses small heads.
+    """
+    if not current_platform.is_cpu():
+        return head_dim
+    from vllm.attention.ops.ipex_attn import PagedAttention  # a module for CPU
+
+    return min((size for size in PagedAttention.get_supported_head_sizes() if size >= head_dim), default=head_dim)
+
+
+def check_config(config, max_model_len: int, tp_size: int) -> None:
+    """Refuses what would be served wrongly.
 
     Raises:
-        ValueError: the heads do not divide over ``tensor_model_parallel_size`` ranks.
+        ValueError: sliding-window layers; key-value heads that do not divide over the ranks; a rotary
+            embedding whose frequencies change with the length, where the engine may grow that long.
     """
-    num_heads, num_kv_heads = config.num_attention_heads, config.num_key_value_heads
-    if num_heads % tp_size or max(num_kv_heads, tp_size) % min(num_kv_heads, tp_size):
+    if getattr(config, "use_sliding_window", False):
+        raise ValueError("Qwen3 with use_sliding_window=true is not supported; set it to false in config.json")
+    kv_heads = config.num_key_value_heads
+    if max(kv_heads, tp_size) % min(kv_heads, tp_size):
         raise ValueError(
-            f"tensor_model_parallel_size={tp_size} does not divide Qwen3's {num_heads} attention heads and "
-            f"{num_kv_heads} key-value heads; choose a size that divides both or is a multiple of the latter"
+            f"tensor_parallel_size={tp_size} neither divides Qwen3's {kv_heads} key-value heads nor is a multiple "
+            "of them; choose another size"
         )
-    return num_heads // tp_size, max(1, num_kv_heads // tp_size)
+    rope_type = (config.rope_scaling or {}).get("rope_type", "default")
+    unscaled = getattr(config, "original_max_position_embeddings", None) or config.max_position_embeddings
+    if rope_type in ("dynamic", "longrope") and max_model_len > unscaled:
+        raise ValueError(
+            f"rope_scaling of type {rope_type} changes the frequencies beyond {unscaled} positions, which cached keys "
+            f"cannot follow; set max_model_len to at most {unscaled} (it is {max_model_len})"
+        )
+
+
+class Qwen3RotaryEmbedding(RotaryEmbedding):
+    """Rotary embedding with the frequencies that transformers computes: those the policy is trained with.
+
+    vLLM's own scaled variants read ``rope_scaling`` otherwise: it takes yarn's ``factor`` as it stands, where
+    transformers derives it from the two context lengths, and applies dynamic scaling to short sequences too.
+    """
+
+    def __init__(self, config, max_model_len: int):
+        self.config = config
+        positions = max(config.max_position_embeddings, max_model_len)
+        super().__init__(
+            config.head_dim, config.head_dim, positions, config.rope_theta, True, torch.get_default_dtype()
+        )
+
+    def _compute_cos_sin_cache(self) -> torch.Tensor:
+        """(positions, head_dim): cosines in the first half, sines in the second."""
+        rope_type = (self.config.rope_scaling or {}).get("rope_type", "default")
+        frequencies, attention_scaling = ROPE_INIT_FUNCTIONS[rope_type](self.config, device=None)
+        angles = torch.outer(torch.arange(self.max_position_embeddings, dtype=torch.float), frequencies)
+        return torch.cat((angles.cos(), angles.sin()), dim=-1) * attention_scaling
 
 
 class Qwen3Attention(nn.Module):
     """Grouped-query attention with per-head RMSNorm on queries and keys."""
 
-    def __init__(self, config, cache_config: CacheConfig, quant_config: QuantizationConfig, prefix: str):
+    def __init__(
+        self,
+        config,
+        rotary_emb: RotaryEmbedding,
+        cache_config: CacheConfig,
+        quant_config: QuantizationConfig,
+        prefix: str,
+    ):
         super().__init__()
-        num_heads, num_kv_heads = _heads_per_rank(config, get_tensor_model_parallel_world_size())
-        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.q_size, self.kv_size = num_heads * self.head_dim, num_kv_heads * self.head_dim
-        bias = getattr(config, "attention_bias", False)
+        self.head_dim = config.head_dim
         self.qkv_proj = QKVParallelLinear(
             config.hidden_size,
             self.head_dim,
             config.num_attention_heads,
             config.num_key_value_heads,
-            bias=bias,
+            bias=config.attention_bias,
             quant_config=quant_config,
             prefix=f"{prefix}.qkv_proj",
         )
         self.o_proj = RowParallelLinear(
             config.num_attention_heads * self.head_dim,
             config.hidden_size,
-            bias=bias,
+            bias=config.attention_bias,
             quant_config=quant_config,
             prefix=f"{prefix}.o_proj",
         )
         self.q_norm = RMSNorm(self.head_dim, eps=config.rms_norm_eps)
         self.k_norm = RMSNorm(self.head_dim, eps=config.rms_norm_eps)
-        self.rotary_emb = get_rope(
-            self.head_dim,
-            rotary_dim=self.head_dim,
-            max_position=config.max_position_embeddings,
-            base=getattr(config, "rope_theta", 1_000_000),
-            rope_scaling=getattr(config, "rope_scaling", None),
-        )
+        self.rotary_emb = rotary_emb
+        heads, kv_heads = self.qkv_proj.num_heads, self.qkv_proj.num_kv_heads  # of this tensor-parallel rank
+        self.qkv_sizes = [heads * self.head_dim, kv_heads * self.head_dim, kv_heads * self.head_dim]
         self.attn = Attention(
-            num_heads,
-            self.head_dim,
+            heads,
+            kernel_head_size(self.head_dim),
             self.head_dim**-0.5,
-            num_kv_heads=num_kv_heads,
+            num_kv_heads=kv_heads,
             cache_config=cache_config,
             quant_config=quant_config,
             prefix=f"{prefix}.attn",
@@ -112,6 +145,16 @@ class Qwen3Attention(nn.Module):
         # which vLLM's fused kernels require.
         return norm(x.reshape(-1, self.head_dim).contiguous()).view(x.shape)
 
+    def _attend(self, qkv: list[torch.Tensor], kv_cache: torch.Tensor, attn_metadata: AttentionMetadata):
+        """Attention in heads of a size that vLLM has kernels for: zeros add nothing to a score or a value."""
+        padding = self.attn.head_size - self.head_dim
+        if padding:
+            qkv = [pad(x.unflatten(-1, (-1, self.head_dim)), (0, padding)).flatten(-2) for x in qkv]
+        output = self.attn(*qkv, kv_cache, attn_metadata)
+        if padding:
+            output = output.unflatten(-1, (-1, self.attn.head_size))[..., : self.head_dim].flatten(-2)
+        return output
+
     def forward(
         self,
         positions: torch.Tensor,
@@ -120,58 +163,37 @@ class Qwen3Attention(nn.Module):
         attn_metadata: AttentionMetadata,
     ) -> torch.Tensor:
         qkv, _ = self.qkv_proj(hidden_states)
-        q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)
+        q, k, v = qkv.split(self.qkv_sizes, dim=-1)
         q, k = self._norm_heads(self.q_norm, q), self._norm_heads(self.k_norm, k)
         q, k = self.rotary_emb(positions, q, k)
-        output, _ = self.o_proj(self.attn(q, k, v, kv_cache, attn_metadata))
+        output, _ = self.o_proj(self._attend([q, k, v], kv_cache, attn_metadata))
         return output
 
 
-class Qwen3DecoderLayer(nn.Module):
-    """Pre-norm decoder layer; the residual is carried along un-normed, as vLLM's fused norm wants it."""
+class Qwen3DecoderLayer(Qwen2DecoderLayer):
+    """Qwen2's layer around Qwen3's attention."""
 
-    def __init__(self, config, cache_config: CacheConfig, quant_config: QuantizationConfig, prefix: str):
-        super().__init__()
-        self.self_attn = Qwen3Attention(config, cache_config, quant_config, f"{prefix}.self_attn")
+    def __init__(self, config, rotary_emb, cache_config, quant_config, prefix: str):
+        nn.Module.__init__(self)
+        self.self_attn = Qwen3Attention(config, rotary_emb, cache_config, quant_config, f"{prefix}.self_attn")
         self.mlp = Qwen2MLP(
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            hidden_act=config.hidden_act,
-            quant_config=quant_config,
-            prefix=f"{prefix}.mlp",
+            config.hidden_size, config.intermediate_size, config.hidden_act, quant_config, f"{prefix}.mlp"
         )
         self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-
-    def forward(
-        self,
-        positions: torch.Tensor,
-        hidden_states: torch.Tensor,
-        kv_cache: torch.Tensor,
-        attn_metadata: AttentionMetadata,
-        residual: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if residual is None:
-            residual, hidden_states = hidden_states, self.input_layernorm(hidden_states)
-        else:
-            hidden_states, residual = self.input_layernorm(hidden_states, residual)
-        hidden_states = self.self_attn(positions, hidden_states, kv_cache, attn_metadata)
-        hidden_states, residual = self.post_attention_layernorm(hidden_states, residual)
-        return self.mlp(hidden_states), residual
 
 
 @support_torch_compile(
     dynamic_arg_dims={"input_ids": 0, "positions": -1, "intermediate_tensors": 0, "inputs_embeds": 0}
 )
-class Qwen3Model(nn.Module):
+class Qwen3Model(Qwen2Model):
     """Embedding, this pipeline rank's share of the decoder layers, final norm."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = ""):
-        super().__init__()
-        config = vllm_config.model_config.hf_config
+        nn.Module.__init__(self)
+        config, max_model_len = vllm_config.model_config.hf_config, vllm_config.model_config.max_model_len
         cache_config, quant_config = vllm_config.cache_config, vllm_config.quant_config
-        if getattr(config, "use_sliding_window", False):
-            raise ValueError("Qwen3 with use_sliding_window=true is not supported; set it to false in config.json")
+        check_config(config, max_model_len, get_tensor_model_parallel_world_size())
         self.config, self.quant_config = config, quant_config
         first, last = get_pp_group().is_first_rank, get_pp_group().is_last_rank
         if first or (config.tie_word_embeddings and last):
@@ -180,9 +202,10 @@ class Qwen3Model(nn.Module):
             )
         else:
             self.embed_tokens = PPMissingLayer()
+        rotary_emb = Qwen3RotaryEmbedding(config, max_model_len)  # one for all layers: its table is large
         self.start_layer, self.end_layer, self.layers = make_layers(
             config.num_hidden_layers,
-            lambda prefix: Qwen3DecoderLayer(config, cache_config, quant_config, prefix),
+            lambda prefix: Qwen3DecoderLayer(config, rotary_emb, cache_config, quant_config, prefix),
             prefix=f"{prefix}.layers",
         )
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps) if last else PPMissingLayer()
@@ -190,75 +213,34 @@ class Qwen3Model(nn.Module):
             ["hidden_states", "residual"], config.hidden_size
         )
 
-    def get_input_embeddings(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return self.embed_tokens(input_ids)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        positions: torch.Tensor,
-        kv_caches: list[torch.Tensor],
-        attn_metadata: AttentionMetadata,
-        intermediate_tensors: IntermediateTensors | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-    ) -> torch.Tensor | IntermediateTensors:
-        if get_pp_group().is_first_rank:
-            hidden_states = inputs_embeds if inputs_embeds is not None else self.embed_tokens(input_ids)
-            residual = None
-        else:
-            hidden_states = intermediate_tensors["hidden_states"]
-            residual = intermediate_tensors["residual"]
-        for layer, kv_cache in zip(self.layers[self.start_layer : self.end_layer], kv_caches, strict=True):
-            hidden_states, residual = layer(positions, hidden_states, kv_cache, attn_metadata, residual)
-        if not get_pp_group().is_last_rank:
-            return IntermediateTensors({"hidden_states": hidden_states, "residual": residual})
-        hidden_states, _ = self.norm(hidden_states, residual)
-        return hidden_states
-
-    def _target(self, name: str) -> tuple[str, tuple]:
-        """Parameter that a checkpoint tensor goes into, and the shard arguments of its loader."""
-        for part, (packed, shard) in STACKED.items():
-            if f".{part}." in name:
-                return name.replace(f".{part}.", f".{packed}."), (shard,)
-        return name, ()
-
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """Loads named tensors, from a checkpoint or from verl's weight sync; returns the names it filled.
 
         Raises:
             KeyError: a tensor has no parameter to go to, so checkpoint and config disagree.
         """
-        params = dict(self.named_parameters(remove_duplicate=False))
-        loaded = set()
-        for name, tensor in weights:
-            if "rotary_emb.inv_freq" in name:  # a buffer that old checkpoints carry
-                continue
-            target, shard = self._target(name)
-            if target not in params:
-                target = maybe_remap_kv_scale_name(target, params)
-            if target is None or is_pp_missing_parameter(target, self):
-                continue
-            if target not in params:
-                raise KeyError(f"Qwen3: the model has no parameter for the checkpoint's {name!r}")
-            param = params[target]
-            getattr(param, "weight_loader", default_weight_loader)(param, tensor, *shard)
-            loaded.add(target)
-        return loaded
+        return super().load_weights(map(self._expected, weights))
+
+    def _expected(self, weight: tuple[str, torch.Tensor]) -> tuple[str, torch.Tensor]:
+        # Qwen2's loader passes over a bias that the model lacks, for the sake of GPTQ; others mean another model.
+        name = weight[0]
+        has_bias = self.config.attention_bias and ".self_attn." in name
+        if name.endswith(".bias") and not has_bias and self.quant_config is None:
+            raise KeyError(f"Qwen3: the checkpoint has {name!r}, which attention_bias in config.json rules out")
+        return weight
 
 
-class Qwen3ForCausalLM(nn.Module, SupportsLoRA, SupportsPP):
+class Qwen3ForCausalLM(Qwen2ForCausalLM):
     """Qwen3 with its language-model head, tied or not."""
 
-    packed_modules_mapping = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
-    supported_lora_modules = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
-    embedding_modules = {}
-    embedding_padding_modules = []
-
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = ""):
-        super().__init__()
+        nn.Module.__init__(self)
         config = vllm_config.model_config.hf_config
         self.config, self.quant_config = config, vllm_config.quant_config
         self.lora_config = vllm_config.lora_config
+        head_size = kernel_head_size(config.head_dim)
+        if head_size != config.head_dim:  # the cache, which is made after the model, is as wide as this says
+            vllm_config.model_config.get_head_size = partial(int, head_size)
         self.model = Qwen3Model(vllm_config=vllm_config, prefix=maybe_prefix(prefix, "model"))
         if not get_pp_group().is_last_rank:
             self.lm_head = PPMissingLayer()
@@ -274,28 +256,3 @@ class Qwen3ForCausalLM(nn.Module, SupportsLoRA, SupportsPP):
         self.logits_processor = LogitsProcessor(config.vocab_size)
         self.sampler = get_sampler()
         self.make_empty_intermediate_tensors = self.model.make_empty_intermediate_tensors
-
-    def get_input_embeddings(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return self.model.get_input_embeddings(input_ids)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        positions: torch.Tensor,
-        kv_caches: list[torch.Tensor],
-        attn_metadata: AttentionMetadata,
-        intermediate_tensors: IntermediateTensors | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-    ) -> torch.Tensor | IntermediateTensors:
-        return self.model(input_ids, positions, kv_caches, attn_metadata, intermediate_tensors, inputs_embeds)
-
-    def compute_logits(self, hidden_states: torch.Tensor, sampling_metadata: SamplingMetadata) -> torch.Tensor:
-        return self.logits_processor(self.lm_head, hidden_states, sampling_metadata)
-
-    def sample(self, logits: torch.Tensor, sampling_metadata: SamplingMetadata) -> SamplerOutput:
-        return self.sampler(logits, sampling_metadata)
-
-    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Loads a whole state dict; with tied embeddings the head's copy is skipped."""
-        skip = ["lm_head."] if self.config.tie_word_embeddings else None
-        return AutoWeightsLoader(self, skip_prefixes=skip).load_weights(weights)

@@ -1,0 +1,233 @@
+"""Log-probability and entropy at Qwen3's vocabulary: time and peak memory against the plain way and upstream's.
+
+Run: python -m benchmarks.bench_chunked_head [--tokens N] [--device cpu|cuda]
+
+Forward and backward over the head of Qwen3-0.6B (hidden size 1024, vocabulary 151,936), each way in a process of its
+own, so that its peak is its own: of resident memory on a CPU (fp32), of allocated memory on a GPU (bf16). `plain` is
+all logits, log softmax, entropy, and autograd; `upstream` is verl's fused function in its chunks of 512 positions.
+Where the plain way does not fit into the memory that is there, the number of tokens is halved until it does.
+
+`error` is the largest difference from the plain formula in float64, as a share of that one's largest magnitude, of
+log-probability, entropy and the gradients to hidden states and head. In fp32 ours must be at most 1e-5. The plain way
+itself is not: torch's log_softmax on a CPU adds up a row in fp32 term by term.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from recipes.archer.configuration import ROOT
+
+RESULT = ROOT / "benchmarks" / "results" / "chunked_head.json"
+HIDDEN, VOCAB, TOKENS = 1024, 151_936, 6_144
+TEMPERATURE = 0.9
+TOLERANCE = 1e-5
+WAYS = ("plain", "chunked", "upstream")
+EXACT = "exact"
+RESULTS = ("log_prob", "entropy", "grad_hidden", "grad_weight")
+NO_MEMORY = 7  # exit code of a measurement that did not fit
+
+
+def plain(hidden, weight, labels, temperature):
+    """The formula as one writes it down; in the dtype of its inputs, but bf16 logits become fp32."""
+    import torch
+
+    logits = hidden @ weight.T
+    log_p = torch.log_softmax((logits.float() if logits.dtype == torch.bfloat16 else logits) / temperature, dim=-1)
+    return log_p.gather(-1, labels[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
+
+
+def function_of(way: str):
+    """(hidden, weight, labels, temperature) -> (log-prob, entropy)."""
+    if way == "upstream":
+        from verl.utils.experimental.torch_functional import FusedLinearForPPOFunction
+
+        return FusedLinearForPPOFunction.apply
+    from recipes.archer.chunked_head import head_log_prob_and_entropy
+
+    return head_log_prob_and_entropy if way == "chunked" else plain
+
+
+def exact(tokens: int, file: Path, rows: int = 128) -> None:
+    """The plain formula in float64, so many positions at a time; autograd adds up the gradients."""
+    import torch
+
+    hidden, weight, labels, outer = inputs(tokens, "cpu")
+    hidden, weight = (tensor.detach().double().requires_grad_() for tensor in (hidden, weight))
+    found = []
+    for part in (slice(start, start + rows) for start in range(0, tokens, rows)):
+        outputs = plain(hidden[part], weight, labels[part], TEMPERATURE)
+        torch.autograd.backward(outputs, list(outer[:, part].double()))
+        found.append([output.detach() for output in outputs])
+    values = (*(torch.cat(column) for column in zip(*found, strict=True)), hidden.grad, weight.grad)
+    torch.save(dict(zip(RESULTS, values, strict=True)), file)
+
+
+def inputs(tokens: int, device: str):
+    """Hidden states that point at a token with a strength of their own, so that entropies go from 0 to 11.9 nats."""
+    import torch
+
+    generator = torch.Generator().manual_seed(20240607)
+    weight = torch.empty(VOCAB, HIDDEN).normal_(0, 0.02, generator=generator)
+    labels = torch.randint(VOCAB, (tokens,), generator=generator)
+    pointed_at = torch.randint(VOCAB, (tokens,), generator=generator)
+    # every second label is the token pointed at; the others are unlikely ones
+    labels[::2] = pointed_at[::2]
+    strength = torch.empty(tokens, 1).uniform_(0, 60, generator=generator)
+    hidden = torch.empty(tokens, HIDDEN).normal_(generator=generator) + strength * weight[pointed_at]
+    outer = torch.empty(2, tokens).normal_(generator=generator)  # gradients that come in from the loss
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    hidden, weight = (tensor.to(device, dtype).requires_grad_() for tensor in (hidden, weight))
+    return hidden, weight, labels.to(device), outer.to(device)
+
+
+def peak_bytes(device: str) -> int:
+    import torch
+
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.max_memory_allocated()
+
+
+def measure(way: str, tokens: int, device: str, file: Path) -> dict:
+    """One forward and backward pass in this process; the results go to ``file``."""
+    import torch
+
+    function = function_of(way)
+    hidden, weight, labels, outer = inputs(tokens, device)
+    if device != "cpu":  # its libraries load at the first use
+        function(hidden[:8], weight, labels[:8], TEMPERATURE)[0].sum().backward()
+        hidden.grad = weight.grad = None
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        _limit_memory()
+    before, start, cpu_start = peak_bytes(device), time.perf_counter(), time.process_time()
+    log_prob, entropy = function(hidden, weight, labels, TEMPERATURE)
+    forward = _seconds_since(start, device)
+    torch.autograd.backward([log_prob, entropy], [g.to(log_prob.dtype) for g in outer])
+    seconds = _seconds_since(start, device)
+    found = {
+        "seconds": round(seconds, 3),
+        "forward_s": round(forward, 3),
+        "cpu_s": round(time.process_time() - cpu_start, 2),
+        "peak_gb": round(peak_bytes(device) / 1e9, 2),
+        "peak_above_inputs_gb": round((peak_bytes(device) - before) / 1e9, 2),
+        "entropy_range": [round(float(f(entropy.detach())), 2) for f in (torch.min, torch.max)],
+    }
+    values = (log_prob.detach(), entropy.detach(), hidden.grad, weight.grad)
+    torch.save(dict(zip(RESULTS, values, strict=True)), file)
+    return found
+
+
+def _seconds_since(start: float, device: str) -> float:
+    import torch
+
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _limit_memory() -> None:
+    """An allocation beyond nine tenths of what is free fails, rather than have the kernel end another process."""
+    words = {line.split()[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+    own = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (own + words["MemAvailable:"] * 1024 * 9 // 10, resource.RLIM_INFINITY))
+
+
+def in_process(way: str, tokens: int, device: str, file: Path) -> dict | None:
+    """`measure` (or `exact`) in a process of its own; None when it did not fit."""
+    words = ["--measure", way, "--tokens", str(tokens), "--device", device, "--file", str(file)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_chunked_head", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode == NO_MEMORY:
+        return None
+    done.check_returncode()
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def errors(file: Path, exactly: Path) -> dict[str, float]:
+    """Largest difference from float64, as a share of its largest magnitude."""
+    import torch
+
+    found, expected = (torch.load(path, mmap=True, map_location="cpu") for path in (file, exactly))
+    return {
+        name: float(f"{float((found[name] - expected[name]).abs().max() / expected[name].abs().max()):.2e}")
+        for name in RESULTS
+    }
+
+
+def side_by_side(tokens: int, device: str, folder: Path) -> dict:
+    """Every way at the same number of tokens: the most that the plain way has memory for, up to ``tokens``."""
+    fitting, ways = tokens, {}
+    while (figures := in_process("plain", fitting, device, folder / "plain")) is None:
+        fitting //= 2
+    ways["plain"] = figures
+    for way in WAYS[1:]:
+        ways[way] = in_process(way, fitting, device, folder / way)
+        ways[way]["time_ratio"] = round(ways[way]["seconds"] / figures["seconds"], 3)
+        ways[way]["memory_ratio"] = round(ways[way]["peak_above_inputs_gb"] / figures["peak_above_inputs_gb"], 3)
+    if device == "cpu":
+        in_process(EXACT, fitting, device, folder / EXACT)
+        for way in WAYS:
+            ways[way]["error"] = errors(folder / way, folder / EXACT)
+    result = {"tokens": fitting, **ways}
+    if fitting < tokens:
+        result["plain_does_not_fit_at"] = tokens
+        result["chunked_there"] = in_process("chunked", tokens, device, folder / "chunked")
+    return result
+
+
+def main() -> int:
+    """Measures all ways; 1 when ours is not within the tolerance in fp32."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=TOKENS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--measure", choices=(*WAYS, EXACT), help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure == EXACT:
+        exact(args.tokens, args.file)
+        print("{}")
+        return 0
+    if args.measure:
+        try:
+            print(json.dumps(measure(args.measure, args.tokens, args.device, args.file)))
+        except (MemoryError, RuntimeError) as error:  # torch raises the latter on a CPU
+            if "memory" not in str(error):
+                raise
+            return NO_MEMORY
+        return 0
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "what": "log-prob and entropy with gradient from hidden states and the head",
+        "hidden": HIDDEN,
+        "vocabulary": VOCAB,
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else f"{os.cpu_count()} CPU cores",
+        "dtype": "fp32" if args.device == "cpu" else "bf16",
+        "torch": torch.__version__,
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        result |= side_by_side(args.tokens, args.device, Path(folder))
+    if args.device == "cpu":
+        result["tolerance"] = TOLERANCE
+        result["within_tolerance"] = max(result["chunked"]["error"].values()) <= TOLERANCE
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    file = RESULT if args.device == "cpu" else RESULT.with_stem("chunked_head_gpu")
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    return 0 if result.get("within_tolerance", True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""A worker that dies or hangs: one line that says who and why, and the run goes on from its last checkpoint."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+import torch
+
+from launching import lasting, launch, left_behind, steps_logged, tensors, workers_of
+
+pytestmark = pytest.mark.fault
+
+
+def _kill(rank: int):
+    return lambda driver: os.kill(workers_of(driver)[rank], signal.SIGKILL)
+
+
+def _kill_when_there(driver: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (workers := workers_of(driver)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(workers[0], signal.SIGKILL)
+
+
+def _errors(run) -> list[str]:
+    return [line for line in run.output.splitlines() if line.startswith("error:")]
+
+
+@pytest.fixture(scope="module")
+def killed(short_run):
+    """Its worker is killed after the third step; the last checkpoint is of the second."""
+    return short_run("worker-killed", until=lambda folder: steps_logged(folder) >= 3, then=_kill(0))
+
+
+def test_it_goes_on_and_says_in_one_line_why_it_had_to(killed):
+    assert killed.code == 0, killed.output[-3000:]
+    (line,) = _errors(killed)
+    assert re.fullmatch(
+        r"error: worker rank 0 of 1 \(actor, rollout, reference, process \d+\) died: it was killed \(SIGKILL\), "
+        r"or ended without a word; restart 1 of 3 \(trainer.max_restarts\), from the last whole checkpoint",
+        line,
+    )
+    assert not re.search(r"Traceback|raylet|ray\.exceptions|RayTaskError", killed.output)
+    assert "continuing after step 2" in killed.output
+    (restart,) = killed.run["restarts"]
+    assert restart["step"] == 3 and restart["cause"] in line
+    assert (killed.run["status"], killed.run["steps"], killed.run["attempts"]) == ("finished", 4, 2)
+
+
+def test_its_last_words_are_kept(killed):
+    assert re.search(r"--- worker rank 0, worker-\w+-\d+-\d+\.err", (killed.folder / "setup.log").read_text())
+
+
+def test_nothing_is_lost_and_nothing_is_there_twice(killed, straight):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert lasting(killed.rows) == lasting(straight.rows)
+    board = EventAccumulator(str(killed.folder / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("actor/entropy")] == [1, 2, 3, 4]
+    expected, got = (tensors(run.folder / "global_step_4") for run in (straight, killed))
+    assert expected.keys() == got.keys() and len(expected) > 10
+    assert not [name for name in expected if not torch.equal(expected[name], got[name])]
+    assert left_behind() == []
+
+
+def test_one_of_two_workers_is_named_by_rank(tiny, output):
+    """The other one then hangs in a collective, or fails in it with an error of its own."""
+    run = launch(
+        "run_archer2.0_qwen3_0.6b_math_smoke_4gpu.sh",
+        "trainer.logger=[console]",
+        "trainer.val_before_train=false",
+        "trainer.save_freq=1",
+        output=output,
+        name="Archer2.0/Archer2.0-Qwen3-0.6B-Math-smoke",
+        until=lambda folder: steps_logged(folder) >= 1,
+        then=_kill(1),
+        DEVICE="cpu",
+        N_GPUS="2",
+        MODEL_PATH=str(tiny / "model"),
+        TRAIN_FILE=str(tiny / "train.json"),
+        VAL_FILE=str(tiny / "val.json"),
+    )
+    assert run.code == 0, run.output[-3000:]
+    (line,) = _errors(run)
+    assert line.startswith("error: worker rank 1 of 2 (actor, rollout, reference, process ")
+    assert [row["step"] for row in run.rows] == [1, 2]
+    assert "Traceback" not in run.output
+
+
+def test_a_death_during_set_up_ends_a_run_without_restarts(short_run):
+    """Killed as soon as it exists: before it has told anybody that it does."""
+    run = short_run(
+        "set-up-killed",
+        "trainer.max_restarts=0",
+        until=lambda folder: (folder / "setup.log").exists(),
+        then=_kill_when_there,
+    )
+    assert run.code == 1, run.output[-3000:]
+    assert (run.run["status"], run.run["exit_code"]) == ("failed", 1)
+    assert re.search(r"worker rank 0 of 1 .* died: .*; trainer.max_restarts=0 used up$", run.run["reason"])
+    assert _errors(run) == [f"error: {run.run['reason']}"]
+    assert "Traceback" not in run.output
+    assert left_behind() == []
+
+
+def test_a_hung_rollout_is_a_fault_too(short_run, straight):
+    """Its worker is stopped, so that the engine never answers."""
+    run = short_run(
+        "hung",
+        "actor_rollout_ref.rollout.deadline_s=20",
+        until=lambda folder: steps_logged(folder) >= 2,
+        then=lambda driver: os.kill(workers_of(driver)[0], signal.SIGSTOP),
+    )
+    assert run.code == 0, run.output[-3000:]
+    (line,) = _errors(run)
+    assert "worker rank 0 within actor_rollout_ref.rollout.deadline_s=20; restart 1 of 3" in line
+    assert lasting(run.rows) == lasting(straight.rows)
+    assert left_behind() == []
