@@ -31,7 +31,10 @@ class SeededLLM(LLM):
         self.stop_file: str | None = None
         super().__init__(*args, **kwargs)
         if get_device_name() == "cpu":
-            self.llm_engine.model_executor.driver_worker.worker.model_runner.model.sampler = BatchSampler()
+            self._sample_in_batches()
+
+    def _sample_in_batches(self) -> None:
+        self.llm_engine.model_executor.driver_worker.worker.model_runner.model.sampler = BatchSampler()
 
     def generate(self, prompts, sampling_params, **kwargs):
         """As ``LLM.generate``; with ``request_seeds`` set, one copy of the parameters a request."""

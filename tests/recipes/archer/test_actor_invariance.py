@@ -152,7 +152,8 @@ def test_two_workers_would_cut_differently_by_themselves(alone):
     limit = alone.config(case).ppo_max_token_len_per_gpu
     shares = (rows_of_worker(alone.batches[False, False], case, 2, rank) for rank in range(2))
     columns = (columns_of_rows(share.batch["attention_mask"]) for share in shares)
-    assert [len(cut_by_length(*of_worker, limit)) for of_worker in columns] == [3, 4]
+    first, second = (len(cut_by_length(*of_worker, limit)) for of_worker in columns)
+    assert first != second
 
 
 def test_short_last_mini_batch_is_a_step_of_its_own(results, alone):

@@ -46,6 +46,7 @@ def rollout_worker(monkeypatch):
         return [SimpleNamespace(outputs=tokens) for _ in prompts]
 
     monkeypatch.setattr(LLM, "__init__", keep)
+    monkeypatch.setattr(rollout.SeededLLM, "_sample_in_batches", lambda engine: None)
     monkeypatch.setattr(LLM, "generate", answer)
     monkeypatch.setattr(LLM, "sleep", lambda engine, level: None, raising=False)
     monkeypatch.setattr(fsdp_vllm, "FSDPVLLMShardingManager", lambda **_: None)
