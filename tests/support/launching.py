@@ -16,7 +16,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = ROOT / "scripts" / "train"
-DEADLINE_S = 240
+DEADLINE_S = 480
 
 
 @dataclass
