@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from recipes.archer.detectors import ALARM, FINE, SUSPICIOUS, Detector, Finding, Progress, number
-from recipes.archer.stream_state import Baseline, Window
+from recipes.archer.stream_state import Baseline, Hold, Window
 from recipes.archer.verdicts import figure
 
 
@@ -21,6 +21,7 @@ class GuessingShortcut(Detector):
     shrinking: float = 0.15  # share of the start that is suspicious at any length
     vanished: float = 0.35  # share of the start's connectives
     least_start: float = 50.0  # tokens: where responses were short from the start, nothing shrinks
+    solved: float = 0.8  # a score that no guessing reaches
 
     def start(self) -> None:
         self._length, self._correct_words, self._words = Baseline(), Baseline(), Baseline()
@@ -36,7 +37,7 @@ class GuessingShortcut(Detector):
             return Finding(FINE, length, text)
         text += f"; few connectives are left, and {progress.metric} has risen by {figure(progress.gain)}"
         if length <= self.few and length <= self.shrunk * start:
-            return Finding(ALARM, length, text)
+            return Finding(ALARM if progress.current < self.solved else SUSPICIOUS, length, text)
         return Finding(SUSPICIOUS if length <= self.shrinking * start else FINE, length, text)
 
     def _vanished(self, row: dict[str, Any]) -> bool:
@@ -115,8 +116,12 @@ class NoSignal(Detector):
 
     name, metric = "no_signal", "batch/solve_none"
 
-    sustained: int = 30
+    sustained: int = 100
+    suspicious_after: int = 30  # steps
     unsolved: float = 0.98  # share of prompts
+
+    def start(self) -> None:
+        self._suspicion = Hold(self.suspicious_after)
 
     def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
         shares = group_shares(row)

@@ -74,34 +74,37 @@ class EntropyOscillation(Detector):
     """
 
     name, metric = "entropy_oscillation", "actor/entropy"
-    MEMORIES: ClassVar = ("_recent",)
+    MEMORIES: ClassVar = ("_recent", "_start")
 
     sustained: int = 3
-    steps: int = 16
+    steps: int = 24
     rows: int = 8  # fewer do not show an oscillation
     swing: float = 0.6  # share of the median
     suspicious_swing: float = 0.4
-    least: float = 0.5  # nats
+    least: float = 0.5  # nats; where the start is lower, that share of it
     turns: int = 3  # changes of direction over more than half of the swing
 
     def start(self) -> None:
-        self._recent = Window(self.steps)
+        self._recent, self._start = Window(self.steps), Baseline()
 
     def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
         entropy = number(row, self.metric)
         if entropy is None:
             return None
         self._recent.add(row["step"], entropy)
+        least = self.least * min(1.0, self._start.add(row["step"], entropy))
         values = self._recent.values
-        if len(values) < self.rows:
-            return Finding(FINE, entropy, f"{figure(entropy)} nats")
-        low, *_, high = quantiles(values, n=5, method="inclusive")
-        share = (high - low) / max(median(values), 1e-9)  # 1e-9: a policy without any entropy
-        turns = count_turns(values, 0.5 * (high - low))
-        text = f"between {figure(min(values))} and {figure(max(values))} nats, {turns} turns in {len(values)} rows"
-        if high - low < self.least or turns < self.turns or share < self.suspicious_swing:
+        lowest, highest = min(values), max(values)
+        text = f"between {figure(lowest)} and {figure(highest)} nats in {len(values)} rows"
+        usual = max(median(values), 1e-9)  # 1e-9: a policy without any entropy
+        wide = max(least, self.suspicious_swing * usual)
+        if len(values) < self.rows or highest - lowest < wide:  # the swing is smaller still
             return Finding(FINE, entropy, text)
-        return Finding(ALARM if share >= self.swing else SUSPICIOUS, entropy, text)
+        low, *_, high = quantiles(values, n=5, method="inclusive")
+        turns = count_turns(values, 0.5 * (high - low))
+        if high - low < wide or turns < self.turns:
+            return Finding(FINE, entropy, text)
+        return Finding(ALARM if high - low >= self.swing * usual else SUSPICIOUS, entropy, f"{text}, {turns} turns")
 
 
 def count_turns(values: list[float], least: float) -> int:

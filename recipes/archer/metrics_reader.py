@@ -11,6 +11,7 @@ from recipes.archer.run_files import CONFIG, METRICS, RUN
 
 _STEP_KEYS = ("step", "training/global_step", "_step")
 ALIASES = {"logical_connectives": "logical_connectives/mean"}  # how the runs V0 to V5 logged it
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # as W&B and strict JSON writers put them
 _OVER = ("finished", "stopped", "failed")
 
 
@@ -106,6 +107,9 @@ def _in_order(rows: Iterable[dict[str, Any]], source: Path) -> list[dict[str, An
             ordered.pop()
         if ALIASES.keys() & row.keys():
             row = {ALIASES.get(key, key): value for key, value in row.items()}
+        for key, value in row.items():
+            if isinstance(value, str) and value in NOT_FINITE:
+                row[key] = float(value)
         row["step"] = step
         ordered.append(row)
     return ordered

@@ -54,6 +54,8 @@ class Window(Stateful):
 
     def median(self) -> float | None:
         """None of nothing."""
+        if len(self.items) == 1:
+            return self.items[0][1]
         return median(self.values) if self.items else None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,22 +14,23 @@ from itertools import islice
 
 import numpy as np
 
+from recipes.archer.text_scan import UNSPACED, Scan, hashes_of
 from recipes.archer.word_families import FAMILIES, FAMILY_OF
 
 NGRAM = 20
 BARE_ANSWER_WORDS = 10
 
-# A longer piece without a space is a script that uses none, or a degenerate run: it is compared by characters.
-_LONGEST_WORD = 40
-# Scripts without spaces between words: a character counts as a word (kana, Han, Hangul).
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_UNSPACED = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-# What separates words where every character is ASCII: the same words as above, in a third of the time.
-_ASCII_GAPS = {code: " " for code in range(128) if _WORD.match(chr(code)) is None}
 _BOX_START = re.compile(r"\\f?boxed\b")
 _FLAT_BOX = re.compile(r"\\f?boxed\s*\{[^{}]*\}")
 # An odd multiplier with well-mixed bits (2^64 divided by the golden ratio), and its powers for the doubling below.
 _POWERS = [np.uint64(pow(0x9E3779B97F4A7C15, exponent, 1 << 64)) for exponent in (1, 2, 4, 8)]
+# The counted words' hashes in order, the greatest possible at the end for a search to stop at, and their families.
+_HASHES = hashes_of(list(FAMILY_OF))
+_ORDER = np.argsort(_HASHES)
+_SORTED = np.append(_HASHES[_ORDER], np.uint64(2**64 - 1))
+_FAMILY = np.append(np.array(list(FAMILY_OF.values()))[_ORDER], len(FAMILIES))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ResponseText:
 def connective_counts(texts: Sequence[str]) -> list[int]:
     """Number of logical connectives in each text; whole words, any case."""
     position = FAMILIES.index("logical_connectives")
-    return [_family_counts(text.lower())[1][position] for text in texts]
+    return [_family_counts(Scan(text.lower()).words())[position] for text in texts]
 
 
 def response_texts(texts: Sequence[str], *, bare_answer_words: int = BARE_ANSWER_WORDS) -> list[ResponseText]:
@@ -62,10 +62,9 @@ def response_texts(texts: Sequence[str], *, bare_answer_words: int = BARE_ANSWER
         texts: decoded responses, without special tokens.
         bare_answer_words: a response with fewer words before its last box (or at all, if it has no box) is bare.
     """
-    # zlib lets go of the interpreter lock, so the second core compresses while this one counts.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ratios = pool.map(_compression_ratio, texts)
-        return [_measure(text, ratio, bare_answer_words) for text, ratio in zip(texts, ratios, strict=True)]
+    # zlib and NumPy let go of the interpreter lock, so that two threads keep two cores busy
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda text: _measure(text, bare_answer_words), texts))
 
 
 def text_metrics(
@@ -123,42 +122,31 @@ def _quantities(measured: Sequence[ResponseText], truncated: Sequence[bool]) -> 
     }
 
 
-def _measure(text: str, compression_ratio: float, bare_answer_words: int) -> ResponseText:
-    lowered = text.lower()
-    words, counts = _family_counts(lowered)
+def _measure(text: str, bare_answer_words: int) -> ResponseText:
+    scan = Scan(text.lower())
+    words = scan.words()
     return ResponseText(
-        words=words,
-        family_counts=counts,
-        repetition_ratio=_repetition_ratio(lowered.split()),
-        compression_ratio=compression_ratio,
+        words=len(words),
+        family_counts=_family_counts(words),
+        repetition_ratio=_repetition_ratio(scan.pieces()),
+        compression_ratio=_compression_ratio(text),
         bare_answer=_is_bare_answer(text, bare_answer_words),
     )
 
 
-def _family_counts(lowered: str) -> tuple[int, tuple[int, ...]]:
-    """(words, words of each family) of a lower-case text."""
-    words = lowered.translate(_ASCII_GAPS).split() if lowered.isascii() else _WORD.findall(lowered)
-    counts = [0] * len(FAMILIES)
-    for word, times in Counter(filter(FAMILY_OF.__contains__, words)).items():
-        counts[FAMILY_OF[word]] += times
-    return len(words), tuple(counts)
+def _family_counts(words: np.ndarray) -> tuple[int, ...]:
+    """Words of each family among hashed words."""
+    place = np.searchsorted(_SORTED, words)
+    families = _FAMILY[place[_SORTED[place] == words]]
+    return tuple(np.bincount(families, minlength=len(FAMILIES))[: len(FAMILIES)].tolist())
 
 
-def _repetition_ratio(pieces: list[str]) -> float:
-    units = _units(pieces)
-    total = len(units) - NGRAM + 1
+def _repetition_ratio(pieces: np.ndarray) -> float:
+    total = len(pieces) - NGRAM + 1
     if total < 1:
         return 0.0
-    hashes = np.fromiter(map(hash, units), np.int64, len(units)).view(np.uint64)
-    ordered = np.sort(_ngram_hashes(hashes))
+    ordered = np.sort(_ngram_hashes(pieces))
     return float(np.count_nonzero(ordered[1:] == ordered[:-1])) / total
-
-
-def _units(pieces: list[str]) -> list[str]:
-    """What n-grams are made of: whitespace-separated pieces, and the characters of overlong ones."""
-    if max(map(len, pieces), default=0) <= _LONGEST_WORD:
-        return pieces
-    return [unit for piece in pieces for unit in (piece if len(piece) > _LONGEST_WORD else (piece,))]
 
 
 def _ngram_hashes(hashes: np.ndarray) -> np.ndarray:

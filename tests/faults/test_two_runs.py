@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from launching import lasting, left_behind, steps_logged
+from launching import lasting, left_behind
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
@@ -14,7 +14,7 @@ def _without_validation(rows: list[dict]) -> list[dict]:
 
 
 def test_two_at_once_and_a_third_in_the_folder_of_the_first(short_run, straight):
-    """The third comes when the first has been training for a step."""
+    """The third comes while the first starts its workers."""
     thirds = []
 
     def start_third(_):
@@ -22,7 +22,7 @@ def test_two_at_once_and_a_third_in_the_folder_of_the_first(short_run, straight)
 
     with ThreadPoolExecutor(2) as pool:
         two_steps = ("trainer.total_training_steps=2", "trainer.test_freq=-1")
-        conditions = {"until": lambda folder: steps_logged(folder) >= 1, "then": start_third}
+        conditions = {"until": lambda folder: (folder / "setup.log").exists(), "then": start_third}
         first = pool.submit(short_run, "one-of-two", *two_steps, **conditions)
         second = pool.submit(short_run, "other-of-two", *two_steps)
         runs = [first.result(), second.result()]

@@ -87,9 +87,10 @@ def test_each_failure_is_found_soon_and_by_its_name(name):
 
 def test_no_signal_is_found_where_nothing_was_ever_solved():
     dead = {"batch__valid": 0, "batch__solve_none": 64, "batch__solve_all": 0, "critic__score__mean": 0.0}
-    rows = stream(60, **{name: lambda step, noise, value=value: value for name, value in dead.items()})
+    rows = stream(120, **{name: lambda step, noise, value=value: value for name, value in dead.items()})
+    assert found(monitored(rows[:29]), "watch") == set() and found(monitored(rows[:30]), "watch") == {"no_signal"}
     monitor = Monitor()
-    assert first_bad(monitor, rows) == 30 and found(monitor, "bad") == {"no_signal"}
+    assert first_bad(monitor, rows) == 100 and found(monitor, "bad") == {"no_signal"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -139,6 +140,35 @@ def test_entropy_is_compared_with_the_run_s_own_start():
 def test_a_slow_rise_without_learning_is_watched_from_twice_the_start():
     rows = stream(100, actor__entropy=lambda s, n: 2.0 + 0.025 * s, critic__score__mean=lambda s, n: 0.02)
     assert found(monitored(rows), "watch") == {"entropy_explosion"}
+
+
+@pytest.mark.parametrize("period", [2, 5, 9, 14])
+def test_an_oscillation_is_found_at_any_pace(period):
+    rows = stream(60, actor__entropy=lambda s, n: 5 + 2.5 * math.cos(s * 2 * math.pi / period))
+    assert first_bad(Monitor(), rows) is not None
+
+
+def test_a_small_policy_may_oscillate_too():
+    rows = tiny_stream(60)
+    for row in rows:
+        row |= {"actor/entropy": 0.3 + 0.25 * math.sin(row["step"] * 2 * math.pi / 6), "reward/accuracy/mean": 0.25}
+    monitor = Monitor()
+    assert first_bad(monitor, rows) is not None and "entropy_oscillation" in found(monitor, "bad")
+
+
+def test_a_slow_wave_and_noise_are_no_oscillation():
+    wave = stream(300, actor__entropy=lambda s, n: 5 + 2 * math.sin(s * 2 * math.pi / 80))
+    noise = stream(300, actor__entropy=lambda s, n: 4 + 0.8 * float(n.normal()))
+    assert first_bad(Monitor(), wave) is None and first_bad(Monitor(), noise) is None
+
+
+def test_short_answers_that_are_nearly_all_right_are_no_guessing():
+    rows = stream(200)
+    for row in rows:
+        shrunk = max(12.0, 65 - 0.4 * row["step"])
+        row |= {"critic/score/mean": min(0.95, 0.2 + 0.01 * row["step"]), "response_length/pos/mean": shrunk}
+        row |= dict.fromkeys(GuessingShortcut.WORDS, max(0.0, 2.0 - 0.02 * row["step"]))
+    assert first_bad(Monitor(), rows) is None
 
 
 def test_spikes_are_no_oscillation():

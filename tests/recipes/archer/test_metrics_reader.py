@@ -71,6 +71,13 @@ def test_null_and_values_that_are_not_finite_survive(tmp_path):
     assert row["a"] is None and math.isnan(row["b"]) and (row["c"], row["d"]) == (math.inf, -math.inf)
 
 
+def test_values_that_are_not_finite_may_be_written_as_text(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1, "a": "NaN", "b": "Infinity", "c": "-Infinity", "d": "text"}\n')
+    (row,) = read_metrics(path).rows
+    assert math.isnan(row["a"]) and (row["b"], row["c"], row["d"]) == (math.inf, -math.inf, "text")
+
+
 def test_steps_that_were_done_again_count_once(tmp_path):
     rows = [{"step": s, "try": 1} for s in (1, 2, 3, 4)] + [{"step": s, "try": 2} for s in (3, 4, 5)]
     seen = read_metrics(write(tmp_path / "m.jsonl", rows)).rows
