@@ -44,7 +44,7 @@ class SeededLLM(LLM):
         return super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)
 
     def _run_engine(self, *, use_tqdm: bool):
-        if self.stop_file is None:
+        if self.stop_file is None or not hasattr(self.llm_engine, "scheduler"):  # vLLM's V1 engine is another process
             return super()._run_engine(use_tqdm=use_tqdm)
         return run_until_stopped(self.llm_engine, self.stop_file)
 
