@@ -137,7 +137,26 @@ def test_an_altered_copy_of_a_dropped_file_is_left_to_a_person(checkout):
 def test_bytecode_is_ignored(checkout):
     checkout.sync()
     checkout.write("verl/utils/__pycache__/device.cpython-311.pyc", "bytecode")
+    checkout.write("verl/utils/__pycache__/device.cpython-311.pyc.140735", "being written")
     assert checkout.run("check") == 0
+
+
+@pytest.mark.parametrize("path", ["verl/__pycache__/hidden.py", "verl/utils/__pycache__/deeper/device.pyc"])
+def test_what_hides_among_bytecode_is_a_stray_file(checkout, capsys, path):
+    checkout.sync()
+    checkout.write(path, "hidden = 1\n")
+    assert checkout.run("check") == 1
+    assert f"{path}: neither upstream's nor listed" in capsys.readouterr().out
+
+
+def test_a_link_in_the_place_of_a_file_is_named_and_replaced(checkout, capsys, tmp_path):
+    checkout.sync()
+    path = checkout.root / "verl/core.py"
+    path.rename(tmp_path / "elsewhere.py")
+    path.symlink_to(tmp_path / "elsewhere.py")
+    assert checkout.run("check") == 1
+    assert "verl/core.py: altered" in capsys.readouterr().out
+    assert checkout.sync() == 0 and not path.is_symlink()
 
 
 def test_the_command_needs_no_packages_and_works_from_any_folder(tmp_path):

@@ -1,6 +1,7 @@
 """The state of verl/: every way in which it differs from the manifest and the pinned wheel's RECORD."""
 
 import os
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -10,6 +11,7 @@ from tools.vendoring.wheel import parse_record, sha256
 
 TEMP_SUFFIX = ".vendor-tmp"
 _LINK, _TEMPORARY = "link", "temporary"  # stand where a hash would
+_BYTECODE = re.compile(r"\.pyc(\.\d+)?$")  # with a number while Python is writing it
 _IGNORE_ALL = (f"/{TREE}/**", f"!/{TREE}/**/")
 
 
@@ -99,11 +101,12 @@ def check(root: Path, manifest: Manifest) -> list[Problem]:
 
 
 def scan(root: Path) -> dict[str, str]:
-    """Every file under verl/ as {path: hex sha256}, without __pycache__."""
+    """Every file under verl/ as {path: hex sha256}, without the bytecode in __pycache__."""
     found = {}
     for folder, folders, files in os.walk(root / TREE):
         links = [name for name in folders if Path(folder, name).is_symlink()]
-        folders[:] = [name for name in folders if name != "__pycache__"]
+        if Path(folder).name == "__pycache__":
+            files = [name for name in files if not _BYTECODE.search(name)]
         for name in files + links:
             path = Path(folder, name)
             found[path.relative_to(root).as_posix()] = _digest(path)
