@@ -8,6 +8,9 @@ help: ## this list
 setup: ## the environment, from a lock file
 	@bash tools/setup.sh
 
+# the embedded job and the tests are for a CPU, also where there is a GPU
+train test: export DEVICE ?= cpu
+
 train: setup ## the embedded job: a tiny Qwen3 learns arithmetic on the CPU
 	@bash scripts/train/run_archer2.0_qwen3_tiny_cpu.sh
 

@@ -2,12 +2,12 @@
 # Makes .venv from a lock file, unpacks verl, and on a CPU machine builds vLLM once and keeps its wheel.
 #   DEVICE=cpu|gpu      which stack (default: gpu where an NVIDIA GPU answers)
 #   VENV=DIR            where (default: .venv in the checkout)
-#   ARCHER_CACHE=DIR    what is built and fetched once a machine (default: ~/.cache/archer)
+#   ARCHER_CACHE=DIR    what is built and fetched once a machine (default: $XDG_CACHE_HOME/archer, ~/.cache/archer)
 #   VERL_WHEEL=FILE     verl's wheel, for a machine without network
 # A second run finds everything there and takes seconds.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${ARCHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/archer}
+cache=${ARCHER_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/archer}
 venv=${VENV:-$root/.venv}
 device=${DEVICE:-$(nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)}
 uv_version=0.13.8
@@ -30,16 +30,20 @@ need() {
 }
 
 case $device in cpu|gpu) ;; *) die "DEVICE=$device is not known; use cpu or gpu" ;; esac
+[ "$(uname -sm)" = "Linux x86_64" ] || die "this is $(uname -sm), the locks are for Linux x86_64; use such a machine"
 lock=requirements/$device.lock
-need 'command -v python3.11' python3.11 python3.11 python3.11-venv
+need 'command -v python3.11' 'python3.11 (of any origin, on PATH)' python3.11 python3.11-venv
 need 'python3.11 -c "import venv, ensurepip"' python3.11-venv python3.11-venv
-mkdir -p "$cache"
 for folder in "$cache" "$(dirname "$venv")"; do
+    mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] || die "$folder cannot be written; set ARCHER_CACHE and VENV to folders that can"
     needed=$([ "$device" = gpu ] && echo 16 || echo 6)
     [ -d "$venv" ] && needed=1
     free=$(($(df -Pk "$folder" | awk 'NR==2 {print $4}') / 1048576))
     [ "$free" -ge "$needed" ] || die "$folder has $free GiB free, $needed are needed; free some, or set ARCHER_CACHE and VENV to another disk"
 done
+
+exec 9>"$cache/setup.lock"
+flock -n 9 || { say "waiting for another set-up on this machine"; flock 9; }
 
 # uv, in an environment of its own
 uv=$cache/uv-$uv_version/bin/uv
@@ -66,6 +70,8 @@ wheels=$cache/wheels/vllm-$vllm_version-torch-${torch:-}-cp311-$(uname -m)
 build_vllm() {
     need 'command -v g++' 'a C++ compiler' g++
     need 'echo "#include <numa.h>" | g++ -E -x c++ -' libnuma-dev libnuma-dev
+    need 'test -f "$(python3.11 -c "import sysconfig; print(sysconfig.get_path(\"include\"))")/Python.h"' \
+        'Python.h of python3.11' python3.11-dev
     local work; work=$(mktemp -d "$cache/build.XXXXXX")
     trap 'rm -rf "$work"' RETURN
     say "building vLLM $vllm_version for CPU (about 3 minutes on 2 cores, once a machine)"
@@ -88,6 +94,7 @@ stamp=$venv/.archer-$device
 key=$(cat "$lock" requirements/cpu-vllm.txt setup.py | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
     say "installing $lock into $venv"
+    rm -f "$venv"/.archer-* # of the other device too: what it stands for is about to be replaced
     [ -x "$venv/bin/python" ] || "$uv" venv -q --python python3.11 "$venv"
     "$uv" pip sync -q --python "$venv/bin/python" ${torch_source[@]+"${torch_source[@]}"} "$lock" ||
         die "$lock could not be installed; check the network (torch's CPU build comes from a local wheel folder, PIP_FIND_LINKS, or from torch's own index)"
@@ -95,7 +102,9 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         "$uv" pip install -q --python "$venv/bin/python" --no-deps "$wheels"/vllm-*.whl
     elif nvcc --version 2>/dev/null | grep -q 'release 12\.'; then # torch's own CUDA is 12.4
         say "building flash-attn (no wheel of it is published; some minutes)"
-        "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
+        "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation \
+            -r requirements/gpu-flash-attn.txt >"$cache/build-flash-attn.log" 2>&1 ||
+            { tail -n 20 "$cache/build-flash-attn.log" >&2; die "flash-attn did not build; the whole log is $cache/build-flash-attn.log (MAX_JOBS=2 needs less memory)"; }
     else
         say "no CUDA 12 toolkit (nvcc): flash-attn is left out, and with it training on a GPU; install it and run again"
     fi
