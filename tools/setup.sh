@@ -57,6 +57,7 @@ fi
 
 # Where torch's CPU build comes from: a local wheel that pip is configured to find, or torch's own index.
 torch_source=()
+torch_remedy="check the network (torch's CPU build comes from a local wheel folder, PIP_FIND_LINKS, or torch's own index)"
 if [ "$device" = cpu ]; then
     torch=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' "$lock")
     for folder in ${PIP_FIND_LINKS:-} $(python3.11 -m pip config get global.find-links 2>/dev/null || true); do
@@ -72,11 +73,13 @@ build_vllm() {
     need 'echo "#include <numa.h>" | g++ -E -x c++ -' libnuma-dev libnuma-dev
     need 'test -f "$(python3.11 -c "import sysconfig; print(sysconfig.get_path(\"include\"))")/Python.h"' \
         'Python.h of python3.11' python3.11-dev
-    local work; work=$(mktemp -d "$cache/build.XXXXXX")
-    trap 'rm -rf "$work"' RETURN
+    rm -rf "$cache"/build.?????? # of a set-up that was killed
+    work=$(mktemp -d "$cache/build.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
     say "building vLLM $vllm_version for CPU (about 3 minutes on 2 cores, once a machine)"
     "$uv" venv -q --python python3.11 "$work/env"
-    "$uv" pip install -q --python "$work/env/bin/python" "${torch_source[@]}" -r requirements/cpu-build.lock
+    "$uv" pip install -q --python "$work/env/bin/python" "${torch_source[@]}" -r requirements/cpu-build.lock ||
+        die "requirements/cpu-build.lock could not be installed; $torch_remedy"
     # AVX-512 off: with it, vLLM's CMake downloads oneDNN's source
     env PATH="$work/env/bin:$PATH" VLLM_TARGET_DEVICE=cpu VLLM_CPU_DISABLE_AVX512=true \
         MAX_JOBS="${MAX_JOBS:-$(nproc)}" UV_CACHE_DIR="$work/uv" UV_LINK_MODE=copy \
@@ -86,18 +89,19 @@ build_vllm() {
     mkdir -p "$wheels.partial"
     find "$work/uv" -name 'vllm-*.whl' -exec cp {} "$wheels.partial/" \;
     rm -rf "$wheels" && mv "$wheels.partial" "$wheels"
+    rm -rf "$work"
 }
 if [ "$device" = cpu ] && ! compgen -G "$wheels/vllm-*.whl" >/dev/null; then build_vllm; fi
 
 # the environment
 stamp=$venv/.archer-$device
-key=$(cat "$lock" requirements/cpu-vllm.txt setup.py | sha256sum | cut -d' ' -f1)
+key=$(cat "$lock" requirements/cpu-vllm.txt setup.py tools/setup.sh | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
     say "installing $lock into $venv"
     rm -f "$venv"/.archer-* # of the other device too: what it stands for is about to be replaced
     [ -x "$venv/bin/python" ] || "$uv" venv -q --python python3.11 "$venv"
     "$uv" pip sync -q --python "$venv/bin/python" ${torch_source[@]+"${torch_source[@]}"} "$lock" ||
-        die "$lock could not be installed; check the network (torch's CPU build comes from a local wheel folder, PIP_FIND_LINKS, or from torch's own index)"
+        die "$lock could not be installed; $torch_remedy"
     if [ "$device" = cpu ]; then
         "$uv" pip install -q --python "$venv/bin/python" --no-deps "$wheels"/vllm-*.whl
     elif nvcc --version 2>/dev/null | grep -q 'release 12\.'; then # torch's own CUDA is 12.4
@@ -109,7 +113,10 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         say "no CUDA 12 toolkit (nvcc): flash-attn is left out, and with it training on a GPU; install it and run again"
     fi
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
-    "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+    # Bytecode of everything, now: where PYTHONDONTWRITEBYTECODE is set, or the environment cannot be written later,
+    # every process would otherwise compile what it imports, which for this stack takes longer than most tests
+    "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation --compile-bytecode -e .
+    "$venv/bin/python" -m compileall -q verl recipes || true
     printf '%s' "$key" >"$stamp"
 else
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}

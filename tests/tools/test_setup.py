@@ -142,6 +142,7 @@ def test_a_build_that_fails_shows_its_end_and_names_its_log(builder):
     code, lines = builder.setup()
     assert code == 1
     assert lines == ["cause", f"setup: vLLM did not build; the whole log is {builder.cache}/build-vllm.log"]
+    assert not list(builder.cache.glob("build.*/")), "gigabytes are left behind"
 
 
 def test_an_environment_of_the_other_device_is_made_anew(builder):
