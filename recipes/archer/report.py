@@ -146,7 +146,8 @@ class _Bar:
     def __init__(self, console: Console, total: int):
         text = TextColumn("{task.description}")
         columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(20), TimeRemainingColumn(), text)
-        self._progress = Progress(*columns, console=console)
+        # what others print is for setup.log, where sys.stdout leads during a run, and not for above the bar
+        self._progress = Progress(*columns, console=console, redirect_stdout=False)
         self._task = self._progress.add_task("", total=total)
         self._progress.start()
 
