@@ -10,56 +10,51 @@ from pathlib import Path
 
 from recipes.archer.answers import GroundTruthError, ground_truth_of
 from recipes.archer.grading import GradingPool
+from recipes.archer.prompt_file import PromptFileError, iterate_rows
 
 logger = logging.getLogger(__name__)
 
 _NUM_NAMED = 5  # rows that an error message names
-_VERSION = 1  # part of the cache's key: raised when the rules for ground truths change
+_VERSION = 2  # part of the cache's key: raised when the rules for ground truths change
 _BLOCK = 1 << 20
 
 
-def read_rows(path: Path) -> Iterator[Mapping]:
-    """The rows of a Parquet, JSON (a list) or JSON Lines file.
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping]]:
+    """(where, row) of a Parquet, JSON (a list) or JSON Lines file; where is "row 3" or "line 3", from 1.
 
     Raises:
         GroundTruthError: for a file in none of these formats, or a row that is not an object.
     """
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq  # heavy, and only this format needs it
-
-        for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-        return
-    text = path.read_text(encoding="utf-8")
     try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else map(json.loads, text.splitlines())
-        for number, row in enumerate(rows):
+        for where, row in iterate_rows(path):
             if not isinstance(row, Mapping):
-                raise GroundTruthError(f"{path} row {number}: not an object: write one JSON object a row")
-            yield row
-    except json.JSONDecodeError as error:
-        raise GroundTruthError(f"{path}: not Parquet, JSON or JSON Lines: {error}") from error
+                raise GroundTruthError(f"{path}, {where}: not an object: write one JSON object a row")
+            yield where, row
+    except PromptFileError as error:
+        raise GroundTruthError(str(error)) from None
 
 
-def unreadable_rows(rows: Iterable[Mapping], pool: GradingPool) -> dict[int, str]:
-    """Row number (from 0) to what is wrong with its ground truth, for the rows that cannot be graded.
+def unreadable_rows(rows: Iterable[tuple[str, Mapping]], pool: GradingPool) -> dict[str, str]:
+    """Where a row is to what is wrong with its ground truth, for the rows that cannot be graded, in order.
 
     Rows that `pool` gives to a user's reward function are passed over: it may take any ground truth.
     """
-    problems: dict[int, str] = {}
-    found: dict[int, tuple[str, object]] = {}
-    for number, row in enumerate(rows):
+    places: list[str] = []
+    problems: dict[str, str] = {}
+    found: dict[str, tuple[str, object]] = {}
+    for where, row in rows:
         if not pool.is_mathematics(row.get("data_source")):
             continue
+        places.append(where)
         try:
-            found[number] = ground_truth_of(row)
+            found[where] = ground_truth_of(row)
         except GroundTruthError as error:
-            problems[number] = str(error)
+            problems[where] = str(error)
     reasons = pool.unreadable([ground_truth for _, ground_truth in found.values()])
-    for (number, (field, _)), reason in zip(found.items(), reasons, strict=True):
+    for (where, (field, _)), reason in zip(found.items(), reasons, strict=True):
         if reason is not None:
-            problems[number] = f"{field}: {reason}"
-    return dict(sorted(problems.items()))
+            problems[where] = f"{field}: {reason}"
+    return {where: problems[where] for where in places if where in problems}
 
 
 def check_ground_truths(
@@ -69,14 +64,15 @@ def check_ground_truths(
 
     Args:
         rows: data rows, as `answers.ground_truth_of` reads them.
-        source: what to call them in the message: their file.
+        source: what to call them in the message, where rows count from 1: their file.
         pool: grading processes to use; without it, one is started for the check.
 
     Raises:
         GroundTruthError: names `source`, the rows and their fields.
     """
     with _pool_or_own(pool) as working:
-        _raise_if_any(unreadable_rows(rows, working), source)
+        numbered = ((f"row {number}", row) for number, row in enumerate(rows, 1))
+        _raise_if_any(unreadable_rows(numbered, working), source)
 
 
 def check_file(
@@ -92,12 +88,11 @@ def check_file(
 
     Raises:
         GroundTruthError: as `check_ground_truths`, and for an unreadable file.
-        FileNotFoundError: when there is no such file.
     """
     path = Path(path)
     cached = _cache_folder(cache_dir) / f"ground_truths-v{_VERSION}-{_digest(path, pool)}.json"
     if cached.exists():
-        problems = {int(number): why for number, why in json.loads(cached.read_text()).items()}
+        problems = json.loads(cached.read_text())
     else:
         with _pool_or_own(pool) as working:
             problems = unreadable_rows(read_rows(path), working)
@@ -109,10 +104,10 @@ def _pool_or_own(pool: GradingPool | None) -> AbstractContextManager[GradingPool
     return GradingPool(max(1, (os.cpu_count() or 1) // 2)) if pool is None else nullcontext(pool)
 
 
-def _raise_if_any(problems: Mapping[int, str], source: str) -> None:
+def _raise_if_any(problems: Mapping[str, str], source: str) -> None:
     if not problems:
         return
-    named = "; ".join(f"row {number} ({why})" for number, why in list(problems.items())[:_NUM_NAMED])
+    named = "; ".join(f"{where} ({why})" for where, why in list(problems.items())[:_NUM_NAMED])
     more = f"; and {len(problems) - _NUM_NAMED} more" if len(problems) > _NUM_NAMED else ""
     raise GroundTruthError(f"{source}: {named}{more}: correct or drop these rows")
 
@@ -132,7 +127,7 @@ def _cache_folder(cache_dir: str | Path | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archer"
 
 
-def _keep(cached: Path, problems: Mapping[int, str]) -> None:
+def _keep(cached: Path, problems: Mapping[str, str]) -> None:
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         partial = cached.with_suffix(f".{os.getpid()}")

@@ -14,6 +14,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer import configuration  # noqa: F401  (makes the configuration composable)
+from recipes.archer.command_line import exit_code_of
 from recipes.archer.ending import FAILED, WRONG_CALL, Ending, UserError
 from recipes.archer.signals import StopRequested, StopSignals
 
@@ -114,9 +115,9 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
             notes = session.enter_context(open(log.folder / "setup.log", "a", encoding="utf-8"))
             if not config.ray_init.log_to_driver:
                 session.enter_context(redirect_stdout(notes))
-            folder = session.enter_context(ray_session(config))
             pool = session.enter_context(grading_pool(config))
             check_ground_truths(config, pool)
+            folder = session.enter_context(ray_session(config))
             roles = "actor, rollout" + ", reference" * config.actor_rollout_ref.actor.use_kl_loss
             roster = Roster(roles, folder, log.folder / "setup.log")
             trainer = _build(config, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
@@ -216,4 +217,4 @@ def _checkpoint(config: DictConfig, datasets, again: bool):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))

@@ -1,23 +1,29 @@
 """Everything that can be found wrong before Ray starts is found here, and said in one line."""
 
-import json
 import math
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from recipes.archer.ending import UserError
+from recipes.archer.gpus import num_gpus
 from recipes.archer.group_filter import METRICS
 from recipes.archer.guard import Guard
-from recipes.archer.model_folder import model_folder
+from recipes.archer.model_folder import context_length, model_folder, model_settings
 from recipes.archer.prompt_file import PromptFileError, read_prompt_file
 from recipes.archer.records import record_in, require_plan
 from recipes.archer.trackers import KNOWN
 
-ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+ACTOR, ROLLOUT, REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
+MICRO_BATCHES = (  # of passes over the actor and the reference, where ``use_dynamic_bsz`` does not cut by tokens
+    f"{ACTOR}.ppo_micro_batch_size_per_gpu",
+    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
+    f"{REF}.log_prob_micro_batch_size_per_gpu",
+)
 WHOLE_NUMBERS = {  # setting: the least that makes sense
     "seed": 0,
+    "data.seed": 0,
     "data.train_batch_size": 1,
     "data.max_prompt_length": 1,
     "data.max_response_length": 1,
@@ -41,6 +47,14 @@ WHOLE_NUMBERS = {  # setting: the least that makes sense
     "trainer.max_skipped_updates": 1,
     "trainer.max_restarts": 0,
 }
+WHOLE_OR_NULL = {
+    **dict.fromkeys(MICRO_BATCHES, 1),
+    f"{ROLLOUT}.max_model_len": 1,
+    f"{ROLLOUT}.max_num_batched_tokens": 1,
+    "trainer.total_training_steps": 1,
+    "ray_init.num_cpus": 1,
+    "grading.workers": 1,
+}
 POSITIVE = (f"{ROLLOUT}.temperature", f"{ROLLOUT}.deadline_s", f"{ACTOR}.grad_clip", "grading.timeout_s")
 NOT_NEGATIVE = (
     f"{ACTOR}.optim.lr",
@@ -63,13 +77,14 @@ def check(config: DictConfig) -> None:
         _check_guard(config)
     except OmegaConfBaseException as error:
         raise UserError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
-    model = _check_model(config)
-    _check_lengths(config, model)
-    _check_device(config, model)
-    _check_batches(config)
     _check_choices(config)
-    _check_losses(config)
+    _check_device(config)  # before what takes a download to put right
+    _check_batches(config)
+    model = model_settings(model_folder(config.actor_rollout_ref.model.path))
+    _check_lengths(config, context_length(model))
+    _check_tensor_parallel(config, model)
     _check_data(config)
+    _check_losses(config)  # last: it imports torch, which takes longer than all the rest
 
 
 def remarks(config: DictConfig) -> list[str]:
@@ -85,11 +100,14 @@ def remarks(config: DictConfig) -> list[str]:
 
 
 def _check_complete(config: DictConfig) -> None:
-    needed = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
-    missing = sorted(OmegaConf.missing_keys(config)) or [name for name in needed if not OmegaConf.select(config, name)]
+    try:
+        OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        needed = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
+        missing = next((name for name in needed if not OmegaConf.select(config, name)), None)
+    except MissingMandatoryValue as error:
+        missing = error.full_key
     if missing:
-        raise UserError(f"{missing[0]} is not set; give it on the command line: {missing[0]}=...")
-    OmegaConf.to_container(config, resolve=True)
+        raise UserError(f"{missing} is not set; give it on the command line: {missing}=...")
 
 
 def _check_guard(config: DictConfig) -> None:
@@ -101,8 +119,10 @@ def _check_guard(config: DictConfig) -> None:
 
 
 def _check_numbers(config: DictConfig) -> None:
-    for name, least in WHOLE_NUMBERS.items():
+    for name, least in {**WHOLE_NUMBERS, **WHOLE_OR_NULL}.items():
         value = OmegaConf.select(config, name)
+        if value is None and name in WHOLE_OR_NULL:
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{name}={value}: use a whole number, {least} or more")
     for names, holds, remedy in ((POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")):
@@ -112,41 +132,37 @@ def _check_numbers(config: DictConfig) -> None:
                 raise UserError(f"{name}={value}: use a number, {remedy}")
 
 
-def _check_model(config: DictConfig) -> dict:
-    path = model_folder(config.actor_rollout_ref.model.path)
-    remedy = "fetch it with scripts/train/setup_qwen3_0.6b.sh, or set actor_rollout_ref.model.path (MODEL_PATH)"
-    file = path / "config.json"
-    if not file.is_file():
-        raise UserError(f"model folder {path} has no config.json, so it is not a model; {remedy}")
-    if not any(weights for kind in ("*.safetensors", "*.bin") for weights in path.glob(kind)):
-        raise UserError(f"model folder {path} has no weights (*.safetensors); {remedy}")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error}); {remedy}") from None
-
-
-def _check_lengths(config: DictConfig, model: dict) -> None:
+def _check_lengths(config: DictConfig, context: float) -> None:
     prompt, response = config.data.max_prompt_length, config.data.max_response_length
-    scaling = (model.get("rope_scaling") or {}).get("factor", 1.0)
-    context = int(model.get("max_position_embeddings", math.inf) * scaling)
-    if prompt + response > context:
+    needed = prompt + response
+    if needed > context:
+        room = context - prompt
+        remedy = f"lower data.max_response_length to {room} or less" if room > 0 else "lower data.max_prompt_length"
         raise UserError(
-            f"data.max_prompt_length={prompt} plus data.max_response_length={response} is {prompt + response} "
-            f"tokens, the model's context is {context}; lower data.max_response_length to {context - prompt} or less"
+            f"data.max_prompt_length={prompt} plus data.max_response_length={response} is {needed} tokens, the "
+            f"model's context is {context}; {remedy}"
         )
     buffer = config.reward.overlong_buffer_len
     if buffer > response:
         raise UserError(f"reward.overlong_buffer_len={buffer} exceeds data.max_response_length={response}; 0 is off")
+    rollout = config.actor_rollout_ref.rollout
+    engine = needed if rollout.max_model_len is None else rollout.max_model_len
+    if not needed <= engine <= context:
+        most = "" if math.isinf(context) else f" and at most the model's context, {context}"
+        raise UserError(
+            f"{ROLLOUT}.max_model_len={engine} must be at least data.max_prompt_length plus "
+            f"data.max_response_length, {needed}{most}; leave it out to have it derived"
+        )
+    batched = rollout.max_num_batched_tokens
+    if batched is not None and batched < engine:
+        raise UserError(
+            f"{ROLLOUT}.max_num_batched_tokens={batched} is less than {ROLLOUT}.max_model_len={engine}, so a full "
+            f"sequence does not fit; raise it to {engine} or more"
+        )
 
 
-def _check_device(config: DictConfig, model: dict) -> None:
-    import torch
-
-    trainer, device = config.trainer, config.trainer.device
-    if device not in ("cuda", "cpu"):
-        raise UserError(f"trainer.device={device} is not known; choose with device=cuda or device=cpu")
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+def _check_device(config: DictConfig) -> None:
+    trainer, device, found = config.trainer, config.trainer.device, num_gpus()
     if device == "cuda" and trainer.nnodes == 1 and found < trainer.n_gpus_per_node:
         there = f"{found} NVIDIA GPU{'s' * (found != 1)}" if found else "no NVIDIA GPU"
         raise UserError(
@@ -155,29 +171,56 @@ def _check_device(config: DictConfig, model: dict) -> None:
         )
     if device == "cpu" and found:
         raise UserError("device=cpu on a machine with a GPU: hide it with CUDA_VISIBLE_DEVICES= or use device=cuda")
-    tensor_parallel = config.actor_rollout_ref.rollout.tensor_model_parallel_size
-    workers = trainer.n_gpus_per_node * trainer.nnodes
-    heads = model.get("num_attention_heads", tensor_parallel)
-    if workers % tensor_parallel or heads % tensor_parallel:
-        raise UserError(
-            f"actor_rollout_ref.rollout.tensor_model_parallel_size={tensor_parallel} does not divide "
-            f"{workers} workers and {heads} attention heads; use 1"
-        )
+
+
+def _check_tensor_parallel(config: DictConfig, model: dict) -> None:
+    size, workers = config.actor_rollout_ref.rollout.tensor_model_parallel_size, _num_workers(config)
+    name = f"{ROLLOUT}.tensor_model_parallel_size={size}"
+    if size > 1 and config.trainer.device == "cpu":
+        raise UserError(f"{name}: on CPU every worker has an engine of its own; use 1")
+    heads = model.get("num_attention_heads", size)
+    if workers % size or heads % size:
+        raise UserError(f"{name} does not divide {workers} workers and {heads} attention heads; use 1")
+    kv_heads = model.get("num_key_value_heads") or heads
+    if max(size, kv_heads) % min(size, kv_heads):
+        raise UserError(f"{name} neither divides the model's {kv_heads} key-value heads nor is a multiple; use 1")
+
+
+def _num_workers(config: DictConfig) -> int:
+    return config.trainer.n_gpus_per_node * config.trainer.nnodes
 
 
 def _check_batches(config: DictConfig) -> None:
-    workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    workers = _num_workers(config)
     prompts, n = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
     mini = config.actor_rollout_ref.actor.ppo_mini_batch_size
     if prompts % mini:
         raise UserError(
-            f"data.train_batch_size={prompts} is not a multiple of "
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}; both count prompts"
+            f"data.train_batch_size={prompts} is not a multiple of {ACTOR}.ppo_mini_batch_size={mini}; both count "
+            "prompts, change one of them"
         )
     if mini * n % workers:
         raise UserError(
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini} x actor_rollout_ref.rollout.n={n} responses do not "
-            f"divide by {workers} workers (trainer.n_gpus_per_node x trainer.nnodes); change one of them"
+            f"{ACTOR}.ppo_mini_batch_size={mini} x {ROLLOUT}.n={n} responses do not divide by {workers} workers "
+            "(trainer.n_gpus_per_node x trainer.nnodes); change one of them"
+        )
+    _check_micro_batches(config, mini * n // workers)
+
+
+def _check_micro_batches(config: DictConfig, responses: int) -> None:
+    """Sizes that only count where micro-batches are not cut by tokens; ``responses``: of a worker's mini-batch."""
+    for name in MICRO_BATCHES:
+        former = name.removesuffix("_per_gpu")
+        if (value := OmegaConf.select(config, former)) is not None:
+            raise UserError(f"{former}={value} is upstream's former name, which counted all workers; use {name}")
+        size = OmegaConf.select(config, name)
+        if size is None and not config.actor_rollout_ref.actor.use_dynamic_bsz:
+            raise UserError(f"{ACTOR}.use_dynamic_bsz=false needs {name}; set it to a number of responses")
+    size = config.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu
+    if size is not None and responses % size:
+        raise UserError(
+            f"{MICRO_BATCHES[0]}={size} does not divide the {responses} responses of a worker's mini-batch "
+            f"({ACTOR}.ppo_mini_batch_size x {ROLLOUT}.n / workers); use a divisor"
         )
 
 
@@ -185,6 +228,7 @@ def _check_choices(config: DictConfig) -> None:
     if isinstance(config.trainer.logger, str):
         raise UserError(f"trainer.logger={config.trainer.logger} is not a list; write trainer.logger=[console]")
     choices = {
+        "trainer.device": (config.trainer.device, ("cuda", "cpu")),
         "algorithm.adv_estimator": (config.algorithm.adv_estimator, ("grpo",)),
         "algorithm.use_kl_in_reward": (config.algorithm.use_kl_in_reward, (False,)),  # use_kl_loss is ours
         "reward_model.enable": (config.reward_model.enable, (False,)),
@@ -224,9 +268,14 @@ def _check_losses(config: DictConfig) -> None:
 
 
 def _check_data(config: DictConfig) -> None:
+    function = config.custom_reward_function.path
+    if function is not None and not Path(function).is_file():
+        raise UserError(f"custom_reward_function.path={function} is no file; name a Python file, or leave it out")
     for name in ("train_files", "val_files"):
         files = config.data[name]
-        for path in [files] if isinstance(files, str) else files:
+        for path in files if isinstance(files, ListConfig) else [files]:
+            if not isinstance(path, str):
+                raise UserError(f"data.{name}={path} is not the path of a file; docs/data.md says how to make one")
             try:
                 read_prompt_file(path)
             except PromptFileError as error:

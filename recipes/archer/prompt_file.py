@@ -90,7 +90,7 @@ def _parse(path: Path, text: str, first_line: int) -> object:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         line = first_line + getattr(error, "lineno", 1) - 1
-        reason = getattr(error, "msg", "nested too deep")
+        reason = getattr(error, "msg", "nested too deep").removesuffix(" at")
         raise PromptFileError(
             f"{path}, line {line}: not JSON ({reason}); write a JSON array, or one JSON object a line"
         ) from None

@@ -1,6 +1,7 @@
 """What a run is made of before its workers start: tokenizer, prompts, grading processes, checked ground truths."""
 
 import os
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -49,14 +50,44 @@ def tokenizer_and_prompts(config: DictConfig):
     """Tokenizer, and the prompts to train on and to hold out.
 
     Raises:
-        UserError: no prompt of a file can be used.
+        UserError: the tokenizer cannot be used, no prompt of a file can, or they are too few for a batch.
     """
     from recipes.archer.prompt_file import PromptFileError
     from recipes.archer.prompts import PromptDataset
-    from verl.utils import hf_tokenizer
 
-    tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
+    tokenizer = _tokenizer(config.actor_rollout_ref.model.path)
     try:
-        return tokenizer, [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
+        datasets = [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
     except PromptFileError as error:
         raise UserError(str(error)) from None
+    planned_steps(config, len(datasets[0]))
+    return tokenizer, datasets
+
+
+def _tokenizer(folder: str):
+    from recipes.archer.model_folder import remedy
+    from verl.utils import hf_tokenizer
+
+    try:
+        tokenizer = hf_tokenizer(folder)
+        tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1?"}], add_generation_prompt=True)
+    except Exception as error:  # whatever files may hold, and the template is a program of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = f"model folder {folder}: its tokenizer cannot be used ({reason})"
+        raise UserError(f"{problem}; {remedy(Path(folder))}") from None
+    return tokenizer
+
+
+def planned_steps(config: DictConfig, num_prompts: int) -> int:
+    """Steps of the whole run: ``trainer.total_training_steps``, or those of its epochs.
+
+    Raises:
+        UserError: the prompts that fit do not fill a batch.
+    """
+    batch = config.data.train_batch_size
+    if batch > num_prompts:
+        raise UserError(
+            f"data.train_batch_size={batch} is more than the {num_prompts} prompts of data.train_files that fit "
+            "data.max_prompt_length; lower it"
+        )
+    return config.trainer.total_training_steps or num_prompts * config.trainer.total_epochs // batch

@@ -8,12 +8,13 @@ import numpy as np
 
 from recipes.archer import batch_metrics
 from recipes.archer.deal import dealt
-from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending, UserError
+from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending
 from recipes.archer.group_filter import judge_groups, rows_of
 from recipes.archer.overlong import overlong_filter_mask
 from recipes.archer.prompts import PromptStream, prompt_batch, trim_responses
 from recipes.archer.reward_manager import Rewards, token_level
 from recipes.archer.rollout import response_seeds
+from recipes.archer.run_inputs import planned_steps
 from recipes.archer.signals import StopRequested
 from recipes.archer.step import Round, Step, concatenate
 from recipes.archer.step_row import step_row
@@ -53,19 +54,7 @@ class ArcherTrainer(RayPPOTrainer):
     def _create_dataloader(self, train_dataset, val_dataset, collate_fn, train_sampler):
         """In the place of verl's loaders, whose position cannot be restored: the prompt stream, and totals."""
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
-        trainer = self.config.trainer
-        epochs = len(train_dataset) * trainer.total_epochs // self.config.data.train_batch_size
-        self.total_training_steps = trainer.total_training_steps or epochs
-        if self.config.data.train_batch_size > len(train_dataset):
-            raise UserError(
-                f"data.train_batch_size={self.config.data.train_batch_size} is more than the {len(train_dataset)} "
-                "prompts of data.train_files that fit data.max_prompt_length; lower it"
-            )
-        if self.total_training_steps < 1:
-            raise UserError(
-                f"data.train_batch_size={self.config.data.train_batch_size} is more than the {len(train_dataset)} "
-                f"prompts of {trainer.total_epochs} epochs; lower it, or raise trainer.total_epochs"
-            )
+        self.total_training_steps = planned_steps(self.config, len(train_dataset))
         self.config.actor_rollout_ref.actor.optim.total_training_steps = self.total_training_steps
 
     def init_workers(self) -> None:

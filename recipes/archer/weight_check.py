@@ -25,19 +25,23 @@ class Fault:
 
 def folder_faults(folder: Path) -> list[Fault]:
     """Everything that keeps the folder from being loaded; empty when it is whole."""
-    faults = [fault for name in ("config.json",) if (fault := json_fault(folder / name))]
+    return settings_faults(folder) + weight_faults(folder)
+
+
+def settings_faults(folder: Path) -> list[Fault]:
+    """Missing and damaged files other than weights."""
+    faults = [fault for fault in [json_fault(folder / "config.json", dict)] if fault]
     if not any((folder / name).is_file() for name in TOKENIZERS):
         faults.append(Fault(TOKENIZERS[0], "is missing"))
     small = (path for path in sorted(folder.glob("*.json")) if path.name not in ("config.json", INDEX))
-    faults += [fault for path in small if (fault := json_fault(path))]
-    return faults + weight_faults(folder)
+    return faults + [fault for path in small if (fault := json_fault(path))]
 
 
 def weight_faults(folder: Path) -> list[Fault]:
     """Missing and damaged weight files, by the index when there is one."""
     if not (folder / INDEX).is_file():
         return [fault for fault in [tensor_file_fault(folder / SINGLE, set())] if fault]
-    if fault := json_fault(folder / INDEX):
+    if fault := json_fault(folder / INDEX, dict):
         return [fault]
     weight_map = json.loads((folder / INDEX).read_text()).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -71,12 +75,12 @@ def tensor_file_fault(path: Path, expected: set[str]) -> Fault | None:
     return None
 
 
-def json_fault(path: Path) -> Fault | None:
-    """Missing, or not JSON."""
+def json_fault(path: Path, kind: type = object) -> Fault | None:
+    """Missing, or not JSON, or of another kind: dict for a JSON object."""
     if not path.is_file():
         return Fault(path.name, "is missing")
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # bad UTF-8 is one too
         return Fault(path.name, "is not JSON")
-    return None
+    return None if isinstance(content, kind) else Fault(path.name, "is not a JSON object")

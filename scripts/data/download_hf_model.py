@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from weight_check import Fault, folder_faults
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
+from recipes.archer.weight_check import Fault, folder_faults  # noqa: E402
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "LICENSE*", "README*"]
 UNWANTED = ["original/*", "onnx/*"]  # the same weights again, in other formats

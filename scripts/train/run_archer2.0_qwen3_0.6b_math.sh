@@ -6,8 +6,8 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/launch.sh"
 train "experiment=${EXPERIMENT:-v5}" "device=${DEVICE:-cuda}" \
-    "actor_rollout_ref.model.path=${MODEL_PATH:-$root/models/Qwen3-0.6B-Base}" \
-    "data.train_files=${TRAIN_FILE:-$root/data/train/archer2.0-math-train.json}" \
-    "data.val_files=${VAL_FILE:-$root/data/test/aime2025.json}" \
+    "actor_rollout_ref.model.path=$(path_value "${MODEL_PATH:-$root/models/Qwen3-0.6B-Base}")" \
+    "data.train_files=$(path_value "${TRAIN_FILE:-$root/data/train/archer2.0-math-train.json}")" \
+    "data.val_files=$(path_value "${VAL_FILE:-$root/data/test/aime2025.json}")" \
     "trainer.n_gpus_per_node=${N_GPUS:-4}" \
-    "trainer.output_dir=${OUTPUT_DIR:-$root/output}" "$@"
+    "trainer.output_dir=$(path_value "${OUTPUT_DIR:-$root/output}")" "$@"

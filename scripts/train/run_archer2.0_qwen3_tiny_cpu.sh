@@ -10,9 +10,10 @@ if [ -z "$tiny" ]; then
     if [ "${DRY_RUN:-0}" = 1 ]; then
         tiny=$root/models/tiny
     else
+        need_environment
         tiny=$("$python" "$root/scripts/data/make_tiny_model.py")
     fi
 fi
-train "experiment=${EXPERIMENT:-tiny}" device=cpu "actor_rollout_ref.model.path=$tiny/model" \
-    "data.train_files=$tiny/train.json" "data.val_files=$tiny/val.json" \
-    "trainer.output_dir=${OUTPUT_DIR:-$root/output}" "$@"
+DEVICE=cpu train "experiment=${EXPERIMENT:-tiny}" device=cpu "actor_rollout_ref.model.path=$(path_value "$tiny/model")" \
+    "data.train_files=$(path_value "$tiny/train.json")" "data.val_files=$(path_value "$tiny/val.json")" \
+    "trainer.output_dir=$(path_value "${OUTPUT_DIR:-$root/output}")" "$@"

@@ -3,12 +3,26 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 python=${VENV:-$root/.venv}/bin/python
 source "$(dirname "${BASH_SOURCE[0]}")/wandb.sh"
 
-# train OVERRIDE...: checks the environment and becomes the trainer; DRY_RUN=1 prints the configuration instead.
-train() {
+# need_environment: exits where `make setup` has not been run.
+need_environment() {
     if [ ! -x "$python" ]; then
         echo "error: $python does not exist; run: make -C $root setup" >&2
         exit 2
     fi
+}
+
+# path_value PATH: as a Hydra value, whatever characters the path has; a list, [A,B], stays one.
+path_value() {
+    case $1 in
+        \[*) printf '%s' "$1" ;;
+        *) printf "'%s'" "${1//\'/\\\'}" ;;
+    esac
+}
+
+# train OVERRIDE...: checks the environment and becomes the trainer; DRY_RUN=1 prints the configuration instead.
+train() {
+    need_environment
+    [ "${DEVICE:-}" != cpu ] || export CUDA_VISIBLE_DEVICES= # a GPU that is there is left alone
     local dry=()
     [ "${DRY_RUN:-0}" = 1 ] && dry=(--cfg job --resolve)
     load_wandb_key

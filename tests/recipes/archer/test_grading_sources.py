@@ -76,9 +76,9 @@ def test_rows_without_a_usable_ground_truth_are_named(pool):
     with pytest.raises(GroundTruthError) as error:
         check_ground_truths(BAD_ROWS, source="train", pool=pool)
     message = str(error.value)
-    assert message.startswith("train: row 1 (reward_model.ground_truth: ")
-    assert "row 2" in message and "row 3 (ground_truth: " in message and "tower" in message
-    assert "row 4 (no reward_model.ground_truth" in message and "row 0" not in message
+    assert message.startswith("train: row 2 (reward_model.ground_truth: ")
+    assert "row 3" in message and "row 4 (ground_truth: " in message and "tower" in message
+    assert "row 5 (no reward_model.ground_truth" in message and "row 1 " not in message
     assert message.endswith("correct or drop these rows") and "\n" not in message
 
 
@@ -100,22 +100,31 @@ def test_a_file_of_each_kind_is_checked_once_for_its_content(pool, suffix, tmp_p
     else:
         path.write_text(json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows)))
     cache = tmp_path / "cache"
-    with pytest.raises(GroundTruthError, match=f"train{suffix}: row 1"):
+    place = "line 2" if suffix == ".jsonl" else "row 2"  # as everywhere else that a data file is complained of
+    with pytest.raises(GroundTruthError, match=f"train{suffix}: {place} "):
         check_file(path, pool=pool, cache_dir=cache)
     monkeypatch.setattr(ground_truth_check, "unreadable_rows", lambda *_: pytest.fail("checked again"))
     copy = shutil.copy(path, tmp_path / f"copy{suffix}")
-    with pytest.raises(GroundTruthError, match=f"copy{suffix}: row 1"):
+    with pytest.raises(GroundTruthError, match=f"copy{suffix}: {place} "):
         check_file(copy, pool=pool, cache_dir=cache)
 
 
 def test_a_file_that_is_not_data_is_named(pool, tmp_path):
     path = tmp_path / "notes.jsonl"
     path.write_text("not json\n")
-    with pytest.raises(GroundTruthError, match="notes.jsonl: not Parquet, JSON or JSON Lines"):
+    with pytest.raises(GroundTruthError, match="notes.jsonl, line 1: not JSON"):
         check_file(path, pool=pool, cache_dir=tmp_path)
     path.write_text("[1]")
-    with pytest.raises(GroundTruthError, match="row 0: not an object"):
+    with pytest.raises(GroundTruthError, match="row 1: not an object"):
         check_file(path, pool=pool, cache_dir=tmp_path)
+
+
+def test_what_the_prompt_files_reader_takes_passes_here_too(pool, tmp_path):
+    """A byte order mark, an empty line, and a line separator inside a text."""
+    path = tmp_path / "train.jsonl"
+    row = {"reward_model": {"ground_truth": "1/2"}, "prompt": "one\u2028two"}
+    path.write_text("\ufeff" + json.dumps(row, ensure_ascii=False) + "\n\n" + json.dumps(row) + "\n", "utf-8")
+    check_file(path, pool=pool, cache_dir=tmp_path)
 
 
 def test_the_table_in_the_documentation_is_what_the_grader_says(pool):

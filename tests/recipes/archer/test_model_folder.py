@@ -6,7 +6,7 @@ import pytest
 
 from recipes.archer import model_folder as module
 from recipes.archer.ending import UserError
-from recipes.archer.model_folder import DOWNLOAD, model_folder
+from recipes.archer.model_folder import DOWNLOAD, model_folder, remedy
 
 HUB = "Qwen/Qwen3-0.6B"
 
@@ -50,5 +50,11 @@ def test_a_name_that_was_not_fetched_says_how_to(tmp_path):
 
 @pytest.mark.parametrize("path", ["/none/m", "models/a/b", "m", "./a/b", "~/a"])
 def test_any_other_path_is_a_folder_that_is_not_there(path):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist; fetch it with"):
         model_folder(path)
+
+
+def test_the_remedy_fetches_the_model_that_is_missing(tmp_path):
+    assert "fetch it with scripts/train/setup_qwen3_0.6b.sh, or set" in remedy(tmp_path / "Qwen3-0.6B-Base")
+    other = tmp_path / "DeepSeek-R1-Distill-Qwen-1.5B"
+    assert f"fetch it with {DOWNLOAD} OWNER/NAME --out {other}, or set" in remedy(other)

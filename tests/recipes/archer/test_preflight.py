@@ -1,5 +1,6 @@
 """Bad input: one line that names the file or the setting and the remedy, before Ray starts."""
 
+import copy
 import json
 import os
 import re
@@ -7,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
+import yaml
 from omegaconf import OmegaConf
+from safetensors.numpy import save_file
 
+from recipes.archer import preflight
 from recipes.archer.configuration import compose
 from recipes.archer.ending import WRONG_CALL, UserError
 from recipes.archer.preflight import check, remarks
@@ -38,7 +42,8 @@ def good(tmp_path) -> list[str]:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps({"max_position_embeddings": CONTEXT, "num_attention_heads": 4}))
-    (model / "model.safetensors").touch()
+    (model / "tokenizer.json").write_text("{}")
+    save_file({"weight": np.zeros(8)}, model / "model.safetensors")
     for name in ("train", "val"):
         (tmp_path / f"{name}.json").write_text(json.dumps([ROW]))
     files = [f"data.{name}_files={tmp_path}/{name}.json" for name in ("train", "val")]
@@ -48,9 +53,15 @@ def good(tmp_path) -> list[str]:
 @pytest.fixture
 def make_config(tiny, good, monkeypatch):
     """The good configuration with further settings, on a machine without a GPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    # not composed anew, which takes half a second each
-    return lambda *settings: OmegaConf.merge(tiny, OmegaConf.from_dotlist([*good, *settings]))
+    monkeypatch.setattr(preflight, "num_gpus", lambda: 0)
+
+    def make_config(*settings: str):
+        config = copy.deepcopy(tiny)  # not composed anew, which takes half a second each
+        for name, _, value in (setting.partition("=") for setting in [*good, *settings]):
+            OmegaConf.update(config, name, yaml.safe_load(value))
+        return config
+
+    return make_config
 
 
 @pytest.fixture
@@ -78,9 +89,16 @@ def test_nothing_is_wrong(make_config):
     ("spoil", "problem"),
     [
         (lambda m: [f.unlink() for f in m.iterdir()] and m.rmdir(), "does not exist"),
-        (lambda m: (m / "config.json").unlink(), "has no config.json"),
-        (lambda m: (m / "model.safetensors").unlink(), "has no weights"),
-        (lambda m: (m / "config.json").write_text("{"), "config.json is not JSON"),
+        (lambda m: (m / "config.json").unlink(), "config.json: is missing"),
+        (lambda m: (m / "config.json").write_text("{"), "config.json: is not JSON"),
+        (lambda m: (m / "config.json").write_text("[]"), "config.json: is not a JSON object"),
+        (lambda m: (m / "tokenizer.json").unlink(), "tokenizer.json: is missing"),
+        (lambda m: (m / "model.safetensors").unlink(), "model.safetensors: is missing"),
+        (lambda m: (m / "model.safetensors").write_bytes(b""), "model.safetensors: is cut short"),
+        (
+            lambda m: (m / "model.safetensors.index.json").write_text('{"weight_map": {"w": "a.safetensors"}}'),
+            "a.safetensors: is missing",
+        ),
     ],
 )
 def test_model_folder(refusal, tmp_path, spoil, problem):
@@ -89,6 +107,11 @@ def test_model_folder(refusal, tmp_path, spoil, problem):
     assert problem in message
     assert str(tmp_path / "model") in message
     assert "MODEL_PATH" in message
+
+
+def test_weights_of_the_former_format_are_not_looked_into(make_config, tmp_path):
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    check(make_config())
 
 
 def _without(field: str) -> str:
@@ -103,6 +126,9 @@ def _without(field: str) -> str:
         ("", "holds no rows"),
         ("[]", "holds no rows"),
         ('[{"data_source": "x"', "line 1: not JSON"),
+        (f"[{json.dumps(ROW)},\n{json.dumps(ROW)[:-9]}\n,{json.dumps(ROW)}]", "line 2: not JSON (Invalid control char"),
+        (f"{json.dumps(ROW)}\n{json.dumps(ROW)[:-9]}\n{json.dumps(ROW)}", "line 2: not JSON"),
+        (f"{json.dumps(ROW)}\n3\n{json.dumps(ROW)}", "line 2: is a number, must be an object"),
         (_without("prompt"), "row 2: prompt: is missing"),
         (_without("reward_model"), "row 2: reward_model: is missing"),
         (_without("data_source"), "row 2: data_source: is missing"),
@@ -125,10 +151,18 @@ def test_one_bad_file_of_several(refusal, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
+        (["data.train_files=???"], "data.train_files is not set; give it on the command line: data.train_files=..."),
         (["data.train_files=null"], "data.train_files is not set; give it on the command line: data.train_files=..."),
         (["data.val_files=[]"], "data.val_files is not set"),
         (["actor_rollout_ref.model.path=null"], "actor_rollout_ref.model.path is not set"),
         ([f"{RESPONSE}=137"], f"201 tokens, the model's context is {CONTEXT}; lower data.max_response_length to 136"),
+        ([f"data.max_prompt_length={CONTEXT}"], "the model's context is 200; lower data.max_prompt_length"),
+        (["actor_rollout_ref.rollout.max_model_len=159"], "max_model_len=159 must be at least data.max_prompt_length"),
+        (["actor_rollout_ref.rollout.max_model_len=201"], "160 and at most the model's context, 200; leave it out"),
+        (
+            ["actor_rollout_ref.rollout.max_num_batched_tokens=159"],
+            "max_num_batched_tokens=159 is less than actor_rollout_ref.rollout.max_model_len=160",
+        ),
         (["reward.overlong_buffer_len=97"], "reward.overlong_buffer_len=97 exceeds data.max_response_length=96"),
         ([f"{MINI}=5"], f"data.train_batch_size=16 is not a multiple of {MINI}=5"),
         ([f"{MINI}=32"], f"data.train_batch_size=16 is not a multiple of {MINI}=32"),
@@ -136,20 +170,30 @@ def test_one_bad_file_of_several(refusal, tmp_path):
             ["trainer.n_gpus_per_node=3", f"{MINI}=1"],
             f"{MINI}=1 x {N}=8 responses do not divide by 3 workers (trainer.n_gpus_per_node x trainer.nnodes)",
         ),
+        (
+            ["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=5"],
+            "ppo_micro_batch_size_per_gpu=5 does not divide the 128 responses of a worker's mini-batch",
+        ),
+        (["actor_rollout_ref.actor.use_dynamic_bsz=false"], "false needs actor_rollout_ref.actor.ppo_micro_batch_size"),
+        (["actor_rollout_ref.ref.log_prob_micro_batch_size=8"], "former name, which counted all workers; use"),
         ([f"{N}=1"], f"{N}=1: use a whole number, 2 or more"),
         (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: use a whole number, 1 or more"),
         (["trainer.save_freq=null"], "trainer.save_freq=None: use a whole number, -1 or more"),
         (["trainer.max_failed_saves=0"], "trainer.max_failed_saves=0: use a whole number, 1 or more"),
         (["data.train_batch_size=many"], "data.train_batch_size=many: use a whole number, 1 or more"),
         (["data.max_prompt_length=long"], "data.max_prompt_length=long: use a whole number"),
+        (["data.seed=null"], "data.seed=None: use a whole number, 0 or more"),
+        (["trainer.total_training_steps=0"], "trainer.total_training_steps=0: use a whole number, 1 or more"),
+        (["data.train_files=3"], "data.train_files=3 is not the path of a file"),
+        (["custom_reward_function.path=/no/reward.py"], "custom_reward_function.path=/no/reward.py is no file"),
         (["seed=-1"], "seed=-1: use a whole number, 0 or more"),
         (["reward.overlong_penalty_factor=-1"], "reward.overlong_penalty_factor=-1: use a number, 0 or more"),
         (["actor_rollout_ref.rollout.temperature=0"], "rollout.temperature=0: use a number, above 0"),
         (
-            ["trainer.n_gpus_per_node=3", "actor_rollout_ref.rollout.tensor_model_parallel_size=3", f"{N}=6"],
-            "tensor_model_parallel_size=3 does not divide 3 workers and 4 attention heads",
+            ["trainer.n_gpus_per_node=2", "actor_rollout_ref.rollout.tensor_model_parallel_size=2"],
+            "tensor_model_parallel_size=2: on CPU every worker has an engine of its own; use 1",
         ),
-        (["trainer.device=tpu"], "trainer.device=tpu is not known; choose with device=cuda or device=cpu"),
+        (["trainer.device=tpu"], "trainer.device=tpu is not known; use cuda or cpu"),
         (["algorithm.adv_estimator=gae"], "algorithm.adv_estimator=gae is not known; use grpo"),
         (["algorithm.use_kl_in_reward=true"], "algorithm.use_kl_in_reward=True is not known; use False"),
         (["reward_model.enable=true"], "reward_model.enable=True is not known; use False"),
@@ -196,16 +240,52 @@ def test_impossible_loss_constants(refusal, setting, value):
 def test_gpus_that_are_not_there(refusal, monkeypatch):
     message = refusal("trainer.device=cuda", "trainer.n_gpus_per_node=4")
     assert message.startswith("trainer.n_gpus_per_node=4, but there is no NVIDIA GPU on this machine; set N_GPUS")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(preflight, "num_gpus", lambda: 1)
     assert "but there is 1 NVIDIA GPU on this machine" in refusal("trainer.device=cuda", "trainer.n_gpus_per_node=4")
     assert "CUDA_VISIBLE_DEVICES=" in refusal()
 
 
-def test_a_context_that_is_stretched_counts_as_stretched(make_config, tmp_path):
-    model = {"max_position_embeddings": CONTEXT, "rope_scaling": {"factor": 2.0}}
+def test_gpus_that_are_not_there_come_before_a_model_that_is_not_there(refusal):
+    """Whoever lacks both should not fetch a gigabyte to be told so."""
+    assert "no NVIDIA GPU" in refusal("trainer.device=cuda", "actor_rollout_ref.model.path=/none/model")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (["trainer.n_gpus_per_node=3", "{TP}=3", f"{N}=6"], "=3 does not divide 3 workers and 8 attention heads"),
+        (["trainer.n_gpus_per_node=4", "{TP}=4"], "=4 neither divides the model's 6 key-value heads nor is a multiple"),
+    ],
+)
+def test_tensor_parallelism_that_does_not_fit(refusal, tmp_path, monkeypatch, settings, problem):
+    monkeypatch.setattr(preflight, "num_gpus", lambda: 4)
+    model = {"max_position_embeddings": CONTEXT, "num_attention_heads": 8, "num_key_value_heads": 6}
     (tmp_path / "model" / "config.json").write_text(json.dumps(model))
-    check(make_config(f"{RESPONSE}={2 * CONTEXT - 64}"))
+    name = "actor_rollout_ref.rollout.tensor_model_parallel_size"
+    assert name + problem in refusal("trainer.device=cuda", *(setting.format(TP=name) for setting in settings))
+
+
+@pytest.mark.parametrize(
+    ("scaling", "context"),
+    [
+        ({"type": "linear", "factor": 2.0}, 2 * CONTEXT),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 100}, 400),
+        ({"rope_type": "dynamic", "factor": 2.0}, CONTEXT),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 100}, CONTEXT),
+    ],
+)
+def test_a_context_is_stretched_as_the_engine_stretches_it(make_config, tmp_path, scaling, context):
+    model = {"max_position_embeddings": CONTEXT, "rope_scaling": scaling}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(model))
+    check(make_config(f"{RESPONSE}={context - 64}"))
+    with pytest.raises(UserError, match=f"the model's context is {context};"):
+        check(make_config(f"{RESPONSE}={context - 63}"))
+
+
+def test_yarn_that_the_engine_cannot_read(refusal, tmp_path):
+    model = {"max_position_embeddings": CONTEXT, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(model))
+    assert "yarn without original_max_position_embeddings; add" in refusal()
 
 
 @pytest.mark.parametrize(
@@ -242,23 +322,21 @@ def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_remarked_
 
 
 STARTED = """
-import sys
-from recipes.archer.configuration import compose
-from recipes.archer.main import run
-code = run(compose(sys.argv[1:]))
-assert "ray" not in sys.modules, "Ray was imported"
-sys.exit(code)
+import runpy, sys
+try:
+    runpy.run_module("recipes.archer.main", run_name="__main__")
+finally:
+    assert not {"ray", "torch"} & set(sys.modules), "a wrong call has to wait for their imports"
 """
 
 
-def test_the_entry_point_says_it_in_one_line_and_ray_is_not_there(good, tmp_path):
-    """In a process of its own, as a user sees it (3 s)."""
+def test_the_entry_point_says_it_in_one_line_before_it_imports_what_takes_long(good, tmp_path):
+    """In a process of its own, as a user sees it (2 s)."""
     (tmp_path / "train.json").unlink()
     overrides = ["experiment=tiny", "device=cpu", *good, f"trainer.output_dir={tmp_path}/output"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", STARTED, *overrides], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", STARTED, *overrides]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == WRONG_CALL, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: data.train_files: {tmp_path}/train.json: no such file; check the path")

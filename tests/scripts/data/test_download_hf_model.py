@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import save
-from weight_check import INDEX, folder_faults
+
+from recipes.archer.weight_check import INDEX, folder_faults
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts/data/download_hf_model.py"
@@ -132,9 +134,11 @@ def test_repository_without_safetensors(hub, tmp_path):
     [
         ("config.json", None, "config.json: is missing"),
         ("config.json", b"{", "config.json: is not JSON"),
+        ("config.json", b"[]", "config.json: is not a JSON object"),
         ("tokenizer.json", None, "tokenizer.json: is missing"),
         ("tokenizer.json", b'{"a": "\xff"}', "tokenizer.json: is not JSON"),
         (INDEX, b"[", f"{INDEX}: is not JSON"),
+        (INDEX, b"[]", f"{INDEX}: is not a JSON object"),
         (INDEX, b'{"weight_map": {}}', f"{INDEX}: has no weight_map"),
         (INDEX, None, "model.safetensors: is missing"),
         (SHARDS[0], None, f"{SHARDS[0]}: is missing"),
@@ -164,11 +168,12 @@ def test_single_file_model(tmp_path):
 
 
 def test_setup_script_dry_run(tmp_path):
-    environment = os.environ | {"DRY_RUN": "1", "MODEL_DIR": str(tmp_path / "a b")}
+    environment = os.environ | {"DRY_RUN": "1", "MODEL_DIR": str(tmp_path / "a 'b'")}
     script = ROOT / "scripts/train/setup_qwen3_0.6b.sh"
     done = subprocess.run(
         ["bash", str(script), "--revision", "main"], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert f"{SCRIPT} Qwen/Qwen3-0.6B-Base --out {tmp_path}/a\\ b --revision main" in done.stdout
+    command = yaml.safe_load(done.stdout)["command"]
+    assert command[1:] == [str(SCRIPT), "Qwen/Qwen3-0.6B-Base", "--out", f"{tmp_path}/a 'b'", "--revision", "main"]
     assert list(tmp_path.iterdir()) == []

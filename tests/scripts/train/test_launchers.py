@@ -1,8 +1,9 @@
-"""What each launcher would train with: `DRY_RUN=1`, from a directory that is not the checkout (0.8 s each)."""
+"""What each launcher would train with: `DRY_RUN=1`, from a directory that is not the checkout (1 to 2 s each)."""
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,18 @@ def _assert_holds(configuration: dict, expected: dict) -> None:
     assert {name: _get(configuration, name) for name in expected} == expected
 
 
+@pytest.fixture(scope="module")
+def runs_so_far() -> dict[str, dict]:
+    """What each prints; two at a time, as each is one process on one core."""
+    with ThreadPoolExecutor(2) as pool:
+        printed = pool.map(lambda experiment: _configuration(MATH, EXPERIMENT=experiment), DIFFERENCES)
+        return dict(zip(DIFFERENCES, printed, strict=True))
+
+
 @pytest.mark.parametrize("experiment", DIFFERENCES)
-def test_the_runs_so_far(experiment):
+def test_the_runs_so_far(experiment, runs_so_far):
     response, buffer, entropy, kl = DIFFERENCES[experiment]
-    configuration = _configuration(MATH, EXPERIMENT=experiment)
+    configuration = runs_so_far[experiment]
     _assert_holds(configuration, COMMON | dict.fromkeys(LENGTHS, 2048 + response))
     _assert_holds(
         configuration,
@@ -175,11 +184,64 @@ def test_the_embedded_job(tmp_path):
     assert list(tmp_path.iterdir()) == []  # nothing was made
 
 
-def test_without_an_environment_the_remedy_is_named(tmp_path):
-    done = _launch(MATH, VENV=str(tmp_path))
+@pytest.mark.parametrize("launcher", [MATH, SMOKE, QWEN25, TINY])
+@pytest.mark.parametrize("dry_run", ["0", "1"])
+def test_without_an_environment_the_remedy_is_named(tmp_path, launcher, dry_run):
+    done = _launch(launcher, VENV=str(tmp_path), DRY_RUN=dry_run)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"error: {tmp_path}/bin/python does not exist; run: make -C {LAUNCHERS.parents[1]} setup\n"
+
+
+def test_paths_may_have_any_characters(tmp_path):
+    """A checkout, a disk or a cache may be called as it likes; Hydra's grammar is not the user's affair."""
+    odd = "/disk 1/it's (mine), a=b"
+    machine = {"MODEL_PATH": f"{odd}/m", "TRAIN_FILE": f"[{tmp_path}/a.json,{tmp_path}/b.json]", "OUTPUT_DIR": odd}
+    configuration = _configuration(MATH, VAL_FILE=f"{odd}/v.json", **machine)
+    _assert_holds(
+        configuration,
+        {
+            "actor_rollout_ref.model.path": f"{odd}/m",
+            "data.train_files": [f"{tmp_path}/a.json", f"{tmp_path}/b.json"],
+            "data.val_files": f"{odd}/v.json",
+            "trainer.output_dir": odd,
+        },
+    )
+    assert _get(_configuration(TINY, TINY_DIR=odd), "data.val_files") == f"{odd}/val.json"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "said"),
+    [
+        ("v9", [], "experiment=v9 is not known; use archer or aspo or "),
+        ("v3", ["actor_rollout_ref.actor.entropy_coef=1"], "did you mean actor_rollout_ref.actor.entropy_coeff?"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(experiment, overrides, said):
+    done = _launch(MATH, *overrides, EXPERIMENT=experiment)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and said in line
+
+
+@pytest.mark.parametrize("launcher", [SMOKE, QWEN25])  # the smoke launcher starts the main one
+def test_gpus_that_are_not_there(launcher):
+    done = _launch(launcher, DRY_RUN="0", CUDA_VISIBLE_DEVICES="")
+    assert (done.returncode, done.stdout) == (2, "")
+    number = 8 if launcher == QWEN25 else 4
+    start = f"error: trainer.n_gpus_per_node={number}, but there is no NVIDIA GPU on this machine; set N_GPUS to "
+    assert done.stderr.startswith(start) and done.stderr.count("\n") == 1
+
+
+def test_full_training_says_so_before_it_sets_anything_up(tmp_path):
+    """With a machine whose `nvidia-smi` fails, and a `make` that must not run."""
+    for name, code in (("nvidia-smi", 9), ("make", 99)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    done = _launch(FULL, DRY_RUN="0", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no NVIDIA GPU answers (nvidia-smi -L); run this where one does, or train")
+    assert done.stderr.count("\n") == 1
 
 
 def test_every_launcher_is_tested():

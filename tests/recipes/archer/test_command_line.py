@@ -1,0 +1,62 @@
+"""A wrong command line is explained in one line, with the remedy."""
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from recipes.archer.command_line import exit_code_of, explain
+from recipes.archer.configuration import compose
+from recipes.archer.ending import WRONG_CALL
+
+COEFFICIENT = "actor_rollout_ref.actor.entropy_coeff"
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("experiment=v9", "experiment=v9 is not known; use archer or aspo or tiny"),
+        ("device=tpu", "device=tpu is not known; use cpu or cuda"),
+        ("expriment=v3", "expriment: there is no such setting; did you mean experiment?"),
+        (f"{COEFFICIENT[:-1]}=0.1", f"there is no such setting; did you mean {COEFFICIENT}?"),
+        ("entropy_coeff=0.1", f"entropy_coeff: there is no such setting; did you mean {COEFFICIENT}?"),
+        ("zzz.qqq=1", "zzz.qqq: there is no such setting; DRY_RUN=1 prints"),
+        ("seed.x=3", "seed.x: there is no such setting; did you mean seed?"),
+        ("seed 3", "seed 3 is no Hydra override; write name=value"),
+        ("data.train_files=[a", "data.train_files=[a is no Hydra override"),
+        ("+seed=3", "An item is already at 'seed'. Either remove + prefix: 'seed=3'"),
+        ("seed=1,2", "use key=[value1,value2]"),
+    ],
+)
+def test_each_mistake_is_one_line_with_a_remedy(override, problem):
+    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+        compose([override])
+    line = explain(caught.value)
+    assert problem in line and "\n" not in line
+
+
+def test_a_checkout_without_upstreams_files(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ARCHER_VERL_CONFIG", str(tmp_path / "config"))
+    assert exit_code_of(lambda: pytest.fail("not asked")) == WRONG_CALL
+    said = capsys.readouterr().err
+    assert said == f"error: {tmp_path}/config is missing, so verl is not unpacked; run: make setup\n"
+
+
+def test_the_exit_code_is_the_entry_points_own_or_a_wrong_calls(capsys, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def entry(code):
+        raise SystemExit(code)
+
+    assert [exit_code_of(lambda code=code: entry(code)) for code in (0, 20, None)] == [0, 20, None]
+    assert exit_code_of(lambda: None) == 0
+    assert exit_code_of(lambda: compose(["experiment=v9"])) == WRONG_CALL
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: experiment=v9 is not known")
+
+
+def test_an_error_of_the_program_is_not_taken_for_one_of_the_caller():
+    def broken():
+        raise ValueError("a defect")
+
+    with pytest.raises(ValueError, match="a defect"):
+        exit_code_of(broken)
