@@ -13,6 +13,7 @@ SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_USE_V1": "0",
+    "VLLM_NO_USAGE_STATS": "1",  # each engine would start a program that asks the processor for its name
     "OMP_NUM_THREADS": "1",
 }
 

@@ -1,5 +1,6 @@
 """Tiny Qwen3 models, vLLM engines for them, and the comparison of what the two say."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -49,7 +50,8 @@ def build_engine(model, folder, **arguments):
 
     from verl.third_party.vllm.qwen3 import Qwen3ForCausalLM
 
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="100KB")  # several files and an index, as large models have
+    assert len(list(Path(folder).glob("*.safetensors"))) > 1
     settings = {
         "skip_tokenizer_init": True,
         "dtype": str(model.dtype).removeprefix("torch."),

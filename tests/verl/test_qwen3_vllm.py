@@ -31,6 +31,8 @@ SHAPES = {
     "untied, a key-value head each": {"tie_word_embeddings": False, **heads(4, 4, 32)},
     "attention bias, one key-value head": {"attention_bias": True, **heads(4, 1, 64)},
     "one layer, one head": {"num_hidden_layers": 1, "vocab_size": 67, **heads(1, 1, 128)},
+    "a window that is not reached": {"use_sliding_window": True, "sliding_window": 256, "max_window_layers": 1},
+    "a window that is not used": {"sliding_window": 4096, "vocab_size": 1009},
     "odd heads": {"tie_word_embeddings": False, **heads(5, 5, 80)},
     "head size without a kernel, 16": {"hidden_size": 72, "attention_bias": True, **heads(9, 3, 16)},
     "head size without a kernel, 104": heads(7, 1, 104),
@@ -98,7 +100,7 @@ def test_a_tensor_without_a_parameter_is_refused(name, message, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
-        ({"use_sliding_window": True, "sliding_window": 64}, {}, "use_sliding_window"),
+        ({"use_sliding_window": True, "sliding_window": 64}, {}, "window of 64 .* max_model_len to at most 64"),
         (rope("dynamic", factor=2.0), {"max_model_len": 512}, "max_model_len to at most 256"),
     ],
 )

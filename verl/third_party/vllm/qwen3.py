@@ -54,11 +54,15 @@ def check_config(config, max_model_len: int, tp_size: int) -> None:
     """Refuses what would be served wrongly.
 
     Raises:
-        ValueError: sliding-window layers; key-value heads that do not divide over the ranks; a rotary
-            embedding whose frequencies change with the length, where the engine may grow that long.
+        ValueError: a sliding window, or a rotary embedding whose frequencies change with the length, where the
+            engine may grow that long; key-value heads that do not divide over the ranks.
     """
-    if getattr(config, "use_sliding_window", False):
-        raise ValueError("Qwen3 with use_sliding_window=true is not supported; set it to false in config.json")
+    window = getattr(config, "use_sliding_window", False) and getattr(config, "sliding_window", None)
+    if window and max_model_len > window:
+        raise ValueError(
+            f"Qwen3's sliding window of {window} positions is not supported; set max_model_len to at most {window} (it "
+            f"is {max_model_len}), or use_sliding_window=false in config.json"
+        )
     kv_heads = config.num_key_value_heads
     if max(kv_heads, tp_size) % min(kv_heads, tp_size):
         raise ValueError(
@@ -194,6 +198,7 @@ class Qwen3Model(Qwen2Model):
         config, max_model_len = vllm_config.model_config.hf_config, vllm_config.model_config.max_model_len
         cache_config, quant_config = vllm_config.cache_config, vllm_config.quant_config
         check_config(config, max_model_len, get_tensor_model_parallel_world_size())
+        cache_config.sliding_window = None  # none is reached; with one, vLLM would mask and free by it all the same
         self.config, self.quant_config = config, quant_config
         first, last = get_pp_group().is_first_rank, get_pp_group().is_last_rank
         if first or (config.tie_word_embeddings and last):
