@@ -113,10 +113,11 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         say "no CUDA 12 toolkit (nvcc): flash-attn is left out, and with it training on a GPU; install it and run again"
     fi
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
+    "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
     # Bytecode of everything, now: where PYTHONDONTWRITEBYTECODE is set, or the environment cannot be written later,
-    # every process would otherwise compile what it imports, which for this stack takes longer than most tests
-    "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation --compile-bytecode -e .
-    "$venv/bin/python" -m compileall -q verl recipes || true
+    # every process would otherwise compile what it imports, half of the 25 s that vLLM's import then takes
+    say "compiling bytecode"
+    "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" verl recipes || true # some packages ship files of Python 2
     printf '%s' "$key" >"$stamp"
 else
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}

@@ -235,6 +235,7 @@ def test_prompts_have_the_template_of_the_model_that_is_trained(two_models, name
     from recipes.archer.run_inputs import tokenizer_and_prompts
 
     data = [f"data.{files}_files={two_models}/data.json" for files in ("train", "val")]
+    data.append("data.train_batch_size=1")
     config = compose(["experiment=v1", "device=cpu", *data, f"actor_rollout_ref.model.path={two_models}/{name}"])
     tokenizer, (train, held_out) = tokenizer_and_prompts(config)
     for prompts in (train, held_out):
