@@ -117,7 +117,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
     # Bytecode of everything, now: where PYTHONDONTWRITEBYTECODE is set, or the environment cannot be written later,
     # every process would otherwise compile what it imports, half of the 25 s that vLLM's import then takes
     say "compiling bytecode"
-    "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" verl recipes || true # some packages ship files of Python 2
+    "$venv/bin/python" -m compileall -qq -j 0 -x '/site-packages/.*/tests?/' "$venv/lib" verl recipes || true # some packages ship files of Python 2
     printf '%s' "$key" >"$stamp"
 else
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
