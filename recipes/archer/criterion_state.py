@@ -61,7 +61,7 @@ class ConditionState(Stateful):
         condition = self.condition
         if self.tested is None or step - self.tested >= condition.window // EVALUATIONS:
             self.tested = step
-            trend = trend_of(*zip(*self.window.items, strict=True), condition.change)
+            trend = trend_of(*zip(*self.window.items, strict=True), condition.change, condition.window)
             self.direction = trend.direction if trend else None
             self.movement = trend.movement if trend else None
         return None if self.direction in (None, "unclear") else self.direction in condition.trend

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from recipes.archer.run_files import STEP_KEYS
 from recipes.archer.stream_state import Baseline, Hold, Stateful, Window
 from recipes.archer.verdicts import BAD, GOOD, NO_DATA, WATCH, Verdict
 
@@ -148,17 +149,19 @@ class NotFinite(Stateful):
         self.step: int | None = None
 
     def observe(self, row: dict[str, Any], progress: Progress) -> None:
-        """Takes in a row."""
-        self.step = row["step"]
-        if self.found is None:
-            for metric, value in row.items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    self.found = [self.step, metric, str(value)]
-                    return
+        """Takes in a row; one without any figure says nothing."""
+        for metric, value in row.items():
+            if metric in STEP_KEYS or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            self.step = row["step"]
+            if self.found is None and isinstance(value, float) and not math.isfinite(value):
+                self.found = [self.step, metric, str(value)]
 
     @property
     def verdict(self) -> Verdict:
         """On the rows so far."""
+        if self.step is None:
+            return Verdict(self.name, self.metric, NO_DATA, "no value so far")
         if self.found is None:
             return Verdict(self.name, self.metric, GOOD, "every value is finite", step=self.step)
         step, metric, value = self.found
