@@ -110,7 +110,7 @@ def plot_curves(
     bands = bands or ()
     panels = panels_for(rows, bands)
     num_rows = max(1, -(-len(panels) // COLUMNS))
-    figure, grid = plt.subplots(num_rows, COLUMNS, figsize=(15, 2.9 * num_rows + 0.9), squeeze=False)
+    figure, grid = plt.subplots(num_rows, COLUMNS, figsize=(drawing.WIDTH, 2.6 * num_rows + 0.9), squeeze=False)
     drawing.lay_out(figure, gap=0.5)
     cells = list(grid.flat)
     for axes in cells[len(panels) :]:
@@ -120,7 +120,7 @@ def plot_curves(
     if not panels:
         cells[0].text(0, 0.5, "no step has been recorded", fontsize=12)
     _explain(figure, rows, bool(bands), title)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=drawing.DPI)
     plt.close(figure)
 
 

@@ -103,7 +103,7 @@ def plot_comparison(runs: Sequence[Run], path: Path) -> None:
     shown = [(title, key) for title, key in SHOWN if any(np.isfinite(_rows_of(run, key)[1]).any() for run in runs)]
     num_rows = max(1, -(-len(shown) // 3))
     legend = 0.5 + 0.2 * -(-len(runs) // 3)  # inches
-    figure, grid = plt.subplots(num_rows, 3, figsize=(15, 2.7 * num_rows + 0.5 + legend), squeeze=False)
+    figure, grid = plt.subplots(num_rows, 3, figsize=(drawing.WIDTH, 2.4 * num_rows + 0.5 + legend), squeeze=False)
     drawing.lay_out(figure, gap=0.3, top=legend)
     handles: dict[str, Any] = {}
     for axes, (title, key) in zip(grid.flat, shown, strict=False):
@@ -113,7 +113,7 @@ def plot_comparison(runs: Sequence[Run], path: Path) -> None:
         axes.axis("off")
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="upper left", ncols=3, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=drawing.DPI)
     plt.close(figure)
 
 

@@ -10,6 +10,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F",
 )  # fmt: skip
 COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
+WIDTH, DPI = 12, 125  # inches, dots an inch: three panels beside each other, shown at 80% still to be read
 DENSE = 150  # more points than this: a smoothed line over the raw one
 FEW = 40  # at most this many: every point gets a marker
 WIDE = 100  # greatest over typical value from which on the axis is logarithmic
@@ -82,7 +83,7 @@ def lay_out(figure, gap: float, top: float = 0.7) -> None:
     Fixed, since matplotlib's own layouts draw everything once more to find out.
     """
     height = figure.get_figheight()
-    figure.subplots_adjust(0.035, 0.75 / height, 0.99, 1 - top / height, wspace=0.15, hspace=gap)
+    figure.subplots_adjust(0.045, 0.75 / height, 0.99, 1 - top / height, wspace=0.19, hspace=gap)
 
 
 def dress(axes, title: str, remark: str = "") -> None:
