@@ -13,6 +13,7 @@ from recipes.archer.reports.figures import end_table, series
 __all__ = ["Band", "Panel", "end_table", "panels_for", "plot_curves"]
 
 COLUMNS = 3
+LEGEND_COLUMNS = 3  # what the width of a panel holds
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def plot_curves(
     bands = bands or ()
     panels = panels_for(rows, bands)
     num_rows = max(1, -(-len(panels) // COLUMNS))
-    figure, grid = plt.subplots(num_rows, COLUMNS, figsize=(drawing.WIDTH, 2.6 * num_rows + 0.9), squeeze=False)
-    drawing.lay_out(figure, gap=0.5)
+    figure, grid = plt.subplots(num_rows, COLUMNS, figsize=(drawing.WIDTH, 2.7 * num_rows + 0.9), squeeze=False)
+    drawing.lay_out(figure, gap=0.55)
     cells = list(grid.flat)
     for axes in cells[len(panels) :]:
         axes.axis("off")
@@ -153,7 +154,8 @@ def _draw_panel(axes, panel: Panel, rows: Sequence[dict], bands: Sequence[Band])
     drawing.dress(axes, panel.title, "; ".join(filter(None, [subject, ", ".join(remarks)])))
     if any(axes.get_legend_handles_labels()[1]):
         # below the panel: inside it would hide a part of the stacked ones
-        axes.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.1), ncols=4)
+        place = {"loc": "upper left", "bbox_to_anchor": (-0.02, -0.1)}
+        axes.legend(fontsize=7.5, frameon=False, ncols=LEGEND_COLUMNS, columnspacing=1.4, handlelength=1.6, **place)
 
 
 def _draw_lines(axes, panel: Panel, steps: np.ndarray, values: dict[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
 )  # fmt: skip
 COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
 WIDTH, DPI = 12, 125  # inches, dots an inch: three panels beside each other, shown at 80% still to be read
+TITLE_CHAR, REMARK_CHAR = 0.0215, 0.0155  # width of a character in widths of a panel, with some room
 DENSE = 150  # more points than this: a smoothed line over the raw one
 FEW = 40  # at most this many: every point gets a marker
 WIDE = 100  # greatest over typical value from which on the axis is logarithmic
@@ -87,12 +88,17 @@ def lay_out(figure, gap: float, top: float = 0.7) -> None:
 
 
 def dress(axes, title: str, remark: str = "") -> None:
-    """Title with the scale, a remark at its right, and quiet axes."""
+    """Title with the scale, a remark at its right or, where there is no room, below it, and quiet axes."""
     from matplotlib.ticker import MaxNLocator
 
     scale = "" if axes.get_yscale() == "linear" else " (log scale)"
     axes.set_title(literal(title) + scale, fontsize=10, loc="left")
-    axes.set_title(remark, fontsize=7, loc="right", color="#444444")
+    small = {"fontsize": 7, "color": "#444444"}
+    if TITLE_CHAR * len(title + scale) + REMARK_CHAR * len(remark) < 1:
+        axes.set_title(remark, loc="right", **small)
+    else:
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+        axes.text(0.995, 0.985, remark, transform=axes.transAxes, ha="right", va="top", bbox=box, **small)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.tick_params(labelsize=8)
