@@ -150,12 +150,14 @@ class NotFinite(Stateful):
 
     def observe(self, row: dict[str, Any], progress: Progress) -> None:
         """Takes in a row; one without any figure says nothing."""
-        for metric, value in row.items():
-            if metric in STEP_KEYS or isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            self.step = row["step"]
-            if self.found is None and isinstance(value, float) and not math.isfinite(value):
-                self.found = [self.step, metric, str(value)]
+        if self.step is None and not any(_is_figure(metric, value) for metric, value in row.items()):
+            return
+        self.step = row["step"]
+        if self.found is None:
+            for metric, value in row.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    self.found = [self.step, metric, str(value)]
+                    return
 
     @property
     def verdict(self) -> Verdict:
@@ -166,3 +168,7 @@ class NotFinite(Stateful):
             return Verdict(self.name, self.metric, GOOD, "every value is finite", step=self.step)
         step, metric, value = self.found
         return Verdict(self.name, metric, BAD, f"{metric} is {value} at step {step}", float(value), step, step)
+
+
+def _is_figure(metric: str, value: Any) -> bool:
+    return metric not in STEP_KEYS and not isinstance(value, bool) and isinstance(value, int | float)

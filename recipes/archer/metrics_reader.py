@@ -127,9 +127,11 @@ def _in_order(rows: Iterable[dict[str, Any]], source: Path) -> list[dict[str, An
         if ALIASES.keys() & row.keys():
             row = {ALIASES.get(key, key): value for key, value in row.items()}
         for key, value in row.items():
+            if isinstance(value, float):  # nearly all of them
+                continue
             if isinstance(value, str) and value.lower() in NOT_FINITE:
                 row[key] = float(value)
-            elif type(value) is int and abs(value) > sys.float_info.max:  # JSON knows no bounds
+            elif isinstance(value, int) and abs(value) > sys.float_info.max:  # JSON knows no bounds
                 row[key] = math.inf if value > 0 else -math.inf
         row["step"] = step
         ordered.append(row)
