@@ -52,9 +52,10 @@ def draw_line(axes, steps: np.ndarray, values: np.ndarray, color: str, label: st
 
 
 def draw_sparse(axes, steps: np.ndarray, values: np.ndarray, color: str, label: str, style: str = "-") -> None:
-    """A metric that only some steps have: its points, joined."""
+    """A metric that only some steps have: its points, joined; where there are many, the line alone."""
     there = np.isfinite(values)
-    axes.plot(steps[there], values[there], f"s{style}", color=color, markersize=4, linewidth=1.4, label=label)
+    marker = "s" if there.sum() <= FEW else ""
+    axes.plot(steps[there], values[there], f"{marker}{style}", color=color, markersize=4, linewidth=1.4, label=label)
 
 
 def draw_stack(axes, steps: np.ndarray, parts: Sequence[tuple[str, np.ndarray, str]]) -> None:
