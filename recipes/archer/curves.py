@@ -103,15 +103,13 @@ def plot_curves(
         bands: criteria to shade; a metric that no panel shows as a line gets one of its own.
         title: above the panels.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # draws into a file without pyplot, which takes a second to import
 
     bands = bands or ()
     panels = panels_for(rows, bands)
     num_rows = max(1, -(-len(panels) // COLUMNS))
-    figure, grid = plt.subplots(num_rows, COLUMNS, figsize=(drawing.WIDTH, 2.7 * num_rows + 0.9), squeeze=False)
+    figure = Figure(figsize=(drawing.WIDTH, 2.7 * num_rows + 0.9))
+    grid = figure.subplots(num_rows, COLUMNS, squeeze=False)
     drawing.lay_out(figure, gap=0.55)
     cells = list(grid.flat)
     for axes in cells[len(panels) :]:
@@ -122,7 +120,6 @@ def plot_curves(
         cells[0].text(0, 0.5, "no step has been recorded", fontsize=12)
     _explain(figure, rows, bool(bands), title)
     figure.savefig(path, dpi=drawing.DPI)
-    plt.close(figure)
 
 
 def panels_for(rows: Sequence[dict], bands: Sequence[Band]) -> list[Panel]:
