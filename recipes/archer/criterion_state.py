@@ -59,9 +59,11 @@ class ConditionState(Stateful):
     def _trend_holds(self, step: int) -> bool | None:
         """None while the data leave it open."""
         condition = self.condition
-        if self.tested is None or step - self.tested >= condition.window // EVALUATIONS:
+        every = max(1, condition.window // EVALUATIONS)
+        # at the same steps, whenever it began: a criterion's good and bad condition then share a test
+        if self.tested is None or step // every > self.tested // every:
             self.tested = step
-            trend = trend_of(*zip(*self.window.items, strict=True), condition.change)
+            trend = trend_of(*zip(*self.window.items, strict=True), condition.change, condition.window)
             self.direction = trend.direction if trend else None
             self.movement = trend.movement if trend else None
         return None if self.direction in (None, "unclear") else self.direction in condition.trend

@@ -13,6 +13,7 @@ from recipes.archer.reports.figures import end_table, series
 __all__ = ["Band", "Panel", "end_table", "panels_for", "plot_curves"]
 
 COLUMNS = 3
+LEGEND_COLUMNS = 3  # what the width of a panel holds
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,14 @@ def plot_curves(
         bands: criteria to shade; a metric that no panel shows as a line gets one of its own.
         title: above the panels.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # draws into a file without pyplot, which takes a second to import
 
     bands = bands or ()
     panels = panels_for(rows, bands)
     num_rows = max(1, -(-len(panels) // COLUMNS))
-    figure, grid = plt.subplots(num_rows, COLUMNS, figsize=(15, 2.9 * num_rows + 0.9), squeeze=False)
-    drawing.lay_out(figure, gap=0.5)
+    figure = Figure(figsize=(drawing.WIDTH, 2.7 * num_rows + 0.9))
+    grid = figure.subplots(num_rows, COLUMNS, squeeze=False)
+    drawing.lay_out(figure, gap=0.55)
     cells = list(grid.flat)
     for axes in cells[len(panels) :]:
         axes.axis("off")
@@ -120,8 +119,7 @@ def plot_curves(
     if not panels:
         cells[0].text(0, 0.5, "no step has been recorded", fontsize=12)
     _explain(figure, rows, bool(bands), title)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    figure.savefig(path, dpi=drawing.DPI)
 
 
 def panels_for(rows: Sequence[dict], bands: Sequence[Band]) -> list[Panel]:
@@ -153,7 +151,8 @@ def _draw_panel(axes, panel: Panel, rows: Sequence[dict], bands: Sequence[Band])
     drawing.dress(axes, panel.title, "; ".join(filter(None, [subject, ", ".join(remarks)])))
     if any(axes.get_legend_handles_labels()[1]):
         # below the panel: inside it would hide a part of the stacked ones
-        axes.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.1), ncols=4)
+        place = {"loc": "upper left", "bbox_to_anchor": (-0.02, -0.1)}
+        axes.legend(fontsize=7.5, frameon=False, ncols=LEGEND_COLUMNS, columnspacing=1.4, handlelength=1.6, **place)
 
 
 def _draw_lines(axes, panel: Panel, steps: np.ndarray, values: dict[str, np.ndarray]) -> None:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from recipes.archer.run_files import STEP_KEYS
 from recipes.archer.stream_state import Baseline, Hold, Stateful, Window
 from recipes.archer.verdicts import BAD, GOOD, NO_DATA, WATCH, Verdict
 
@@ -148,7 +149,9 @@ class NotFinite(Stateful):
         self.step: int | None = None
 
     def observe(self, row: dict[str, Any], progress: Progress) -> None:
-        """Takes in a row."""
+        """Takes in a row; one without any figure says nothing."""
+        if self.step is None and not any(_is_figure(metric, value) for metric, value in row.items()):
+            return
         self.step = row["step"]
         if self.found is None:
             for metric, value in row.items():
@@ -159,7 +162,13 @@ class NotFinite(Stateful):
     @property
     def verdict(self) -> Verdict:
         """On the rows so far."""
+        if self.step is None:
+            return Verdict(self.name, self.metric, NO_DATA, "no value so far")
         if self.found is None:
             return Verdict(self.name, self.metric, GOOD, "every value is finite", step=self.step)
         step, metric, value = self.found
         return Verdict(self.name, metric, BAD, f"{metric} is {value} at step {step}", float(value), step, step)
+
+
+def _is_figure(metric: str, value: Any) -> bool:
+    return metric not in STEP_KEYS and not isinstance(value, bool) and isinstance(value, int | float)

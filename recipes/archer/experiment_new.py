@@ -57,15 +57,19 @@ def derived_name(parent_name: str, parent: str, name: str) -> str:
 
 def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
     """Key and value of each override; each has to exist and to differ from the parent's."""
-    before, changed = experiments.composed(parent), {}
+    before, launcher, changed = experiments.composed(parent), experiments.launcher(parent), {}
     if not overrides:
         raise UserError("nothing is changed: give --set key=value")
     for override in overrides:
         key = override.partition("=")[0]
         if "=" not in override or key[:1] in "+~" or key in ("experiment", "device"):
             raise UserError(f"--set {override}: write key=value with a key of the configuration")
+        if key in launcher.machine:
+            raise UserError(f"--set {override}: {launcher.path} decides {key} from the machine's facts, no experiment")
+        if key == "trainer.experiment_name":
+            raise UserError(f"--set {override}: the run is named for the experiment; leave it out")
         try:
-            machine = (*experiments.launcher(parent).overrides, *experiments.MACHINE)
+            machine = experiments.machine_overrides(parent)
             after = configuration.compose([f"experiment={parent}", *machine, override])
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"--set {override}: {str(error).splitlines()[0]}") from None

@@ -36,6 +36,14 @@ SETTINGS = (
     "actor_rollout_ref.rollout.val_kwargs.top_p",
     "reward.overlong_buffer_len",
 )
+# Of these a page says what they are also where its experiment leaves them alone.
+KEPT = (
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "reward.overlong_buffer_len",
+    "actor_rollout_ref.actor.entropy_coeff",
+    "actor_rollout_ref.actor.kl_loss_coef",
+)
 _SEARCHED = ("policy_loss.loss_mode", "entropy_coeff", "kl_loss_coef")
 _HEADER = "<!-- Rendered from recipes/archer/config/experiment/{name}.yaml by `archer experiment render`. -->"
 
@@ -98,6 +106,10 @@ def _changes(record: Record) -> str:
     if derived:
         items = (f"- `{key}` = {_value(new)} (was {_value(old)})" for key, (old, new) in derived.items())
         text += "\n\nDerived values:\n\n" + "\n".join(items)
+    if record.parent:
+        config, changed = experiments.composed(record.name), experiments.changes(record.name)
+        kept = (f"`{key}` = {_value(experiments.value_at(config, key))}" for key in KEPT if key not in changed)
+        text += f"\n\nAll else is as in {record.parent}, among it {', '.join(kept)}."
     return text
 
 

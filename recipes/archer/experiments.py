@@ -15,7 +15,11 @@ from recipes.archer import configuration
 from recipes.archer.records import Record, RecordError, parse_record
 
 # What the machine decides is not the experiment's; resolved configurations name it in capitals.
-MACHINE = ("data.train_files=TRAIN_FILES", "data.val_files=VAL_FILES", "actor_rollout_ref.model.path=MODEL_PATH")
+PLACEHOLDERS = {
+    "data.train_files": "TRAIN_FILES",
+    "data.val_files": "VAL_FILES",
+    "actor_rollout_ref.model.path": "MODEL_PATH",
+}
 
 
 def folder() -> Path:
@@ -81,16 +85,25 @@ def derived(name: str) -> dict[str, tuple[Any, Any]]:
     before, after = dict(_flat(_relevant(_parent(name)))), dict(_flat(_relevant(name)))
     own = changes(name)
     changed = {key: (before.get(key), value) for key, value in after.items() if before.get(key) != value}
-    return {key: pair for key, pair in changed.items() if key not in own}
+    return {key: pair for key, pair in changed.items() if key not in own and pair[1] != PLACEHOLDERS.get(key)}
 
 
 @cache
 def composed(name: str | None) -> DictConfig:
     """The experiment's whole configuration, the machine's facts left open; None: the base configuration."""
     if name is None:
-        return configuration.compose([*MACHINE])
+        return configuration.compose(machine_overrides(None))
     _load(name)  # an unknown name is an error of ours, not Hydra's
-    return configuration.compose([f"experiment={name}", *launcher(name).overrides, *MACHINE])
+    return configuration.compose([f"experiment={name}", *machine_overrides(name)])
+
+
+def machine_overrides(name: str | None) -> list[str]:
+    """What the launcher adds to the experiment, with placeholders for the machine's facts; None: the base's."""
+    from recipes.archer.cluster.job import MATH
+
+    chosen = launcher(name) if name else MATH
+    left_open = [f"{key}={PLACEHOLDERS[key]}" for key in chosen.machine if key in PLACEHOLDERS]
+    return [*(chosen.overrides if name else ()), *left_open]
 
 
 def launcher(name: str):

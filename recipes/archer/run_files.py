@@ -1,3 +1,4 @@
 """Names of a run folder's files, for who writes them and for who reads them."""
 
 METRICS, CONFIG, RUN = "metrics.jsonl", "config.yaml", "run.json"
+STEP_KEYS = ("step", "training/global_step", "_step")  # a row's step: ours, verl's, W&B's; the first of them counts

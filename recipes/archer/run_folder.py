@@ -121,7 +121,7 @@ def sample_steps(run: Run) -> list[int]:
 
 
 def read_samples(run: Run, step: int) -> list[dict]:
-    """The responses kept of one step.
+    """The responses kept of one step; a torn last line is left out.
 
     Raises:
         UserError: none were kept of that step, or the file cannot be read.
@@ -130,7 +130,18 @@ def read_samples(run: Run, step: int) -> list[dict]:
     if not path.is_file():
         steps = ", ".join(map(str, sample_steps(run))) or "of no step yet"
         raise UserError(f"{path} does not exist: responses were kept of steps {steps} (trainer.samples_freq)")
-    return [_sample(line, path, number) for number, line in enumerate(_read(path).split(b"\n"), start=1) if line]
+    lines = _read(path).split(b"\n")
+    if not _is_json(lines[-1]):  # without its line end: a copy that broke off
+        del lines[-1]
+    return [_sample(line, path, number) for number, line in enumerate(lines, start=1) if line]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _sample(line: bytes, path: Path, number: int) -> dict:

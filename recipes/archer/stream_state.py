@@ -3,6 +3,7 @@
 Nothing grows with the length of a run.
 """
 
+from bisect import bisect_left, insort
 from collections import deque
 from statistics import median
 from typing import Any, ClassVar
@@ -41,12 +42,15 @@ class Window(Stateful):
     def __init__(self, steps: int):
         self.steps = steps
         self.items: deque[tuple[int, float]] = deque()
+        self._sorted: list[float] = []  # the values again: a median at every step must not sort a window of 150
 
     def add(self, step: int, value: float) -> None:
-        """Adds a later step's value."""
+        """Adds a later step's value, which is finite."""
         self.items.append((step, value))
+        insort(self._sorted, value)
         while self.items[0][0] <= step - self.steps:
-            self.items.popleft()
+            _, old = self.items.popleft()
+            del self._sorted[bisect_left(self._sorted, old)]
 
     @property
     def values(self) -> list[float]:
@@ -54,9 +58,15 @@ class Window(Stateful):
 
     def median(self) -> float | None:
         """None of nothing."""
-        if len(self.items) == 1:
-            return self.items[0][1]
-        return median(self.values) if self.items else None
+        count = len(self._sorted)
+        if not count:
+            return None
+        middle = self._sorted[(count - 1) // 2 : count // 2 + 1]
+        return middle[0] if len(middle) == 1 else (middle[0] + middle[1]) / 2
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._sorted = sorted(self.values)
 
 
 class Baseline(Stateful):

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Qwen3-0.6B-Base learns mathematics with GRPO on 4 GPUs. Hyperparameters: recipes/archer/config/experiment/.
 #   EXPERIMENT=v3   which experiment (default: v5)      DRY_RUN=1   print the configuration, start nothing
-#   MODEL_PATH, TRAIN_FILE, VAL_FILE, N_GPUS, OUTPUT_DIR, DEVICE=cuda|cpu   machine facts
+#   TRAIN_FILE, VAL_FILE, OUTPUT_DIR, DEVICE=cuda|cpu   machine facts
+#   MODEL_PATH, N_GPUS   in the place of what the experiment says
 # Further arguments are Hydra overrides.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/launch.sh"
 train "experiment=${EXPERIMENT:-v5}" "device=${DEVICE:-cuda}" \
-    "actor_rollout_ref.model.path=$(path_value "${MODEL_PATH:-$root/models/Qwen3-0.6B-Base}")" \
+    ${MODEL_PATH:+"actor_rollout_ref.model.path=$(path_value "$MODEL_PATH")"} \
     "data.train_files=$(path_value "${TRAIN_FILE:-$root/data/train/archer2.0-math-train.json}")" \
     "data.val_files=$(path_value "${VAL_FILE:-$root/data/test/aime2025.json}")" \
-    "trainer.n_gpus_per_node=${N_GPUS:-4}" \
+    ${N_GPUS:+"trainer.n_gpus_per_node=$N_GPUS"} \
     "trainer.output_dir=$(path_value "${OUTPUT_DIR:-$root/output}")" "$@"

@@ -23,15 +23,28 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")  # DNS-1035 label: Kubern
 
 @dataclass(frozen=True)
 class Launcher:
-    """A launcher, the prefix of its jobs' names, and what it adds to the experiment's configuration."""
+    """A launcher.
+
+    Attributes:
+        path: of its script.
+        job_prefix: of its jobs' names.
+        overrides: what it adds to the experiment's configuration.
+        machine: keys that it always sets from the machine's facts, whatever the experiment says.
+    """
 
     path: str
     job_prefix: str
     overrides: tuple[str, ...] = ()
+    machine: tuple[str, ...] = ("data.train_files", "data.val_files", "trainer.output_dir")
 
 
 MATH = Launcher("scripts/train/run_archer2.0_qwen3_0.6b_math.sh", "archer-qwen3-math-")
-TINY = Launcher("scripts/train/run_archer2.0_qwen3_tiny_cpu.sh", "archer-qwen3-", ("device=cpu",))
+TINY = Launcher(
+    "scripts/train/run_archer2.0_qwen3_tiny_cpu.sh",
+    "archer-qwen3-",
+    overrides=("device=cpu",),
+    machine=(*MATH.machine, "actor_rollout_ref.model.path"),
+)
 
 
 @dataclass(frozen=True)

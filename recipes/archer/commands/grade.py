@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-from rich.table import Table
 
 from recipes.archer.answers import GroundTruthError, accepted_forms
 from recipes.archer.ending import UserError
@@ -45,6 +42,8 @@ def grade_command(
     ] = AnswerFormat.boxed,
 ) -> None:
     """Grade responses against ground truths; a malformed row ends it before anything is graded."""
+    from rich.console import Console
+
     rows = read_input(input_path)
     if not output_path.absolute().parent.is_dir():
         raise UserError(f"{output_path}: its folder does not exist: make it first")
@@ -89,6 +88,9 @@ def _checked_row(line: str, place: str) -> dict:
 
 
 def _wait_with_progress(pending: PendingGrades) -> list[Grade]:
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("grading", total=len(pending))
@@ -111,8 +113,10 @@ def write_output(path: Path, rows: Sequence[dict], grades: Sequence[Grade]) -> N
         partial.unlink(missing_ok=True)
 
 
-def summary(grades: Sequence[Grade]) -> Table:
-    """The number and share of rows by outcome."""
+def summary(grades: Sequence[Grade]):
+    """The number and share of rows by outcome, as a Rich table."""
+    from rich.table import Table
+
     counts = Counter(grade.outcome for grade in grades)
     table = Table("outcome", title=f"{len(grades)} responses")
     table.add_column("rows", justify="right")

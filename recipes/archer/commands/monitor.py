@@ -2,14 +2,15 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def monitor(
-    run: Annotated[Path, typer.Argument(help="Run folder, metrics.jsonl, or W&B offline folder.")],
+    run: Annotated[
+        str, typer.Argument(help="Run folder, its name under output/, metrics.jsonl, or W&B offline folder.")
+    ],
     experiment: Annotated[
         str | None, typer.Option(help="By whose criteria; without it, those the run was started with.")
     ] = None,
@@ -33,13 +34,12 @@ def monitor(
 class _Live:
     """A run that may still grow, and its monitor."""
 
-    def __init__(self, run: Path, experiment: str | None):
-        from recipes.archer.experiments import load_record
-        from recipes.archer.records import record_in
+    def __init__(self, run: str, experiment: str | None):
+        from recipes.archer.run_folder import locate
 
-        self.run = run
+        self.run = locate(run)
         self.metrics = self._read()
-        self.record = load_record(experiment) if experiment else record_in(self.metrics.config)
+        self.record = _record(experiment, self.metrics.config)
         self._start()
 
     def look(self) -> bool:
@@ -59,15 +59,15 @@ class _Live:
 
     def print(self) -> None:
         """The verdict as a table."""
-        from rich.console import Console
+        from recipes.archer.reports.terminal import console
 
-        Console().print(self.view())
+        console().print(self.view())
 
-    def view(self):
-        """The table, for a terminal."""
+    def view(self, live: bool = False):
+        """The table, for a terminal; ``live``: for a screen that shows its beginning only."""
         from recipes.archer.commands.monitor_view import verdict_view
 
-        return verdict_view(self.monitor, self.metrics)
+        return verdict_view(self.monitor, self.metrics, live)
 
     def _start(self) -> None:
         from recipes.archer.monitor import Monitor
@@ -86,8 +86,21 @@ class _Live:
         return read_metrics(self.run)
 
 
+def _record(experiment: str | None, config: dict):
+    """The named experiment's record, else the one that the run was started with."""
+    if experiment:
+        from recipes.archer.experiments import load_record
+
+        return load_record(experiment)
+    from recipes.archer.records import record_in
+
+    return record_in(config)
+
+
 def _follow(live: _Live, as_json: bool, interval: float) -> None:
     from rich.live import Live
+
+    from recipes.archer.reports.terminal import console
 
     try:
         if as_json:
@@ -97,10 +110,11 @@ def _follow(live: _Live, as_json: bool, interval: float) -> None:
                 if live.look():
                     typer.echo(json.dumps(live.summary(), allow_nan=False))
             return
-        with Live(live.view(), auto_refresh=False) as screen:
+        with Live(live.view(live=True), console=console(), auto_refresh=False) as screen:
+            screen.refresh()
             while not live.metrics.over:
                 time.sleep(interval)
                 live.look()
-                screen.update(live.view(), refresh=True)
+                screen.update(live.view(live=True), refresh=True)
     except KeyboardInterrupt:  # how the user ends it; the verdict so far is the answer
         return

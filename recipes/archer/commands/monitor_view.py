@@ -11,15 +11,19 @@ from recipes.archer.verdicts import BAD, GOOD, HEALTHY, WATCH, Verdict, worst_fi
 _STYLES = {BAD: "bold red", WATCH: "yellow", GOOD: "green", HEALTHY: "bold green"}
 
 
-def verdict_view(monitor: Monitor, metrics: Metrics) -> Group:
-    """A table of all verdicts, the worst first, what to try, and the run's word."""
+def verdict_view(monitor: Monitor, metrics: Metrics, live: bool = False) -> Group:
+    """A table of all verdicts, the worst first, what to try, and the run's word.
+
+    The word comes last, where a terminal's prompt is; ``live``: first, since a screen cuts off what does not fit.
+    """
     table = Table("status", "criterion", "seen", "since")
     for verdict in worst_first(monitor.verdicts):
         since = "" if verdict.since is None else str(verdict.since)
         status = Text(verdict.status, _STYLES.get(verdict.status, "dim"))
         table.add_row(status, Text(verdict.criterion), Text(verdict.detail), Text(since))
     lines = [Text(f"note: {note}") for note in metrics.notes]
-    return Group(table, *map(Text, _advice(monitor.verdicts)), *lines, _conclusion(monitor, metrics))
+    told, word = (*map(Text, _advice(monitor.verdicts)), *lines), _conclusion(monitor, metrics)
+    return Group(word, *told, table) if live else Group(table, *told, word)
 
 
 def _advice(verdicts: list[Verdict]) -> list[str]:

@@ -10,6 +10,8 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F",
 )  # fmt: skip
 COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
+WIDTH, DPI = 12, 125  # inches, dots an inch: three panels beside each other, shown at 80% still to be read
+TITLE_CHAR, REMARK_CHAR = 0.0215, 0.0155  # width of a character in widths of a panel, with some room
 DENSE = 150  # more points than this: a smoothed line over the raw one
 FEW = 40  # at most this many: every point gets a marker
 WIDE = 100  # greatest over typical value from which on the axis is logarithmic
@@ -50,9 +52,10 @@ def draw_line(axes, steps: np.ndarray, values: np.ndarray, color: str, label: st
 
 
 def draw_sparse(axes, steps: np.ndarray, values: np.ndarray, color: str, label: str, style: str = "-") -> None:
-    """A metric that only some steps have: its points, joined."""
+    """A metric that only some steps have: its points, joined; where there are many, the line alone."""
     there = np.isfinite(values)
-    axes.plot(steps[there], values[there], f"s{style}", color=color, markersize=4, linewidth=1.4, label=label)
+    marker = "s" if there.sum() <= FEW else ""
+    axes.plot(steps[there], values[there], f"{marker}{style}", color=color, markersize=4, linewidth=1.4, label=label)
 
 
 def draw_stack(axes, steps: np.ndarray, parts: Sequence[tuple[str, np.ndarray, str]]) -> None:
@@ -82,16 +85,21 @@ def lay_out(figure, gap: float, top: float = 0.7) -> None:
     Fixed, since matplotlib's own layouts draw everything once more to find out.
     """
     height = figure.get_figheight()
-    figure.subplots_adjust(0.035, 0.75 / height, 0.99, 1 - top / height, wspace=0.15, hspace=gap)
+    figure.subplots_adjust(0.045, 0.75 / height, 0.99, 1 - top / height, wspace=0.19, hspace=gap)
 
 
 def dress(axes, title: str, remark: str = "") -> None:
-    """Title with the scale, a remark at its right, and quiet axes."""
+    """Title with the scale, a remark at its right or, where there is no room, below it, and quiet axes."""
     from matplotlib.ticker import MaxNLocator
 
     scale = "" if axes.get_yscale() == "linear" else " (log scale)"
     axes.set_title(literal(title) + scale, fontsize=10, loc="left")
-    axes.set_title(remark, fontsize=7, loc="right", color="#444444")
+    small = {"fontsize": 7, "color": "#444444"}
+    if TITLE_CHAR * len(title + scale) + REMARK_CHAR * len(remark) < 1:
+        axes.set_title(remark, loc="right", **small)
+    else:
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+        axes.text(0.995, 0.985, remark, transform=axes.transAxes, ha="right", va="top", bbox=box, **small)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.tick_params(labelsize=8)

@@ -29,6 +29,7 @@ table { border-collapse: collapse; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; }
 thead th { background: var(--soft); overflow-wrap: normal; }
+.verdicts { min-width: 46rem; } /* a narrow window scrolls rather than breaks every word */
 .figures td + td, .figures th + th { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .facts th { font-weight: 500; color: var(--quiet); white-space: nowrap; }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px; }
@@ -103,7 +104,8 @@ def _verdicts(judgement: Judgement) -> str:
         )
         for finding in judgement.findings
     ]
-    return "<h2>Verdicts</h2>\n" + _table(("", "criterion", "what was seen", "since step", "what to try"), rows)
+    heads = ("", "criterion", "what was seen", "since step", "what to try")
+    return "<h2>Verdicts</h2>\n" + _table(heads, rows, "verdicts")
 
 
 def _figures(content: Content) -> str:

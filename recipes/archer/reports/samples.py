@@ -45,7 +45,7 @@ def _named_steps(run: Run) -> dict[int, str]:
     if best is not None:
         wanted = best[0]["step"]
         nearest = min(steps, key=lambda step: abs(step - wanted))
-        name = "best" if nearest == wanted else f"nearest kept to the best, step {wanted}"
+        name = "best" if nearest == wanted else f"nearest kept to the best (step {wanted})"
         names.setdefault(nearest, []).append(name)
     names.setdefault(steps[-1], []).append("last")
     return {step: " and ".join(words) for step, words in sorted(names.items())}

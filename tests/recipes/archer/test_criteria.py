@@ -166,6 +166,20 @@ def test_a_constant_series_is_flat():
     assert trend_of(tuple(range(20)), (1.0,) * 20, 0.1).direction == "flat"
 
 
+def test_half_of_the_movement_in_half_of_the_window_is_not_flat():
+    steps, values = tuple(range(60)), tuple(0.2 + 0.001 * i for i in range(60))
+    assert trend_of(steps, values, 0.1, 60).direction == "flat"  # 0.06 in the whole window
+    assert trend_of(steps, values, 0.1, 150).direction == "unclear"  # on its way to 0.15
+    assert trend_of(steps, (0.2,) * 60, 0.1, 150).direction == "flat"
+
+
+def test_a_slow_fall_is_not_called_stuck_before_its_window_is_full():
+    fall = {"trend": ["flat", "upward"], "change": 4, "window": 150, "from": 100, "sustained": 20}
+    slowly = {step: 30 - 5 * step / 150 for step in range(1, 200)}
+    assert "bad" not in feed(state(bad=[fall]), slowly)
+    assert feed(state(bad=[fall]), dict.fromkeys(slowly, 30))[-1] == "bad"
+
+
 def test_few_noisy_rows_leave_it_open():
     assert trend_of((20, 61, 102, 148), (60, 41, 46, 50), 4).direction == "unclear"
     assert feed(state(bad=[{**TREND, "trend": ["flat"], "change": 4, "window": 150}]), {50: 60, 61: 41, 148: 50})[

@@ -146,3 +146,30 @@ def test_end_table_prints(name, request):
     rows = read_run(request.getfixturevalue(name)).rows_from_start
     Console(file=text, width=100).print(end_table(rows))
     assert ("entropy" in text.getvalue()) == bool(rows)
+
+
+@pytest.mark.parametrize("name", ["healthy_run", "collapsing_run"])
+def test_everything_that_is_written_fits_the_picture(name, request, tmp_path, monkeypatch):
+    """Legends hang below their panels: none may leave the picture, or cover a panel or its title."""
+    from matplotlib.figure import Figure
+
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **words: (drawn.append(self), save(self, path, **words)))
+    rows = read_run(request.getfixturevalue(name)).rows_from_start
+    bands = [*BANDS, *(Band(f"logical_connectives/{which}mean", False, low=1e9) for which in ("", "pos/", "neg/"))]
+    plot_curves(rows, tmp_path / "c.png", bands=bands, title="x")
+    (figure,) = drawn
+    panels = [axes for axes in figure.axes if axes.axison]
+    legends = [axes.get_legend().get_window_extent() for axes in panels if axes.get_legend()]
+    titles = [title.get_window_extent() for axes in panels for title in (axes._left_title, axes._right_title)]
+    titles = [title for title in titles if title.width > 1]
+    texts = [text.get_window_extent() for text in figure.texts]
+    assert len(legends) > 5 and len(titles) > 12 and len(texts) == 2
+    for box in (*legends, *titles, *texts):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, box
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, box
+    for legend in legends:
+        others = [*(axes.get_window_extent() for axes in panels), *titles, *texts]
+        assert not any(legend.overlaps(other) for other in others), legend
+    for i, title in enumerate(titles):  # a remark stands in the same line as its title
+        assert not any(title.overlaps(other) for other in titles[i + 1 :]), title

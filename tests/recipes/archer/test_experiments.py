@@ -1,7 +1,10 @@
 """Experiments: records, minimal deltas, resolved configurations, pages, and starting the next one."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -172,11 +175,11 @@ def test_pages_are_current_and_there_is_one_for_each_record():
 # Every figure of the documents that the runs left.
 FIGURES = {
     "v0": "4841276 archer-qwen3-math-0226c archer-qwen3-smoke-0226b 61.6 4.72 3.04 150M 187.5M 32768 30720 2.9 0.07 71 "
-    "8% 80% 64 16 1e-6 0.001 temperature=1.2 n=32",
-    "v1": "8855e24 archer-qwen3-math-v1 Archer2.0-Qwen3-0.6B-Math-v1 30720 4096 0.01 256 6144 32768 2.9 0.07 1.0 0.5 "
-    "120 300 5.0 10 entropy_coeff=0.05 repetition_penalty=1.2 Qwen/Qwen3-0.6B 5x 10x",
-    "v2": "bf62cc6 archer-qwen3-math-v2 150 4.3 5.93 7.35 7.17 8.01 0.047 0.217 0.233 0.433 23 60 41 46 50 0.154 0.040 "
-    "0.022 0.015 192 14 22 8.4 0.005 3.0–6.0 0.05 0.02 0.2 0.1 คำตอบ",
+    "8% 80% 64 16 1e-6 0.001 temperature=1.2 n=32 Qwen/Qwen3-0.6B-Base",
+    "v1": "8855e24 archer-qwen3-math-v1 Archer2.0-Qwen3-0.6B-Math-v1 30720 2048 4096 0.01 256 6144 32768 2.9 0.07 1.0 "
+    "0.5 120 300 5.0 10 entropy_coeff=0.05 repetition_penalty=1.2 Qwen/Qwen3-0.6B 5x 10x",
+    "v2": "bf62cc6 archer-qwen3-math-v2 4096 0.01 150 4.3 5.93 7.35 7.17 8.01 0.047 0.217 0.233 0.433 23 60 41 46 50 "
+    "0.154 0.040 0.022 0.015 192 14 22 8.4 0.005 3.0–6.0 0.05 0.02 0.2 0.1 คำตอบ",
     "v3": "fb7d945 archer-qwen3-math-v3 78 2.4 3.90 3.45 5.34 0.18 -0.11 -0.02 0.09 0.13 7.88 1.30 0.35 0.001 1128 171 "
     "93.5 6.3 52 21 15 0.005 0.01 0.05 0.075 1.5 3.0–6.0 7 0.02 3.0 5.0 8.0",
     "v5": "35e19f7 archer-qwen3-math-v5 17 40 3.31 5.16 7.63 7.23 -0.163 -0.022 -0.062 0.062 62 22 63 42 0.001 0.054 "
@@ -327,6 +330,34 @@ def test_the_next_experiment_is_started(checkout):
     assert (checkout / "v6.yaml").read_text() == text
 
 
+INSTRUCT = "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B"
+
+
+def test_the_launcher_runs_what_the_new_experiment_says(checkout, tmp_path):
+    """From the plan to the run: also its model and its GPUs, which the launcher has defaults for."""
+    settings = [word for setting in (ENTROPY, INSTRUCT, "trainer.n_gpus_per_node=8") for word in ("--set", setting)]
+    result = archer("new", "v6", "--from", "v5", *settings)
+    assert result.exit_code == 0, result.exception
+    assert experiments.delta("v6")["actor_rollout_ref.model.path"] == ("Qwen/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B")
+    launcher = ROOT / "scripts/train/run_archer2.0_qwen3_0.6b_math.sh"
+    search = f"hydra.searchpath=[file://{ROOT}/verl/trainer/config,file://{tmp_path}/config]"
+    clean = {k: v for k, v in os.environ.items() if k not in ("MODEL_PATH", "N_GPUS") and not k.startswith("WANDB_")}
+
+    def resolved(**variables: str) -> dict:
+        environment = clean | {"EXPERIMENT": "v6", "DRY_RUN": "1", "VENV": sys.prefix} | variables
+        done = subprocess.run(["bash", launcher, search], env=environment, capture_output=True, text=True, cwd="/")
+        assert done.returncode == 0, done.stderr
+        return yaml.safe_load(done.stdout)
+
+    config = resolved()
+    actor = config["actor_rollout_ref"]
+    assert (actor["actor"]["entropy_coeff"], actor["actor"]["kl_loss_coef"]) == (0.02, 0.05)
+    assert (actor["model"]["path"], config["trainer"]["n_gpus_per_node"]) == ("Qwen/Qwen3-0.6B", 8)
+    assert config["trainer"]["experiment_name"] == "Archer2.0-Qwen3-0.6B-Math-v6" and config["record"]["name"] == "v6"
+    config = resolved(MODEL_PATH="/models/a b", N_GPUS="2")  # the machine's word is the last
+    assert config["actor_rollout_ref"]["model"]["path"] == "/models/a b" and config["trainer"]["n_gpus_per_node"] == 2
+
+
 def test_a_child_of_v0_and_one_of_tiny_get_names_of_their_own(checkout):
     archer("new", "v8", "--from", "v0", "--set", ENTROPY)
     archer("new", "tiny_slow", "--from", "tiny", "--set", "actor_rollout_ref.actor.optim.lr=1e-5")
@@ -343,6 +374,9 @@ def test_a_child_of_v0_and_one_of_tiny_get_names_of_their_own(checkout):
         (["v6", "--from", "v5", "--set", "actor_rollout_ref.actor.entropy_coeff=0.01"], "repeats the value of v5"),
         (["v6", "--from", "v5", "--set", "actor_rollout_ref.actor.entropy=0.01"], "actor_rollout_ref.actor.entropy"),
         (["v6", "--from", "v5", "--set", "entropy"], "write key=value"),
+        (["v6", "--from", "v5", "--set", "data.train_files=a.json"], "decides data.train_files"),
+        (["tiny_x", "--from", "tiny", "--set", INSTRUCT], "decides actor_rollout_ref.model.path"),
+        (["v6", "--from", "v5", "--set", "trainer.experiment_name=x"], "the run is named for the experiment"),
         (["../v6", "--from", "v5", "--set", ENTROPY], "cannot name an experiment"),
         (["v5", "--from", "v4", "--set", ENTROPY], "exists already"),
     ],

@@ -78,6 +78,44 @@ def test_values_that_are_not_finite_may_be_written_as_text(tmp_path):
     assert math.isnan(row["a"]) and (row["b"], row["c"], row["d"]) == (math.inf, -math.inf, "text")
 
 
+@pytest.mark.parametrize("text", ["nan", "NaN", "inf", "-inf", "Infinity", "-infinity"])
+def test_every_way_to_write_that_a_value_is_not_finite_is_known(tmp_path, text):
+    path = write(tmp_path / "m.jsonl", [{"step": 1, "a": text}])
+    (row,) = read_metrics(path).rows
+    assert isinstance(row["a"], float) and not math.isfinite(row["a"])
+
+
+def test_a_byte_order_mark_and_carriage_returns_are_no_hindrance(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(row) + "\r\n" for row in ROWS).encode())
+    assert read_metrics(path).rows == ROWS
+
+
+def test_a_whole_number_beyond_all_floats_is_infinite(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text(f'{{"step": 1, "a": {"9" * 400}, "b": -{"9" * 400}, "c": 1e999}}\n')
+    (row,) = read_metrics(path).rows
+    assert (row["a"], row["b"], row["c"]) == (math.inf, -math.inf, math.inf)
+
+
+def test_a_run_that_ends_while_it_is_read_is_not_over_before_its_last_row_is_seen(tmp_path, monkeypatch):
+    from recipes.archer import metrics_reader
+
+    write(tmp_path / "metrics.jsonl", ROWS[:2])
+    read_rows = metrics_reader._json_rows
+
+    def read_and_finish(path):
+        seen = read_rows(path)
+        write(path, ROWS)
+        (tmp_path / "run.json").write_text('{"status": "finished"}')
+        return seen
+
+    monkeypatch.setattr(metrics_reader, "_json_rows", read_and_finish)
+    assert not read_metrics(tmp_path).over
+    again = read_metrics(tmp_path)
+    assert again.over and again.rows == ROWS
+
+
 def test_steps_that_were_done_again_count_once(tmp_path):
     rows = [{"step": s, "try": 1} for s in (1, 2, 3, 4)] + [{"step": s, "try": 2} for s in (3, 4, 5)]
     seen = read_metrics(write(tmp_path / "m.jsonl", rows)).rows
@@ -135,19 +173,23 @@ import sys, wandb
 settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True)
 run = wandb.init(project="p", name="n", mode="offline", dir=sys.argv[1], config={"record": {"name": "v3"}},
                  settings=settings)
-for step in range(1, 301):
+for step in range(int(sys.argv[2]), int(sys.argv[3]) + 1):
     run.log({"actor/entropy": 3.0 + step / 100, "text": "x" * 500, "actor/grad_norm": float("nan")}, step=step)
 run.finish()
 """
 
 
+def offline_run(folder, first: int, last: int):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    program = [sys.executable, "-c", RUN, str(folder), str(first), str(last)]
+    subprocess.run(program, check=True, capture_output=True, timeout=120, env=kept)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
     """A folder with a real offline run of 300 steps, 500 bytes of text in each: its records cross blocks."""
-    folder = tmp_path_factory.mktemp("offline")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    subprocess.run([sys.executable, "-c", RUN, str(folder)], check=True, capture_output=True, timeout=120, env=kept)
-    return folder
+    return offline_run(tmp_path_factory.mktemp("offline"), 1, 300)
 
 
 def wandb_file(folder):
@@ -217,3 +259,22 @@ def test_a_damaged_offline_run_is_refused(offline, tmp_path):
     path.write_bytes(b"no such thing")
     with pytest.raises(UserError, match="is not a W&B run file"):
         read_wandb(path)
+
+
+def test_the_parts_that_several_attempts_at_a_run_wrote_are_read_as_one(offline, tmp_path):
+    """A job that was preempted goes on in another offline folder, with the same run's id."""
+    made = tmp_path / "made"
+    made.mkdir()
+    attempts = {
+        ("x", 1): wandb_file(offline).read_bytes()[:100_000],  # killed after step 60 or so
+        ("y", 2): wandb_file(offline).read_bytes(),  # another run
+        ("x", 3): wandb_file(offline_run(made, 50, 60)).read_bytes(),  # went on after the checkpoint of step 49
+    }
+    for (name, time), data in attempts.items():
+        path = tmp_path / f"run/wandb/offline-run-20260227_10000{time}-{name}/run-{name}.wandb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        os.utime(path, (time, time))
+    for place in (tmp_path / "run", tmp_path / "run/wandb"):
+        assert [row["step"] for row in read_metrics(place).rows] == list(range(1, 61))
+    assert [row["step"] for row in read_metrics(path).rows] == list(range(50, 61))  # a file is that file

@@ -1,5 +1,6 @@
 """The monitor on the recorded runs and on streams, and `archer monitor` as a user calls it."""
 
+import io
 import json
 import math
 import os
@@ -11,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from recipes.archer.cli import app
+from recipes.archer.commands import monitor as commands_monitor
 from recipes.archer.ending import UserError
 from recipes.archer.experiments import load_record
 from recipes.archer.monitor import DETECTORS, Monitor, judge
@@ -151,6 +154,12 @@ def test_early_steps_are_too_early_for_what_is_said_of_later_ones():
 
 def test_no_rows_are_too_early():
     assert judge([], load_record("v3")).overall() == "too early"
+
+
+def test_rows_without_any_figure_are_too_early():
+    nulls = [{"step": s, "training/global_step": s, "actor/entropy": None, "note": "x"} for s in range(1, 50)]
+    assert judge(nulls, load_record("v3")).overall() == "too early"
+    assert judge([*nulls, {"step": 50, "actor/entropy": 4.0}], load_record("v3")).overall() == "healthy"
 
 
 def test_the_tiny_run_is_healthy_by_its_own_criteria():
@@ -335,13 +344,41 @@ def test_follow_with_a_table(tmp_path):
     assert call(tmp_path, "--experiment", "v2", "--follow").exit_code == 20
 
 
+def test_a_live_table_begins_with_the_word_and_a_printed_one_ends_with_it(tmp_path):
+    """A screen that is too small for the table shows its beginning."""
+    live = commands_monitor._Live(str(write(tmp_path / "metrics.jsonl", v1_rows())), "v2")
+
+    def shown(view) -> list[str]:
+        screen = Console(width=300, file=io.StringIO())
+        screen.print(view)
+        return screen.file.getvalue().splitlines()
+
+    assert shown(live.view(live=True))[0].startswith("bad at step 148")
+    assert shown(live.view())[-1].startswith("bad at step 148")
+
+
+def test_a_pipe_gets_a_wide_table(tmp_path):
+    result = call(write(tmp_path / "metrics.jsonl", v2_rows()), "--experiment", "v2")
+    assert max(map(len, result.stdout.splitlines())) > 100
+
+
+def test_a_run_is_named_as_in_the_other_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "output/p/mine"
+    folder.mkdir(parents=True)
+    write(folder / "metrics.jsonl", v2_rows())
+    assert call("mine", "--experiment", "v2").exit_code == 20
+    assert "neither a path nor a run" in str(call("yours").exception)
+
+
 def test_help_is_fast():
     """Nothing heavy may be imported before a command runs."""
     program = (
-        "import sys; from recipes.archer.cli import app; "
-        "print(*({'scipy', 'torch', 'numpy', 'hydra', 'wandb', 'matplotlib'} & set(sys.modules)))"
+        "import sys; from recipes.archer.cli import app; app(['--help'], standalone_mode=False); "
+        "heavy = {'scipy', 'torch', 'numpy', 'hydra', 'wandb', 'matplotlib', 'ray', 'sympy', 'yaml', 'verl'}; "
+        "print(); print('loaded', *(heavy & set(sys.modules)))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}
     )
-    assert ran.returncode == 0 and ran.stdout.split() == [], ran.stdout + ran.stderr
+    assert ran.returncode == 0 and ran.stdout.splitlines()[-1] == "loaded", ran.stdout + ran.stderr

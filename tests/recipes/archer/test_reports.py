@@ -135,7 +135,7 @@ def test_report_writes_a_page_that_needs_nothing_else(collapsing_run, tmp_path):
     assert "default-src 'none'" in text and "url(" not in text and "@import" not in text
     titles = [t for t in page.texts if t.startswith("Step ")]
     assert "Step 1: first" in titles and "Step 60: last" in titles
-    assert "Step 30: nearest kept to the best, step 36" in titles
+    assert "Step 30: nearest kept to the best (step 36)" in titles
 
 
 def test_a_hostile_response_stays_text(collapsing_run, quick_curves):

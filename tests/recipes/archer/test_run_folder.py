@@ -65,7 +65,8 @@ def test_a_last_line_without_its_line_end_counts_once_it_is_whole(two_step_run):
         ("run.json", '{"name"', "damaged"),
         ("run.json", "[]", "not an object"),
         ("config.yaml", "a: [1\n", "damaged"),
-        ("samples/step_20.jsonl", '{"step": 20}\n{"ste', "line 2 is damaged"),
+        ("samples/step_20.jsonl", '{"step": 20}\n{"ste\n{"step": 20}\n', "line 2 is damaged"),
+        ("samples/step_20.jsonl", '{"step": 20}\n[1]', "line 2 is damaged"),
     ],
 )
 def test_a_damaged_file_is_one_line_that_names_it(healthy_run, name, content, expected):
@@ -89,6 +90,15 @@ def test_a_line_torn_in_the_middle_is_left_out_and_said_so(two_step_run):
     (two_step_run / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n', encoding="utf-8")
     run = read_run(two_step_run)
     assert [row["step"] for row in run.rows] == [1, 3] and "2" in run.notes[0]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_responses_whose_last_line_is_torn_are_read_up_to_it(healthy_run, cut):
+    path = healthy_run / "samples/step_20.jsonl"
+    whole = path.read_bytes()
+    last = whole.splitlines()[-1]
+    path.write_bytes(whole + last[:cut])
+    assert len(read_samples(read_run(healthy_run), 20)) == len(whole.splitlines())
 
 
 def test_what_is_no_run_is_named(tmp_path):

@@ -106,7 +106,7 @@ def test_the_runs_so_far(experiment, runs_so_far):
         },
     )
     assert _get(configuration, "trainer.experiment_name").startswith("Archer2.0-Qwen3-0.6B-Math")
-    assert _get(configuration, "actor_rollout_ref.model.path").endswith("/models/Qwen3-0.6B-Base")
+    assert _get(configuration, "actor_rollout_ref.model.path") == "Qwen/Qwen3-0.6B-Base"
 
 
 def test_full_training_is_the_main_launcher_and_v5_its_default():
