@@ -143,7 +143,11 @@ def test_one_bad_file_of_several(refusal, tmp_path):
         (["data.train_batch_size=many"], "data.train_batch_size=many: use a whole number, 1 or more"),
         (["data.max_prompt_length=long"], "data.max_prompt_length=long: use a whole number"),
         (["seed=-1"], "seed=-1: use a whole number, 0 or more"),
-        (["reward.overlong_penalty_factor=-1"], "reward.overlong_penalty_factor=-1: use a number, 0 or more"),
+        (["reward.overlong_penalty_factor=-1"], "reward.overlong_penalty_factor=-1: use a finite number, 0 or more"),
+        (["reward.overlong_penalty_factor=.inf"], "reward.overlong_penalty_factor=inf: use a finite number, 0 or more"),
+        (["reward.repetition_penalty=.nan"], "reward.repetition_penalty=nan: use a finite number, 0 or more"),
+        (["reward.correct=.nan"], "reward.correct=nan: use a finite number"),
+        (["reward.correct=-1"], "reward.correct=-1 is no more than reward.incorrect=0.0; raise it"),
         (["actor_rollout_ref.rollout.temperature=0"], "rollout.temperature=0: use a number, above 0"),
         (
             ["trainer.n_gpus_per_node=3", "actor_rollout_ref.rollout.tensor_model_parallel_size=3", f"{N}=6"],
@@ -184,6 +188,10 @@ def test_settings(refusal, overrides, problem):
         ("kl_loss_type", "k9"),
         ("loss_agg_mode", "mean"),
         ("rollout_is_threshold", "0.5"),
+        ("rollout_is_threshold", ".nan"),
+        ("clip_high_entropy", "[0.4,.nan]"),
+        ("ratio_cap", ".nan"),
+        ("entropy_coeff", ".nan"),
         ("policy_loss.loss_mode", "gspo"),
     ],
 )
@@ -191,6 +199,11 @@ def test_impossible_loss_constants(refusal, setting, value):
     message = refusal(f"actor_rollout_ref.actor.{setting}={value}")
     assert message.startswith(f"actor_rollout_ref.actor.{setting} is ")
     assert re.search(r"use|must|choose|needs", message)
+
+
+def test_a_loss_constant_is_refused_before_anything_of_the_machine_or_the_files(refusal):
+    nothing = ("data.train_files=null", "actor_rollout_ref.model.path=null", "trainer.device=tpu")
+    assert refusal("actor_rollout_ref.actor.ratio_cap=1", *nothing).startswith("actor_rollout_ref.actor.ratio_cap is 1")
 
 
 def test_gpus_that_are_not_there(refusal, monkeypatch):
@@ -239,6 +252,13 @@ def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_remarked_
     assert "repetition_penalty=1.2" in remark and "rollout/log_ratio" in remark
     corrected = ["actor_rollout_ref.rollout.top_p=0.9", "actor_rollout_ref.actor.rollout_is_threshold=2.0"]
     assert remarks(make_config(*corrected)) == [] and remarks(make_config(corrected[0])) != []
+
+
+def test_a_group_filter_by_the_shaped_reward_is_warned_about(make_config):
+    (remark,) = remarks(make_config("algorithm.group_filter.metric=reward"))
+    assert remark.startswith("algorithm.group_filter.metric=reward") and "rewarded for being wrong" in remark
+    off = ["algorithm.group_filter.metric=reward", "algorithm.group_filter.enable=false"]
+    assert remarks(make_config(*off)) == []
 
 
 STARTED = """
