@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.page import marks, put_between
 from recipes.archer.reports.drawing import BLUE, GREEN, VERMILION
 
 NAMES = {"grpo": "GRPO", "archer": "Archer", "aspo": "ASPO"}
 COLORS = {"grpo": BLUE, "archer": VERMILION, "aspo": GREEN}
 PANELS = {"val/accuracy": "accuracy on held-out prompts", "actor/entropy": "entropy of the policy, nats a token"}
-BEGIN, END = "<!-- results: written by benchmarks.algorithms -->", "<!-- end of results -->"
+BEGIN, END = marks("results", "benchmarks.algorithms")
 LAST = 10  # steps over which a curve's end is averaged
 
 
@@ -88,15 +89,11 @@ def put_into_page(result: dict, page: Path) -> None:
     Raises:
         ValueError: the page has not exactly one of each.
     """
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{page} needs the lines {BEGIN} and {END}, once each")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
     seeds = len(next(iter(result["losses"].values())))
     part = (
         f"{result['date'][:10]}, {result['steps']} steps, {seeds} seeds a loss: mean ± standard deviation over the "
         f"seeds.\n\n{table(result)}\n\n![Accuracy on held-out prompts and entropy over the steps, by loss; line: mean, "
         "band: least to greatest of the seeds, thin: each seed](images/algorithms.png)\n\n"
-        f"```\n{result['command']}\n```\n"
+        f"```\n{result['command']}\n```"
     )
-    page.write_text(f"{before}{BEGIN}\n\n{part}\n{END}{after}", encoding="utf-8")
+    put_between(page, BEGIN, END, part)

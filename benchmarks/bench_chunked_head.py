@@ -1,15 +1,19 @@
 """Log-probability and entropy at Qwen3's vocabulary: time and peak memory against the plain way and upstream's.
 
-Run: python -m benchmarks.bench_chunked_head [--tokens N] [--device cpu|cuda]
+Run: python -m benchmarks.bench_chunked_head [--tokens 512 6144] [--ways plain chunked upstream] [--device cpu|cuda]
 
 Forward and backward over the head of Qwen3-0.6B (hidden size 1024, vocabulary 151,936), each way in a process of its
 own, so that its peak is its own: of resident memory on a CPU (fp32), of allocated memory on a GPU (bf16). `plain` is
-all logits, log softmax, entropy, and autograd; `upstream` is verl's fused function in its chunks of 512 positions.
-Where the plain way does not fit into the memory that is there, the number of tokens is halved until it does.
+all logits, log softmax, entropy, and autograd, with nothing kept that autograd does not need; `upstream` is verl's
+fused function in its chunks of 512 positions. A way that does not fit into the memory that is there is null. What was
+measured before stays in the result, so that ways and sizes can be measured one by one.
 
-`error` is the largest difference from the plain formula in float64, as a share of that one's largest magnitude, of
-log-probability, entropy and the gradients to hidden states and head. In fp32 ours must be at most 1e-5. The plain way
-itself is not: torch's log_softmax on a CPU adds up a row in fp32 term by term.
+Writes benchmarks/results/chunked_head.json and, on a CPU, its table in docs/algorithms.md (on a GPU
+chunked_head_gpu.json).
+
+`error`, up to 512 tokens on a CPU: the largest difference from the plain formula in float64, as a share of that one's
+largest magnitude, of log-probability, entropy and the gradients to hidden states and head. Ours must be at most 1e-5.
+The plain way itself is not: torch's log_softmax on a CPU adds up a row in fp32 term by term.
 """
 
 import argparse
@@ -23,10 +27,14 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.page import marks, put_between
 from recipes.archer.configuration import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "chunked_head.json"
-HIDDEN, VOCAB, TOKENS = 1024, 151_936, 6_144
+PAGE = ROOT / "docs" / "algorithms.md"
+BEGIN, END = marks("head", "benchmarks.bench_chunked_head")
+HIDDEN, VOCAB, TOKENS = 1024, 151_936, (512, 6_144)
+EXACT_TOKENS = 512  # at most so many are computed in float64 as well: a minute on two cores
 TEMPERATURE = 0.9
 TOLERANCE = 1e-5
 WAYS = ("plain", "chunked", "upstream")
@@ -40,7 +48,9 @@ def plain(hidden, weight, labels, temperature):
     import torch
 
     logits = hidden @ weight.T
-    log_p = torch.log_softmax((logits.float() if logits.dtype == torch.bfloat16 else logits) / temperature, dim=-1)
+    logits = (logits.float() if logits.dtype == torch.bfloat16 else logits).div_(temperature)
+    log_p = torch.log_softmax(logits, dim=-1)
+    del logits
     return log_p.gather(-1, labels[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
 
 
@@ -164,69 +174,121 @@ def errors(file: Path, exactly: Path) -> dict[str, float]:
     }
 
 
-def side_by_side(tokens: int, device: str, folder: Path) -> dict:
-    """Every way at the same number of tokens: the most that the plain way has memory for, up to ``tokens``."""
-    fitting, ways = tokens, {}
-    while (figures := in_process("plain", fitting, device, folder / "plain")) is None:
-        fitting //= 2
-    ways["plain"] = figures
-    for way in WAYS[1:]:
-        ways[way] = in_process(way, fitting, device, folder / way)
-        ways[way]["time_ratio"] = round(ways[way]["seconds"] / figures["seconds"], 3)
-        ways[way]["memory_ratio"] = round(ways[way]["peak_above_inputs_gb"] / figures["peak_above_inputs_gb"], 3)
-    if device == "cpu":
-        in_process(EXACT, fitting, device, folder / EXACT)
-        for way in WAYS:
-            ways[way]["error"] = errors(folder / way, folder / EXACT)
-    result = {"tokens": fitting, **ways}
-    if fitting < tokens:
-        result["plain_does_not_fit_at"] = tokens
-        result["chunked_there"] = in_process("chunked", tokens, device, folder / "chunked")
-    return result
+def measured(way: str, tokens: int, device: str, folder: Path) -> dict | None:
+    """One way at one size, with its error where the exact results are in ``folder``; None when it does not fit."""
+    load = round(os.getloadavg()[0], 2)
+    found = in_process(way, tokens, device, folder / way)
+    if found is None:
+        return None
+    if (folder / EXACT).is_file():
+        found["error"] = errors(folder / way, folder / EXACT)
+    return {"date": datetime.now(UTC).isoformat(timespec="seconds"), "load_before": load, **found}
 
 
-def main() -> int:
-    """Measures all ways; 1 when ours is not within the tolerance in fp32."""
+def with_ratios(ways: dict[str, dict | None]) -> dict[str, dict | None]:
+    """The ways of one size, each with its time and memory as multiples of the plain way's where that is there."""
+    reference = ways.get("plain")
+    for figures in ways.values():
+        if figures and reference:
+            figures["time_ratio"] = round(figures["seconds"] / reference["seconds"], 3)
+            figures["memory_ratio"] = round(figures["peak_above_inputs_gb"] / reference["peak_above_inputs_gb"], 3)
+    return {way: ways[way] for way in WAYS if way in ways}
+
+
+def table(result: dict) -> str:
+    """Markdown: a row a size and way."""
+    heading = ("tokens", "way", "seconds", "peak memory above the inputs, GB", "greatest error")
+    lines = [heading, ("---",) * len(heading)]
+    for tokens, ways in sorted(result["sizes"].items(), key=lambda item: int(item[0])):
+        for way, figures in ways.items():
+            if figures is None:
+                lines.append((f"{int(tokens):,}", way, "does not fit", "", ""))
+                continue
+            ratios = ("", "") if way == "plain" else (figures.get("time_ratio"), figures.get("memory_ratio"))
+            seconds, memory = (
+                f"{value} (×{ratio})" if ratio else f"{value}"
+                for value, ratio in zip((figures["seconds"], figures["peak_above_inputs_gb"]), ratios, strict=True)
+            )
+            error = f"{max(figures['error'].values()):.1e}" if "error" in figures else ""
+            lines.append((f"{int(tokens):,}", way, seconds, memory, error))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def described(device: str) -> dict:
+    """Where and with what a benchmark ran."""
+    import torch
+
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} CPU cores",
+        "dtype": "fp32" if device == "cpu" else "bf16",
+        "torch": torch.__version__,
+    }
+
+
+def result_before(file: Path, head: dict) -> dict:
+    """The result in ``file`` if it was measured under the same ``head``, else an empty one."""
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    return before if all(before.get(name) == value for name, value in head.items()) else head | {"sizes": {}}
+
+
+def parsed() -> argparse.Namespace:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=TOKENS)
+    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--measure", choices=(*WAYS, EXACT), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.measure == EXACT:
-        exact(args.tokens, args.file)
+    return parser.parse_args()
+
+
+def child(way: str, tokens: int, device: str, file: Path) -> int:
+    """What a measurement's own process does; its exit code."""
+    if way == EXACT:
+        exact(tokens, file)
         print("{}")
         return 0
+    try:
+        print(json.dumps(measure(way, tokens, device, file)))
+    except (MemoryError, RuntimeError) as error:  # torch raises the latter on a CPU
+        if "memory" not in str(error):
+            raise
+        return NO_MEMORY
+    return 0
+
+
+def main() -> int:
+    """Measures the ways and sizes asked for; 1 when ours is not within the tolerance in fp32."""
+    args = parsed()
     if args.measure:
-        try:
-            print(json.dumps(measure(args.measure, args.tokens, args.device, args.file)))
-        except (MemoryError, RuntimeError) as error:  # torch raises the latter on a CPU
-            if "memory" not in str(error):
-                raise
-            return NO_MEMORY
-        return 0
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "what": "log-prob and entropy with gradient from hidden states and the head",
-        "hidden": HIDDEN,
-        "vocabulary": VOCAB,
-        "device": torch.cuda.get_device_name() if args.device == "cuda" else f"{os.cpu_count()} CPU cores",
-        "dtype": "fp32" if args.device == "cpu" else "bf16",
-        "torch": torch.__version__,
-        "load_before": round(os.getloadavg()[0], 2),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        result |= side_by_side(args.tokens, args.device, Path(folder))
-    if args.device == "cpu":
-        result["tolerance"] = TOLERANCE
-        result["within_tolerance"] = max(result["chunked"]["error"].values()) <= TOLERANCE
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
+        return child(args.measure, args.tokens[0], args.device, args.file)
+    what = "log-prob and entropy with gradient from hidden states and the head"
+    head = {"what": what, "hidden": HIDDEN, "vocabulary": VOCAB, **described(args.device)}
     file = RESULT if args.device == "cpu" else RESULT.with_stem("chunked_head_gpu")
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    result = result_before(file, head)
+    for tokens in args.tokens:
+        ways = result["sizes"].setdefault(str(tokens), {})
+        with tempfile.TemporaryDirectory() as folder:
+            if args.device == "cpu" and tokens <= EXACT_TOKENS:
+                in_process(EXACT, tokens, args.device, Path(folder) / EXACT)
+            ways |= {way: measured(way, tokens, args.device, Path(folder)) for way in args.ways}
+        result["sizes"][str(tokens)] = with_ratios(ways)
+        _judge(result)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(result, indent=1) + "\n")
+        if args.device == "cpu":
+            put_between(PAGE, BEGIN, END, table(result))
     print(json.dumps(result, indent=1))
     return 0 if result.get("within_tolerance", True) else 1
+
+
+def _judge(result: dict) -> None:
+    """Adds whether ours is within the tolerance, wherever its error is known."""
+    chunked = [ways.get("chunked") or {} for ways in result["sizes"].values()]
+    worst = [max(figures["error"].values()) for figures in chunked if "error" in figures]
+    if worst:
+        result |= {"tolerance": TOLERANCE, "within_tolerance": max(worst) <= TOLERANCE}
 
 
 if __name__ == "__main__":

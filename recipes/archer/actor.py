@@ -82,6 +82,9 @@ class ArcherActor(DataParallelPPOActor):
                 rows out that way), with the keys above.  Without ``old_log_probs`` the batch is on-policy:
                 the ratio is 1 and its log-probabilities are those of this very pass.
 
+        A mini-batch without a response token, on any worker, is no update: its gradient would be zero, but Adam's
+        momentum and the weight decay would still move the parameters.
+
         Returns:
             Metrics over all tokens of the step and all workers; None where nothing was counted.
         """
@@ -91,23 +94,25 @@ class ArcherActor(DataParallelPPOActor):
         parts, losses, grad_norms = [empty_stats(get_device_id())], [], []
         for _ in range(self.config.ppo_epochs):
             for mini_batch in batch.split(self.config.ppo_mini_batch_size):
-                loss, stats, grad_norm = self._update(mini_batch, temperature)
+                total = self._total(mini_batch["response_mask"])
+                if not total:
+                    continue
+                loss, stats, grad_norm = self._update(mini_batch, total, temperature)
                 parts.append(stats)
                 losses.append(loss)
                 grad_norms.append(grad_norm)
         self.actor_optimizer.zero_grad()
-        stats, loss = self._over_workers(merge_stats(parts), torch.stack(losses).mean())
+        stats, loss = self._over_workers(merge_stats(parts), torch.stack(losses).mean() if losses else None)
         return {
             **stats.metrics(),
-            "actor/pg_loss": float(loss),
-            "actor/grad_norm": float(torch.stack(grad_norms).mean()),
+            "actor/pg_loss": None if loss is None else float(loss),
+            "actor/grad_norm": float(torch.stack(grad_norms).mean()) if grad_norms else None,
             "actor/num_updates": self.num_applied,
             "actor/num_skipped": self.num_skipped,
         }
 
-    def _update(self, mini_batch, temperature: float) -> tuple[Tensor, TokenStats, Tensor]:
+    def _update(self, mini_batch, total: float, temperature: float) -> tuple[Tensor, TokenStats, Tensor]:
         """One optimizer step over the mini-batch of all workers: (policy loss share, sums, gradient norm)."""
-        total = self._total(mini_batch["response_mask"])
         max_tokens = self.config.ppo_max_token_len_per_gpu
         selected = self._select(mini_batch, temperature, max_tokens)
         self.actor_module.train()
@@ -141,16 +146,19 @@ class ArcherActor(DataParallelPPOActor):
         return micro_batches(attention_mask, max_tokens)
 
     def _total(self, response_mask: Tensor) -> float:
-        """What the step's loss is divided by, over all workers' rows; at least 1."""
+        """What the step's loss is divided by, over all workers' rows; 0 where there is no response token."""
         count = denominator(response_mask, self.loss_config.loss_agg_mode).to(get_device_id(), torch.float64)
         if self.dp_size > 1:
             dist.all_reduce(count)
             count = count / self.ulysses_sequence_parallel_size
-        return max(1.0, float(count))
+        return float(count)
 
-    def _over_workers(self, stats: TokenStats, loss: Tensor) -> tuple[TokenStats, Tensor]:
-        """Sums over all workers; those of one sequence-parallel group hold the same rows and count once."""
-        if dist.get_world_size() > 1:
+    def _over_workers(self, stats: TokenStats, loss: Tensor | None) -> tuple[TokenStats, Tensor | None]:
+        """Sums over all workers; those of one sequence-parallel group hold the same rows and count once.
+
+        No loss: no worker has one.
+        """
+        if dist.get_world_size() > 1 and loss is not None:
             dist.all_reduce(stats.sums)
             dist.all_reduce(stats.peaks, op=dist.ReduceOp.MAX)
             dist.all_reduce(loss)

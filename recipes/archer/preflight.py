@@ -56,12 +56,14 @@ WHOLE_OR_NULL = {
     "grading.workers": 1,
 }
 POSITIVE = (f"{ROLLOUT}.temperature", f"{ROLLOUT}.deadline_s", f"{ACTOR}.grad_clip", "grading.timeout_s")
-NOT_NEGATIVE = (
-    f"{ACTOR}.optim.lr",
-    "reward.overlong_penalty_factor",
-    "reward.repetition_penalty",
-    "trainer.grace_s",
-    "trainer.tracker_grace_s",
+NOT_NEGATIVE = (f"{ACTOR}.optim.lr", "trainer.grace_s", "trainer.tracker_grace_s")
+FINITE = ("reward.correct", "reward.incorrect", "reward.format_bonus")
+FINITE_NOT_NEGATIVE = ("reward.overlong_penalty_factor", "reward.repetition_penalty")
+NUMBERS = (
+    (POSITIVE, lambda v: v > 0, "a number, above 0"),
+    (NOT_NEGATIVE, lambda v: v >= 0, "a number, 0 or more"),
+    (FINITE, math.isfinite, "a finite number"),
+    (FINITE_NOT_NEGATIVE, lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or more"),
 )
 
 
@@ -89,6 +91,20 @@ def check(config: DictConfig) -> None:
 
 def remarks(config: DictConfig) -> list[str]:
     """What works but is seldom meant, a sentence each."""
+    return [*_remarks_on_sampling(config), *_remarks_on_groups(config)]
+
+
+def _remarks_on_groups(config: DictConfig) -> list[str]:
+    settings = config.algorithm.group_filter
+    if not settings.enable or settings.metric != "reward":
+        return []
+    return [
+        "algorithm.group_filter.metric=reward keeps groups whose shaped rewards differ, also where every answer is "
+        "wrong and one was cut: the others are then rewarded for being wrong; accuracy keeps none of these"
+    ]
+
+
+def _remarks_on_sampling(config: DictConfig) -> list[str]:
     rollout, plain = config.actor_rollout_ref.rollout, {"repetition_penalty": 1.0, "top_p": 1.0, "top_k": -1}
     changed = [f"{ROLLOUT}.{name}={rollout[name]}" for name, value in plain.items() if rollout[name] != value]
     if not changed or config.actor_rollout_ref.actor.rollout_is_threshold is not None:
@@ -125,11 +141,14 @@ def _check_numbers(config: DictConfig) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{name}={value}: use a whole number, {least} or more")
-    for names, holds, remedy in ((POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")):
+    for names, holds, remedy in NUMBERS:
         for name in names:
             value = OmegaConf.select(config, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-                raise UserError(f"{name}={value}: use a number, {remedy}")
+                raise UserError(f"{name}={value}: use {remedy}")
+    right, wrong = config.reward.correct, config.reward.incorrect
+    if right <= wrong:
+        raise UserError(f"reward.correct={right} is no more than reward.incorrect={wrong}; raise it, e.g. to 1.0")
 
 
 def _check_lengths(config: DictConfig, context: float) -> None:

@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 
-# A longer piece without a space is a script that uses none, or a degenerate run: it is compared by characters.
+# A longer piece without a space is a degenerate run, or a script that is not listed: it is compared by characters.
 LONGEST_WORD = 40
-# Scripts without spaces between words, where a character counts as a word: kana, Han, Hangul.
+# Scripts without spaces between words, where a character counts as a word and a piece: kana, Han, Hangul.
 UNSPACED = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF))
 LETTER, CHARACTER, SPACE = 1, 2, 4  # part of a word, a word by itself, between pieces
 
@@ -47,8 +47,13 @@ class Scan:
         return np.concatenate([self._hashes(starts, ends), self._hashes(single, single + 1)])
 
     def pieces(self) -> np.ndarray:
-        """(pieces,) uint64 in the order of the text: what stands between spaces, and each character of what is long."""
-        starts, ends = _runs(self._kinds & SPACE == 0)
+        """(pieces,) uint64 in the order of the text: what stands between spaces or unspaced characters, these one by
+        one, and each character of what is long."""
+        starts, ends = _runs(self._kinds & (SPACE | CHARACTER) == 0)
+        single = np.flatnonzero(self._kinds == CHARACTER)
+        if len(single):  # runs do not overlap, so that starts and ends have the same order
+            starts = np.sort(np.concatenate([starts, single]))
+            ends = np.sort(np.concatenate([ends, single + 1]))
         long = ends - starts > LONGEST_WORD
         if long.any():
             lengths = np.where(long, ends - starts, 1)

@@ -210,7 +210,8 @@ class ArcherTrainer(RayPPOTrainer):
     def _after_step(self) -> Ending | None:
         """Guard and rules; a due checkpoint is saved."""
         row = self.report.last_row
-        self.empty_steps = 0 if row["batch/trained"] else self.empty_steps + 1
+        attempted = row["actor/num_updates"] + row["actor/num_skipped"]
+        self.empty_steps = 0 if attempted else self.empty_steps + 1
         self.skipped_steps = self.skipped_steps + 1 if row["actor/num_skipped"] and not row["actor/num_updates"] else 0
         trainer = self.config.trainer
         decision = self.guard.check(row)
@@ -218,7 +219,8 @@ class ArcherTrainer(RayPPOTrainer):
         if decision.stop:
             return Ending("stopped", f"guard: {decision.reason}", GUARD)
         if self.empty_steps >= trainer.max_empty_steps:
-            return Ending("stopped", f"no valid group in {self.empty_steps} steps (trainer.max_empty_steps)", EMPTY)
+            found = "only truncated responses (reward.overlong_filter)" if row["batch/trained"] else "no valid group"
+            return Ending("stopped", f"{found} in {self.empty_steps} steps (trainer.max_empty_steps)", EMPTY)
         if self.skipped_steps >= trainer.max_skipped_updates:
             reason = f"no finite gradient in {self.skipped_steps} steps (trainer.max_skipped_updates)"
             return Ending("stopped", reason, NOT_FINITE)

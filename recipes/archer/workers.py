@@ -85,9 +85,11 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
     def update_actor(self, data: DataProto) -> DataProto:
-        """verl's update; figures that a device cannot know are None, not invented."""
+        """verl's update; figures that a device cannot know, or of an update that was none, are None, not invented."""
         output = super().update_actor(data)
         metrics = output.meta_info["metrics"]
+        if not self.actor.num_applied + self.actor.num_skipped:
+            metrics["perf/mfu/actor"] = metrics["actor/lr"] = None
         if get_device_name() == "cpu":  # its peak is unknown, and nothing is reserved apart from what is resident
             metrics["perf/mfu/actor"] = None
             metrics["perf/max_memory_reserved_gb"] = None

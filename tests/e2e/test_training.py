@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from launching import lasting, launch, left_behind, steps_logged, tensors
+from tests.docs.test_metrics_page import PAGE, SOURCE, documented
 
 TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
 SHORT = ("trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.test_freq=4", "trainer.samples_freq=2")
@@ -70,6 +71,12 @@ def test_every_step_is_there_with_every_key(straight):
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert len({frozenset(row) for row in rows}) == 1, "rows differ in their keys"
     assert not KEYS - set(rows[0])
+
+
+def test_the_page_explains_the_keys_of_a_run_and_no_others(straight):
+    prefix = "val/accuracy/"
+    keys = {prefix + SOURCE if key.startswith(prefix) else key for key in straight.rows[0]}
+    assert keys == set(documented(PAGE.read_text(encoding="utf-8")))
 
 
 def test_metrics_are_consistent(straight):

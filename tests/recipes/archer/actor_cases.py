@@ -1,8 +1,16 @@
-"""A small Qwen3, a batch of rows, and the actor's update of it on one worker or several."""
+"""A small Qwen3, a batch of rows, and the actor's update of it on one worker or several.
 
+With padding removed, too, which is what runs on a GPU. flash-attn, which packs the rows, needs one: its four helpers
+and its attention within packed rows are written out here with torch, so that upstream's code around them, and ours, run
+as they are.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import pytest
 import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
@@ -10,6 +18,8 @@ from omegaconf import OmegaConf
 VOCAB, PROMPT = 48, 6
 RESPONSE_LENGTHS = (10, 1, 0, 7, 3, 10, 5, 2, 9, 4, 6)  # one empty, one of one token; odd: two workers need filler
 TEMPERATURE = 0.9
+# as the worker sets it: our forward pass answers as upstream's fused kernels do
+REMOVED = {"use_remove_padding": True, "use_fused_kernels": True}
 UPDATE_ROWS = 16  # an optimizer step that takes everything, with room for filler
 
 
@@ -121,6 +131,47 @@ def rows_of_worker(batch: dict[str, torch.Tensor], case: Case, workers: int, ran
     return dealt(DataProto.from_dict(filled), case.mini_batch_rows, workers).chunk(workers)[rank]
 
 
+def packed_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, position_ids=None, **_):
+    """Causal attention within each of the rows that lie one behind the other; a row begins at position 0."""
+    row = (position_ids == 0).cumsum(-1)
+    length = query.shape[-2]
+    allowed = (row[:, :, None] == row[:, None, :]) & torch.ones(length, length, dtype=torch.bool).tril()
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=allowed[:, None], dropout_p=dropout, scale=scaling, enable_gqa=True
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def unpad_input(hidden_states, attention_mask):
+    indices = attention_mask.flatten().nonzero().flatten()
+    return hidden_states.flatten(0, 1)[indices], indices, None
+
+
+def pad_input(hidden_states, indices, batch, seqlen):
+    empty = hidden_states.new_zeros(batch * seqlen, *hidden_states.shape[1:])
+    return empty.index_put((indices,), hidden_states).unflatten(0, (batch, seqlen))
+
+
+@contextmanager
+def like_a_gpu(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """What is there on a GPU for removing padding; packed rows are told apart by their positions."""
+    from einops import rearrange
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    from verl.workers.actor import dp_actor
+
+    helpers = {"unpad_input": unpad_input, "pad_input": pad_input, "rearrange": rearrange}
+    helpers["index_first_axis"] = lambda values, indices: values[indices]
+    ALL_ATTENTION_FUNCTIONS["packed"] = packed_attention
+    with pytest.MonkeyPatch.context() as patch:
+        for name, helper in helpers.items():
+            patch.setattr(dp_actor, name, helper, raising=False)
+        patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # upstream's bf16
+        for module in modules:
+            patch.setattr(module.config, "_attn_implementation", "packed")
+        yield
+
+
 class Recorder(torch.optim.SGD):
     """Keeps every whole gradient it steps with."""
 
@@ -178,7 +229,9 @@ class Worker:
         own = rows_of_worker(batch, case, dist.get_world_size(), dist.get_rank())
         own.meta_info["temperature"] = TEMPERATURE
         actor = self.actor(case)
-        metrics = actor.update_policy(own)
+        removed = case.settings.get("use_remove_padding")
+        with like_a_gpu(self.modules.values()) if removed else nullcontext():
+            metrics = actor.update_policy(own)
         return actor.actor_optimizer.gradients, metrics
 
 

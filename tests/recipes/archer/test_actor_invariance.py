@@ -21,7 +21,9 @@ from recipes.archer.micro_batches import columns_of_rows, cut_by_length
 from recipes.archer.policy_loss import archer_policy_loss, archer_token_loss, low_entropy_mask, rollout_is_weight
 from tests.recipes.archer.actor_cases import (
     CUTS,
+    REMOVED,
     TEMPERATURE,
+    UPDATE_ROWS,
     Case,
     Worker,
     join,
@@ -70,13 +72,14 @@ BASES = [
     Case("on-policy", EVERYTHING, without=("old_log_probs",)),
     Case("short last mini-batch", EVERYTHING | {"ppo_epochs": 2}, mini_batch_rows=4, learning_rate=0.02),
 ]
-FULL = ("all terms", "sum", "mean of means", "clip-cov", "kl-cov")  # also with more padding and filler
 
 
 def _variants(base: Case) -> list[Case]:
     variants = [replace(base, cut=cut) for cut in CUTS]
-    if base.name in FULL:
-        variants += [replace(base, wide=True, cut=cut) for cut in ("four rows", "by tokens")]
+    removed = base.settings | REMOVED  # of padding, of which there is more in wide rows
+    variants += [replace(base, wide=True, cut=cut) for cut in ("four rows", "by tokens")]
+    variants += [replace(base, wide=True, cut=cut, settings=removed) for cut in ("one row", "by tokens")]
+    if base.mini_batch_rows == UPDATE_ROWS:  # filler of one update is another mini-batch of several
         variants.append(replace(base, filler=5, cut="four rows"))
     return variants
 
@@ -259,6 +262,21 @@ def test_a_gradient_that_is_not_finite_changes_nothing(alone):
     rest = {key: value[8:] for key, value in batch.items()}
     expected, _ = alone.update(case, rest)  # from the first parameters: the poisoned update moved none
     assert _difference(gradients[-1], expected[0]) < GRADIENT_TOLERANCE
+
+
+def test_a_mini_batch_without_a_token_moves_nothing(alone):
+    """Adam's momentum of the update before it, and the weight decay, would move every parameter."""
+    case = Case("empty", EVERYTHING, mini_batch_rows=11)
+    actor, state = worker_state(alone, case)
+    own = rows_of_worker(alone.batches[False, False], case, 1, 0)
+    own.meta_info["temperature"] = TEMPERATURE
+    assert actor.update_policy(own)["actor/num_updates"] == 1
+    before = [tensor.clone() for tensor in whole_state(state)]
+    own.batch["response_mask"] = torch.zeros_like(own.batch["response_mask"])
+    metrics = actor.update_policy(own)
+    assert all(map(torch.equal, whole_state(state), before))
+    assert metrics["actor/num_updates"] == metrics["actor/num_skipped"] == 0
+    assert {value for name, value in metrics.items() if not name.startswith("actor/num_")} == {None}
 
 
 def test_loss_functions_agree_with_what_the_actor_reports(alone):

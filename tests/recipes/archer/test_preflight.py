@@ -187,7 +187,11 @@ def test_one_bad_file_of_several(refusal, tmp_path):
         (["data.train_files=3"], "data.train_files=3 is not the path of a file"),
         (["custom_reward_function.path=/no/reward.py"], "custom_reward_function.path=/no/reward.py is no file"),
         (["seed=-1"], "seed=-1: use a whole number, 0 or more"),
-        (["reward.overlong_penalty_factor=-1"], "reward.overlong_penalty_factor=-1: use a number, 0 or more"),
+        (["reward.overlong_penalty_factor=-1"], "reward.overlong_penalty_factor=-1: use a finite number, 0 or more"),
+        (["reward.overlong_penalty_factor=.inf"], "reward.overlong_penalty_factor=inf: use a finite number, 0 or more"),
+        (["reward.repetition_penalty=.nan"], "reward.repetition_penalty=nan: use a finite number, 0 or more"),
+        (["reward.correct=.nan"], "reward.correct=nan: use a finite number"),
+        (["reward.correct=-1"], "reward.correct=-1 is no more than reward.incorrect=0.0; raise it"),
         (["actor_rollout_ref.rollout.temperature=0"], "rollout.temperature=0: use a number, above 0"),
         (
             ["trainer.n_gpus_per_node=2", "actor_rollout_ref.rollout.tensor_model_parallel_size=2"],
@@ -228,6 +232,10 @@ def test_settings(refusal, overrides, problem):
         ("kl_loss_type", "k9"),
         ("loss_agg_mode", "mean"),
         ("rollout_is_threshold", "0.5"),
+        ("rollout_is_threshold", ".nan"),
+        ("clip_high_entropy", "[0.4,.nan]"),
+        ("ratio_cap", ".nan"),
+        ("entropy_coeff", ".nan"),
         ("policy_loss.loss_mode", "gspo"),
     ],
 )
@@ -319,6 +327,13 @@ def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_remarked_
     assert "repetition_penalty=1.2" in remark and "rollout/log_ratio" in remark
     corrected = ["actor_rollout_ref.rollout.top_p=0.9", "actor_rollout_ref.actor.rollout_is_threshold=2.0"]
     assert remarks(make_config(*corrected)) == [] and remarks(make_config(corrected[0])) != []
+
+
+def test_a_group_filter_by_the_shaped_reward_is_warned_about(make_config):
+    (remark,) = remarks(make_config("algorithm.group_filter.metric=reward"))
+    assert remark.startswith("algorithm.group_filter.metric=reward") and "rewarded for being wrong" in remark
+    off = ["algorithm.group_filter.metric=reward", "algorithm.group_filter.enable=false"]
+    assert remarks(make_config(*off)) == []
 
 
 STARTED = """

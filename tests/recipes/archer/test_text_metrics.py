@@ -22,6 +22,7 @@ DEGENERATE = {
     "spaced script": "ゆ " * 400,
     "unspaced symbol": "&" * 400,
     "unspaced script": "ゆ" * 400,
+    "unspaced script in short lines": "ゆゆゆゆゆ。\n" * 60,
     "long period": "the answer is not the answer because we know that it is so and then again " * 30,
     "unspaced period": "わかりません、" * 60,
     "after good text": REASONED + "&" * 3000,
@@ -81,7 +82,7 @@ def test_random_words_do_not_repeat_in_either_form():
 
 
 def counted_directly(text: str) -> float:
-    pieces = text.lower().split()
+    pieces = text.lower().replace("ゆ", " ゆ ").split()
     units = [unit for piece in pieces for unit in (piece if len(piece) > 40 else [piece])]
     grams = [tuple(units[i : i + NGRAM]) for i in range(len(units) - NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
@@ -90,12 +91,18 @@ def counted_directly(text: str) -> float:
 @pytest.mark.parametrize("seed", range(20))
 def test_hashed_ngrams_count_as_tuples_do(seed):
     rng = random.Random(seed)
-    base = rng.choices(["a", "b", "c", "x" * 45, "ゆ"], k=rng.randint(0, 60))
+    base = rng.choices(["a", "b", "c", "x" * 45, "ゆ", "aゆゆb"], k=rng.randint(0, 60))
     text = " ".join(base * rng.randint(1, 4) + rng.choices("ab", k=rng.randint(0, 60)))
     assert one(text).repetition_ratio == pytest.approx(counted_directly(text), abs=1e-12)
 
 
-@pytest.mark.parametrize("text", ["", " \n ", "x", "x " * (NGRAM - 1)])
+@pytest.mark.parametrize("spaced", [True, False])
+def test_a_response_of_few_characters_is_caught_in_a_script_without_spaces_too(spaced):
+    """Thirty pieces make eleven 20-grams, of which the first is new."""
+    assert one((" " * spaced).join("ゆ" * 30)).repetition_ratio == pytest.approx(10 / 11)
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "x", "x " * (NGRAM - 1), "ゆ" * (NGRAM - 1)])
 def test_text_too_short_for_an_ngram_does_not_repeat(text):
     assert one(text).repetition_ratio == 0
 

@@ -12,6 +12,7 @@ from recipes.archer.word_families import FAMILY_OF
 
 RANGES = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)
 LETTERS, CHARACTER = re.compile(rf"[^\W{RANGES}]+"), re.compile(f"[{RANGES}]")
+PIECE = re.compile(rf"[{RANGES}]|[^{RANGES}]+")  # of what stands between two spaces
 # what the tables have to tell apart: scripts, digits, signs, spaces, astral letters, halves of surrogate pairs
 PARTS = st.sampled_from([*"aBé_7²ゆ・因한𝑥𠀀😀&$", "\\", "\0", "\ud800"])
 SPACES = st.sampled_from([" ", "\n", "\u00a0", "\u2003", "\u3000", "\x1c", ""])
@@ -33,7 +34,8 @@ def pattern(items) -> list[int]:
 def test_words_and_pieces(text):
     scan = Scan(text)
     assert pattern(scan.words().tolist()) == pattern(LETTERS.findall(text) + CHARACTER.findall(text))
-    units = [unit for piece in text.split() for unit in (piece if len(piece) > LONGEST_WORD else [piece])]
+    pieces = [piece for part in text.split() for piece in PIECE.findall(part)]
+    units = [unit for piece in pieces for unit in (piece if len(piece) > LONGEST_WORD else [piece])]
     assert pattern(scan.pieces().tolist()) == pattern(units)
 
 
@@ -43,7 +45,8 @@ def test_every_character_is_what_the_regular_expressions_call_it():
         text = "&".join(characters[:limit])
         scan = Scan(text)
         assert len(scan.words()) == len(LETTERS.findall(text)) + len(CHARACTER.findall(text))
-        assert len(Scan(" ".join(characters[:limit])).pieces()) == len(" ".join(characters[:limit]).split())
+        parts = " ".join(characters[:limit]).split()
+        assert len(Scan(" ".join(characters[:limit])).pieces()) == sum(len(PIECE.findall(part)) for part in parts)
 
 
 @pytest.mark.parametrize("before", ["", "x ", "ゆ ", "𝑥 ", " " * 100_000])

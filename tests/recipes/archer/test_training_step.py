@@ -172,6 +172,19 @@ def test_a_filter_that_removes_everything_leaves_finite_figures():
         assert not [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
 
 
+@pytest.mark.parametrize("settings", [{}, SEVERAL_UPDATES])
+def test_a_run_in_which_every_response_is_cut_ends_with_a_reason_too(settings):
+    """With the filter on nothing is updated, though the groups are valid."""
+
+    def cut(prompt, sample):
+        return (RIGHT if sample else WRONG), CAP
+
+    trainer = make_trainer(cut, trainer__max_empty_steps=3, **FILTER, **settings)
+    ending = trainer.fit()
+    assert ending.exit_code == EMPTY and "only truncated responses (reward.overlong_filter) in 3" in ending.reason
+    assert [(row["batch/valid"], row["actor/num_updates"]) for row in trainer.report.rows] == [(4, 0)] * 3
+
+
 # -- figures of the policy, over everything generated ----------------------------------------------------------
 
 

@@ -127,7 +127,9 @@ class World:
         log_prob, entropy, _ = self.figures(batch.batch["responses"])
         total = max(1.0, float(denominator(batch.batch["response_mask"], "token-mean")))
         _, _, stats = step_loss(batch.batch, log_prob, entropy, total, self.loss_config)
-        return stats.metrics() | {"actor/grad_norm": 1.0, "actor/num_updates": 1, "actor/num_skipped": 0}
+        updates = int(batch.batch["response_mask"].any())  # as the actor: nothing to learn from is no update
+        norm = 1.0 if updates else None
+        return stats.metrics() | {"actor/grad_norm": norm, "actor/num_updates": updates, "actor/num_skipped": 0}
 
 
 class Report:
