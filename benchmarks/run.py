@@ -28,8 +28,8 @@ def main() -> None:
         file.write_text(json.dumps(result, indent=1) + "\n")
         print(json.dumps(result["step_time"], indent=1), f"\nwritten to {file}")
     if only != "step_time":
-        for module in ("benchmarks.bench_text_metrics", "benchmarks.grading.bench_grading"):
-            subprocess.run([sys.executable, "-m", module], check=True, cwd=ROOT)
+        for module in ("bench_text_metrics", "bench_save_cost", "grading.bench_grading"):
+            subprocess.run([sys.executable, "-m", f"benchmarks.{module}"], check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":

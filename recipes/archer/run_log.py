@@ -122,9 +122,10 @@ class RunLog:
 
     def _earlier_run(self) -> dict:
         try:
-            return json.loads((self.folder / RUN).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # killed before it was written, or by an older tool
+            run = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # killed before it was written, or torn
             return {}
+        return run if isinstance(run, dict) else {}
 
 
 def drop_after(path: Path, last_step: int) -> None:
@@ -132,10 +133,10 @@ def drop_after(path: Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
+                kept.append(line.decode() + "\n")
         except (ValueError, KeyError, TypeError):  # torn by a kill in the middle of a write
             continue
     write_atomically(path, "".join(kept))

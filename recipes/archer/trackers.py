@@ -5,6 +5,7 @@ Each has a thread of its own (``tracker_feed``): one that is down or slow neithe
 
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ class TensorBoard:
     def __init__(self, folder: Path, first_step: int, **_):
         from torch.utils.tensorboard import SummaryWriter
 
+        _date_back(folder / "tensorboard", int(time.time()))
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
     def log(self, row: dict, step: int) -> None:
@@ -32,6 +34,18 @@ class TensorBoard:
 
     def finish(self, exit_code: int) -> None:
         self._writer.close()
+
+
+def _date_back(folder: Path, now: int) -> None:
+    """Renames event files so that one of ``now`` comes last: TensorBoard reads them in the order of their names.
+
+    Their order stays. A clock that was put back would hide the continuation behind what it replaces.
+    """
+    found = (re.fullmatch(r"(events\.out\.tfevents\.)(\d+)(\..*)", file.name) for file in folder.glob("events.*"))
+    files = sorted(filter(None, found), key=lambda match: match.string)
+    for left, match in zip(range(len(files), 0, -1), files, strict=True):
+        if int(match[2]) > now - left:
+            os.rename(folder / match.string, folder / f"{match[1]}{now - left:010d}{match[3]}")
 
 
 class WeightsAndBiases:

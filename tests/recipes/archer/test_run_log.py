@@ -147,6 +147,13 @@ def test_rows_up_to_a_step(tmp_path, text):
     assert path.read_text() == ('{"step": 1}\n{"step": 2}\n' if text else "")
 
 
+def test_a_torn_row_may_hold_any_bytes(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2, "a\xff\x00\x80')
+    drop_after(path, 2)
+    assert path.read_text() == '{"step": 1}\n'
+
+
 def test_no_file_yet(tmp_path):
     drop_after(tmp_path / "metrics.jsonl", 5)
     assert list(tmp_path.iterdir()) == []

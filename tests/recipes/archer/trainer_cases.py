@@ -127,7 +127,8 @@ class World:
         log_prob, entropy, _ = self.figures(batch.batch["responses"])
         total = max(1.0, float(denominator(batch.batch["response_mask"], "token-mean")))
         _, _, stats = step_loss(batch.batch, log_prob, entropy, total, self.loss_config)
-        return stats.metrics() | {"actor/grad_norm": 1.0, "actor/num_updates": 1, "actor/num_skipped": 0}
+        counts = {"actor/num_updates": 1, "actor/num_skipped": 0, "actor/num_skipped_last": 0}
+        return stats.metrics() | {"actor/grad_norm": 1.0} | counts
 
 
 class Report:
@@ -156,7 +157,7 @@ def make_trainer(script, prompts: int = 40, **settings):
     config = compose(["experiment=tiny", "device=cpu", *(f"{name}={value}" for name, value in overrides.items())])
     saver, guard = MagicMock(), MagicMock()
     saver.ending.return_value, saver.closing.side_effect = None, lambda ending: ending
-    guard.check.return_value = SimpleNamespace(stop=False, reason="")
+    guard.check.return_value, guard.reason = SimpleNamespace(stop=False, reason=None), None
     trainer = ArcherTrainer(
         config,
         tokenizer=None,
