@@ -57,7 +57,7 @@ class Report:
 
     def before_training(self, metrics: dict) -> None:
         """Validation of the untrained model."""
-        self.log.note(val_before=metrics)
+        self._note(val_before=metrics)
         self.say(f"before training: held-out accuracy {metrics['val/accuracy']:.3f}")
 
     def step(self, number: int, row: dict, rounds) -> None:

@@ -30,6 +30,10 @@ def test_a_full_disk_costs_no_earlier_checkpoint_and_training_goes_on_for_a_whil
     assert newest_step(run.folder) == 1 and not list(run.folder.glob(".global_step_*"))
     assert "Traceback" not in run.output
     assert_nothing_stays_behind()
+    full = short_run(*settings, output=room)
+    assert full.code == 23, full.output[-3000:]
+    assert "error: [Errno 28] No space left on device" in full.output and "Traceback" not in full.output
+    assert_nothing_stays_behind()
     filler.unlink()
     again = short_run(*settings, output=room)
     assert "continuing after step 1 from" in again.output
