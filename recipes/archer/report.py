@@ -113,6 +113,7 @@ class Report:
             OSError: it has no room for them.
         """
         self.log.sync()
+        self.trackers.settle()
 
     def _note(self, **facts) -> None:
         with suppress(OSError):  # the disk may have no room for this either; the next note brings it along

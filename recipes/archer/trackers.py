@@ -15,6 +15,8 @@ from recipes.archer.tracker_feed import TrackerFeed
 logger = logging.getLogger(__name__)
 
 KNOWN = ("console", "tensorboard", "wandb")
+LOCAL = ("tensorboard",)  # writes beside the checkpoints, so a wait for it is a wait for the disk
+LOCAL_S = 1.0
 
 
 class TensorBoard:
@@ -119,6 +121,12 @@ class Trackers:
         existing = {k: v for k, v in row.items() if isinstance(v, int | float | str) and v == v}  # NaN equals nothing
         for feed in self._feeds:
             feed.put(step, existing)
+
+    def settle(self) -> None:
+        """Before a checkpoint: a local tracker takes the rows that a run going on from it will not send again."""
+        for feed in self._feeds:
+            if feed.name in LOCAL:
+                feed.wait_until_delivered(LOCAL_S)
 
     def finish(self, exit_code: int, grace_s: float) -> None:
         """Waits up to ``grace_s`` seconds, in all, for what is still on its way; then says what is missing."""

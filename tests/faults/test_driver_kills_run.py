@@ -31,7 +31,7 @@ def _cut(folder, checkpoint, file, share=0.5):
 def _torn_text(folder):
     """What may stand in the run folder after a power cut: a torn row, half a run.json, an empty pointer."""
     with open(folder / "metrics.jsonl", "ab") as file:
-        file.write(b'{"step": 3, "actor/entr\\xff\\x00\\x00')
+        file.write(b'{"step": 3, "actor/entr\xff\x00\x00')
     (folder / "run.json").write_text('{"name": "half')
     (folder / "latest_checkpointed_iteration.txt").write_text("")
 
