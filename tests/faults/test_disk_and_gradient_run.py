@@ -1,6 +1,7 @@
 """A disk that fills in the middle of a save, and gradients that are not finite, in whole runs."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ def test_a_full_disk_costs_no_earlier_checkpoint_and_training_goes_on_for_a_whil
     assert newest_step(run.folder) == 1 and not list(run.folder.glob(".global_step_*"))
     assert "Traceback" not in run.output
     assert_nothing_stays_behind()
+    _fill_up(filler)
     full = short_run(*settings, output=room)
     assert full.code == 23, full.output[-3000:]
     assert "error: [Errno 28] No space left on device" in full.output and "Traceback" not in full.output
@@ -38,6 +40,13 @@ def test_a_full_disk_costs_no_earlier_checkpoint_and_training_goes_on_for_a_whil
     again = short_run(*settings, output=room)
     assert "continuing after step 1 from" in again.output
     assert_same_end(again, straight)
+
+
+def _fill_up(filler) -> None:
+    """Takes what little the end of the run has freed."""
+    with open(filler, "ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(64))
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_too_many_of_them_end_the_run(short_run, planned):

@@ -102,4 +102,8 @@ def test_malformed_rows_in_the_middle_stop_the_run_before_it_has_begun(short_run
     last = short_run(*settings)
     assert last.code == 0 and "continuing after step 2 from" in last.output
     assert newest_step(last.folder) == 4
-    assert [lasting([row]) for row in last.rows] == [lasting([row]) for row in straight.rows]
+    assert _without_validation(last.rows) == _without_validation(straight.rows)
+
+
+def _without_validation(rows: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if not key.startswith("val/")} for row in lasting(rows)]
