@@ -107,7 +107,7 @@ class World:
             mask[row, :length] = 1
         tensors = {key: torch.cat([prompts[key], responses], 1) for key in ("input_ids", "position_ids")}
         tensors["attention_mask"] = torch.cat([prompts["attention_mask"], mask], 1)
-        tensors["responses"] = responses
+        tensors["prompts"], tensors["responses"] = prompts["input_ids"], responses
         if self.config.actor_rollout_ref.rollout.calculate_log_probs:
             tensors["rollout_log_probs"] = self.figures(responses)[2]
         return DataProto.from_dict(tensors)
