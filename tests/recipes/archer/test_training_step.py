@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recipes.archer.ending import EMPTY, NOT_FINITE
-from tests.recipes.archer.trainer_cases import CAP, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
+from tests.recipes.archer.trainer_cases import CAP, PROMPT, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
 
 POLICY_KEYS = ("actor/entropy", *(f"rollout/log_ratio/{name}" for name in ("mean", "abs_mean", "abs_max")))
 SEVERAL_UPDATES = {"actor_rollout_ref__actor__ppo_epochs": 2}
@@ -110,6 +110,21 @@ def test_by_accuracy_they_are_not_trained_on():
     assert (row["batch/valid"], row["batch/solve_none"], row["batch/trained"]) == (0, 4, 0)
     assert trainer.calls.updates == []
     assert row["reward/overlong/mean"] == -0.25 and row["reward/accuracy/mean"] == 0  # apart from each other
+
+
+def test_a_later_round_may_have_longer_responses():
+    """Columns that end with the response are padded to the longest; the prompts' own column is not."""
+
+    def longer_later(prompt: int, sample: int) -> tuple[str, int]:
+        outcome, _ = mixed(prompt, sample)
+        return outcome, 2 if prompt < 4 else CAP
+
+    trainer = make_trainer(longer_later, algorithm__group_filter__max_gen_batches=2)
+    row = step_of(trainer)
+    assert (row["batch/prompts"], row["batch/trained"], row["response_length/max"]) == (8, 4, CAP)
+    batch = trainer.calls.updates[0].batch
+    assert batch["prompts"].shape[1] == PROMPT
+    assert batch["input_ids"].shape[1] == batch["attention_mask"].shape[1] == PROMPT + CAP
 
 
 # -- steps without anything to learn from ----------------------------------------------------------------------
