@@ -10,7 +10,12 @@ from datetime import UTC, datetime
 from recipes.archer.configuration import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-PARTS = ("benchmarks.bench_text_metrics", "benchmarks.grading.bench_grading", "benchmarks.bench_reports")
+PARTS = (
+    "benchmarks.bench_text_metrics",
+    "benchmarks.bench_save_cost",
+    "benchmarks.grading.bench_grading",
+    "benchmarks.bench_reports",
+)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ class ArcherActor(DataParallelPPOActor):
         super().__init__(config, actor_module, actor_optimizer)
         self.loss_config = loss_config_from(config) if actor_optimizer is not None else None
         self.dp_size = dist.get_world_size() // self.ulysses_sequence_parallel_size
-        self.num_applied = self.num_skipped = 0  # optimizer updates of the last step
+        self.num_applied = self.num_skipped = self.num_skipped_last = 0  # optimizer updates of the last step
 
     def _forward_micro_batch(self, micro_batch, temperature, calculate_entropy=False):
         """Upstream's with padding removed; otherwise rows are trimmed and only response tokens computed.
@@ -90,7 +90,7 @@ class ArcherActor(DataParallelPPOActor):
         """
         keys = UPDATE_KEYS + tuple(k for k in OPTIONAL_KEYS if k in data.batch.keys())  # noqa: SIM118
         batch, temperature = data.batch.select(*keys), data.meta_info["temperature"]
-        self.num_applied = self.num_skipped = 0
+        self.num_applied = self.num_skipped = self.num_skipped_last = 0
         parts, losses, grad_norms = [empty_stats(get_device_id())], [], []
         for _ in range(self.config.ppo_epochs):
             for mini_batch in batch.split(self.config.ppo_mini_batch_size):
@@ -109,6 +109,7 @@ class ArcherActor(DataParallelPPOActor):
             "actor/grad_norm": float(torch.stack(grad_norms).mean()) if grad_norms else None,
             "actor/num_updates": self.num_applied,
             "actor/num_skipped": self.num_skipped,
+            "actor/num_skipped_last": self.num_skipped_last,
         }
 
     def _update(self, mini_batch, total: float, temperature: float) -> tuple[Tensor, TokenStats, Tensor]:
@@ -117,7 +118,7 @@ class ArcherActor(DataParallelPPOActor):
         selected = self._select(mini_batch, temperature, max_tokens)
         self.actor_module.train()
         self.actor_optimizer.zero_grad()
-        parts, losses = [], []
+        parts, losses, finite = [], [], []
         for rows in self._cut(mini_batch["attention_mask"], max_tokens):
             micro_batch = mini_batch[rows]
             entropy, log_prob = self._forward_micro_batch(micro_batch, temperature, calculate_entropy=True)
@@ -127,10 +128,20 @@ class ArcherActor(DataParallelPPOActor):
             (loss * self.dp_size).backward()
             parts.append(stats)
             losses.append(policy_loss)
+            finite.append(torch.isfinite(loss.detach()))
+        if not torch.stack(finite).all():
+            self._spoil_gradient()
         grad_norm = self._optimizer_step().detach()
         applied = bool(torch.isfinite(grad_norm))
         self.num_applied, self.num_skipped = self.num_applied + applied, self.num_skipped + (not applied)
+        self.num_skipped_last = 0 if applied else self.num_skipped_last + 1
         return torch.stack(losses).sum(), merge_stats(parts), grad_norm
+
+    def _spoil_gradient(self) -> None:
+        """After a loss that is not finite: its gradient may be, and only this rank knows; the norm tells every rank."""
+        gradients = (p.grad for p in self.actor_module.parameters() if p.grad is not None)
+        for gradient in (getattr(g, "_local_tensor", g) for g in gradients):
+            gradient.fill_(float("nan"))
 
     def _select(self, mini_batch, temperature: float, max_tokens: int) -> Tensor | None:
         """Tokens that clip_cov and kl_cov single out, over the whole optimizer step; None for other losses."""

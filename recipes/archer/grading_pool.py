@@ -165,6 +165,19 @@ class Workers:
             f"memory_mb={self._config['memory_mb']} may be too small"
         )
 
+    def _asked(self, number: int, keeper: _Keeper, body: bytes) -> tuple[_Keeper, dict]:
+        """The reply, and the keeper to ask next.
+
+        A keeper that died on a request was killed from outside, since it reads none itself: another is asked, once.
+        """
+        for _ in range(2):
+            try:
+                return keeper, keeper.ask(body)
+            except frames.Disconnected:
+                keeper.kill()
+                keeper = self._start(number)
+        return keeper, dict(_CRASHED)
+
     def _work(self, number: int) -> None:
         try:
             keeper = self._start(number)
@@ -173,11 +186,11 @@ class Workers:
                 if keeper.process.poll() is not None:  # killed from outside between two requests
                     keeper = self._start(number)
                 try:
-                    callback(keeper.ask(body))
-                except frames.Disconnected:
-                    keeper.kill()
-                    callback(self._failure or dict(_CRASHED))
-                    keeper = self._start(number)
+                    keeper, reply = self._asked(number, keeper, body)
+                except GradingError as error:
+                    callback(error)
+                    raise
+                callback(reply)
         except GradingError as error:
             self.close(error)
         except Exception as error:  # whoever waits for a result must hear of it, then it is raised here

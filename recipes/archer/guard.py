@@ -47,7 +47,7 @@ class Guard:
             raise UserError(f"guard.action={action} is not known; use {' or '.join(ACTIONS)}")
         self.action, self.monitor = action, monitor
         self._told: dict[str, str] = {}  # criterion -> status last told
-        self._failed = False
+        self._failed, self._reason = False, None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Guard":
@@ -72,8 +72,13 @@ class Guard:
             return GuardDecision(False)
         new = tuple(v for v in verdicts if self._is_new(v))
         bad = next((v for v in verdicts if v.status == BAD), None)
-        stop = self.action == "stop" and bad is not None
-        return GuardDecision(stop, new, str(bad) if stop else None)
+        self._reason = None if bad is None else str(bad)
+        return GuardDecision(self.reason is not None, new, self.reason)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run is to end by the rows so far, one sentence; None where it is not."""
+        return self._reason if self.action == "stop" else None
 
     def summary(self) -> dict[str, Any] | None:
         """The verdict for run.json; None when the guard is off."""
@@ -81,12 +86,12 @@ class Guard:
 
     def state_dict(self) -> dict[str, Any]:
         """State for the checkpoint, as JSON."""
-        return {"monitor": self.monitor.state_dict(), "told": dict(self._told)}
+        return {"monitor": self.monitor.state_dict(), "told": dict(self._told), "reason": self._reason}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on as at the checkpoint."""
         self.monitor.load_state_dict(state["monitor"])
-        self._told = dict(state["told"])
+        self._told, self._reason = dict(state["told"]), state.get("reason")
 
     def _is_new(self, verdict: Verdict) -> bool:
         key, told = verdict.criterion, self._told.get(verdict.criterion)

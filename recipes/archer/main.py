@@ -4,6 +4,7 @@ Checks everything it can, takes the run folder, starts Ray, trains, and leaves n
 in this process, so that a signal to it is a signal to the loop.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer import configuration  # noqa: F401  (makes the configuration composable)
 from recipes.archer.command_line import exit_code_of
-from recipes.archer.ending import FAILED, WRONG_CALL, Ending, UserError
+from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, UserError
 from recipes.archer.signals import StopRequested, StopSignals
 
 
@@ -34,6 +35,9 @@ def run(config: DictConfig) -> int:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return WRONG_CALL
+        except OSError as error:  # the run folder cannot be made, or not written to
+            print(f"error: {error}", file=sys.stderr)
+            return DISK if _is_full(error) else WRONG_CALL
         except StopRequested:
             return stop.ending().exit_code
         stop.grace_s, stop.record = config.trainer.grace_s, log.ended
@@ -46,12 +50,24 @@ def run(config: DictConfig) -> int:
         except StopRequested:
             ending = stop.ending(" during set-up")
         except Exception as error:
-            last_line = (str(error).strip().splitlines() or [""])[-1]
-            ending = Ending("failed", f"{type(error).__name__}: {last_line}", FAILED)
-            traceback.print_exc()
+            ending = _failure(error)
         finally:
             log.close(ending)
         return ending.exit_code
+
+
+def _failure(error: Exception) -> Ending:
+    """The end by an error that nobody expected here; of a full disk in one line, of others with their traceback."""
+    if _is_full(error):
+        print(f"error: {error}; make room, then start the same command again", file=sys.stderr)
+        return Ending("failed", str(error), DISK)
+    traceback.print_exc()
+    last_line = (str(error).strip().splitlines() or [""])[-1]
+    return Ending("failed", f"{type(error).__name__}: {last_line}", FAILED)
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _checked(config: DictConfig):
@@ -105,6 +121,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
     """
     from recipes.archer.ray_session import ray_session
     from recipes.archer.run_inputs import check_ground_truths, grading_pool
+    from recipes.archer.run_log import open_notes
     from recipes.archer.worker_calls import RolloutHungError
     from recipes.archer.worker_death import Roster
 
@@ -112,7 +129,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
         with stop.nothing_to_save():
             saver, checkpoint = _checkpoint(config, datasets, again)
             # what verl, Ray and the workers' start have to say is for when something goes wrong
-            notes = session.enter_context(open(log.folder / "setup.log", "a", encoding="utf-8"))
+            notes = session.enter_context(open_notes(log.folder / "setup.log"))
             if not config.ray_init.log_to_driver:
                 session.enter_context(redirect_stdout(notes))
             pool = session.enter_context(grading_pool(config))

@@ -1,7 +1,7 @@
 """Ray for one run: started with what the run needs, in a folder of its own, and gone afterwards."""
 
+import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def ray_session(config):
     os.environ.update(environment)  # workers of a local Ray inherit it; a runtime_env would cost a second each
     remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))  # short: sockets live in it
-    watcher = _start_reaper(folder)
+    watcher, held = _start_reaper(folder), _hold(folder)
     try:
         with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)}):
             try:
@@ -80,6 +80,7 @@ def ray_session(config):
                 ray.shutdown()
     finally:
         watcher.communicate()  # closes its input: it kills what is left and removes the folder
+        os.close(held)
 
 
 def _num_cpus(trainer) -> int:
@@ -164,9 +165,27 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _hold(folder: Path) -> int:
+    """An open descriptor with a lock on the folder, for as long as this process lives."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        os.close(_hold(folder))
+    except OSError:  # held, or gone by now
+        return True
+    return False
+
+
 def remove_stale() -> None:
-    """Removes the session folders of processes that are gone."""
+    """Ends what is left of sessions whose driver and reaper are both gone, and removes their folders.
+
+    A process number alone says little: containers that share /tmp each count their own.
+    """
     for folder in Path("/tmp").glob(f"{PREFIX}*"):
         process = folder.name.removeprefix(PREFIX).split("-")[0]
-        if process.isdigit() and not Path(f"/proc/{process}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if process.isdigit() and not Path(f"/proc/{process}").exists() and not _is_held(folder):
+            reaper.reap(str(folder))

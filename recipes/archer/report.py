@@ -57,7 +57,7 @@ class Report:
 
     def before_training(self, metrics: dict) -> None:
         """Validation of the untrained model."""
-        self.log.note(val_before=metrics)
+        self._note(val_before=metrics)
         self.say(f"before training: held-out accuracy {metrics['val/accuracy']:.3f}")
 
     def step(self, number: int, row: dict, rounds) -> None:
@@ -93,7 +93,9 @@ class Report:
     def saved(self, step: int, seconds: float, best: Path | None = None) -> None:
         """A checkpoint is whole on disk; ``best`` is the best so far, where one is kept."""
         best_name = best.name if best is not None else None
-        self._note(last_checkpoint=step, best_checkpoint=best_name, save_s=round(seconds, 3), failed_saves=0)
+        in_all = self.log.run.get("all_saves_s", 0.0) + seconds
+        times = {"save_s": round(seconds, 3), "all_saves_s": round(in_all, 3)}
+        self._note(last_checkpoint=step, best_checkpoint=best_name, failed_saves=0, **times)
 
     def not_saved(self, step: int, why: str, number: int, most: int) -> None:
         """A checkpoint could not be written, the ``number``-th in a row; the run goes on until the ``most``-th."""
@@ -111,6 +113,7 @@ class Report:
             OSError: it has no room for them.
         """
         self.log.sync()
+        self.trackers.settle()
 
     def _note(self, **facts) -> None:
         with suppress(OSError):  # the disk may have no room for this either; the next note brings it along

@@ -1,6 +1,7 @@
 """A run's folder: metrics.jsonl, config.yaml, run.json, samples/, and the lock that makes it one run's."""
 
 import fcntl
+import io
 import json
 import os
 import platform
@@ -12,11 +13,27 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TextIO
 
 from recipes.archer.checkpoint_store import write_atomically
 from recipes.archer.configuration import ROOT
 from recipes.archer.ending import Ending, UserError
 from recipes.archer.run_files import CONFIG, METRICS, RUN
+
+
+class _Lossy(io.FileIO):
+    """What a full disk does not take is lost, without a word."""
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def open_notes(path: Path) -> TextIO:
+    """A text to append to that is not worth a run: a full disk takes what it can."""
+    return io.TextIOWrapper(io.BufferedWriter(_Lossy(path, "a")), encoding="utf-8", errors="replace")
 
 
 class RunLog:
@@ -122,9 +139,10 @@ class RunLog:
 
     def _earlier_run(self) -> dict:
         try:
-            return json.loads((self.folder / RUN).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # killed before it was written, or by an older tool
+            run = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # killed before it was written, or torn
             return {}
+        return run if isinstance(run, dict) else {}
 
 
 def drop_after(path: Path, last_step: int) -> None:
@@ -132,10 +150,10 @@ def drop_after(path: Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
+                kept.append(line.decode() + "\n")
         except (ValueError, KeyError, TypeError):  # torn by a kill in the middle of a write
             continue
     write_atomically(path, "".join(kept))

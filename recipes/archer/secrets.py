@@ -60,8 +60,8 @@ def run_id(environ: Mapping[str, str], run_dir: Path) -> str:
     if environ.get("WANDB_RUN_ID"):
         return _checked(environ["WANDB_RUN_ID"], "WANDB_RUN_ID")
     file = run_dir / RUN_ID_FILE
-    if file.exists():
-        return _checked(file.read_text().strip(), str(file))
+    if file.exists() and (known := file.read_text().strip()):  # empty: torn by a power cut
+        return _checked(known, str(file))
     job = [environ.get("JOB_NAME", ""), environ.get("JOB_UUID", "")[:8]]
     identity = "-".join(part for part in job if part) if job[0] else uuid.uuid4().hex[:12]
     _checked(identity, "JOB_NAME and JOB_UUID")

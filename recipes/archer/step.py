@@ -71,7 +71,8 @@ def _same_width(parts: list[DataProto]) -> list[DataProto]:
     for part in parts:
         missing = width - part.batch["responses"].shape[1]
         tensors = {
-            key: torch.nn.functional.pad(value, (0, missing)) if value.dim() == 2 else value
+            # prompts are as wide in every round
+            key: torch.nn.functional.pad(value, (0, missing)) if value.dim() == 2 and key != "prompts" else value
             for key, value in part.batch.items()
         }
         padded.append(DataProto.from_dict(tensors, part.non_tensor_batch, part.meta_info))

@@ -10,6 +10,7 @@ UPDATE_KEYS = (
     "actor/lr",
     "actor/num_updates",
     "actor/num_skipped",
+    "actor/num_skipped_last",
     "perf/mfu/actor",
     "perf/max_memory_allocated_gb",
     "perf/max_memory_reserved_gb",
@@ -30,7 +31,7 @@ def step_row(step, stream, val_sources) -> dict[str, float | None]:
     row = {"step": step.number, "training/global_step": step.number, "training/epoch": stream.epoch}
     row |= empty_stats().metrics() | dict.fromkeys(UPDATE_KEYS + VALIDATION_KEYS + SWITCHED_KEYS)
     row |= advantage_metrics(None, None) | {f"val/accuracy/{source}": None for source in val_sources}
-    row |= {"actor/num_updates": 0, "actor/num_skipped": 0}
+    row |= {"actor/num_updates": 0, "actor/num_skipped": 0, "actor/num_skipped_last": 0}
     row |= step.metrics
     row |= {f"timing_s/{name}": step.timing.get(name) for name in TIMINGS}
     tokens = sum(int(r.batch.batch["attention_mask"].sum()) for r in step.rounds)

@@ -42,6 +42,11 @@ class TrackerFeed:
             self._waiting.append((step, row))
             self._changed.notify()
 
+    def wait_until_delivered(self, seconds: float) -> None:
+        """Returns when the tracker has every row so far, or after so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, timeout=seconds)
+
     def close(self, exit_code: int) -> None:
         """No more rows come: what waits is delivered, then the tracker is finished."""
         with self._changed:
@@ -104,6 +109,7 @@ class TrackerFeed:
             else:
                 self._num_lost -= 1
             self._first_step = item[0] + 1
+            self._changed.notify_all()
         if self._problem is not None:
             logger.warning("tracker %s works again, from step %d on", self.name, item[0])
             self._problem = None

@@ -5,6 +5,7 @@ Each has a thread of its own (``tracker_feed``): one that is down or slow neithe
 
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from recipes.archer.tracker_feed import TrackerFeed
 logger = logging.getLogger(__name__)
 
 KNOWN = ("console", "tensorboard", "wandb")
+LOCAL = ("tensorboard",)  # writes beside the checkpoints, so a wait for it is a wait for the disk
+LOCAL_S = 1.0
 
 
 class TensorBoard:
@@ -22,6 +25,7 @@ class TensorBoard:
     def __init__(self, folder: Path, first_step: int, **_):
         from torch.utils.tensorboard import SummaryWriter
 
+        _date_back(folder / "tensorboard", int(time.time()))
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
     def log(self, row: dict, step: int) -> None:
@@ -32,6 +36,18 @@ class TensorBoard:
 
     def finish(self, exit_code: int) -> None:
         self._writer.close()
+
+
+def _date_back(folder: Path, now: int) -> None:
+    """Renames event files so that one of ``now`` comes last: TensorBoard reads them in the order of their names.
+
+    Their order stays. A clock that was put back would hide the continuation behind what it replaces.
+    """
+    found = (re.fullmatch(r"(events\.out\.tfevents\.)(\d+)(\..*)", file.name) for file in folder.glob("events.*"))
+    files = sorted(filter(None, found), key=lambda match: match.string)
+    for left, match in zip(range(len(files), 0, -1), files, strict=True):
+        if int(match[2]) > now - left:
+            os.rename(folder / match.string, folder / f"{match[1]}{now - left:010d}{match[3]}")
 
 
 class WeightsAndBiases:
@@ -105,6 +121,12 @@ class Trackers:
         existing = {k: v for k, v in row.items() if isinstance(v, int | float | str) and v == v}  # NaN equals nothing
         for feed in self._feeds:
             feed.put(step, existing)
+
+    def settle(self) -> None:
+        """Before a checkpoint: a local tracker takes the rows that a run going on from it will not send again."""
+        for feed in self._feeds:
+            if feed.name in LOCAL:
+                feed.wait_until_delivered(LOCAL_S)
 
     def finish(self, exit_code: int, grace_s: float) -> None:
         """Waits up to ``grace_s`` seconds, in all, for what is still on its way; then says what is missing."""

@@ -43,7 +43,7 @@ class ArcherTrainer(RayPPOTrainer):
         self.reward, self.report, self.guard, self.stop, self.saver = reward, report, guard, stop, saver
         self.n = config.actor_rollout_ref.rollout.n
         self.stream = PromptStream(len(train_dataset), config.data.seed, config.data.shuffle)
-        self.step = self.empty_steps = self.skipped_steps = 0
+        self.step = self.empty_steps = self.skipped_updates = 0
         self.val_sources = sorted({val_dataset.source(i) for i in range(len(val_dataset))})
         actor = config.actor_rollout_ref.actor
         # in a step's only update the policy is still the one that generated: the ratio is 1, token classes of the
@@ -212,24 +212,33 @@ class ArcherTrainer(RayPPOTrainer):
         row = self.report.last_row
         attempted = row["actor/num_updates"] + row["actor/num_skipped"]
         self.empty_steps = 0 if attempted else self.empty_steps + 1
-        self.skipped_steps = self.skipped_steps + 1 if row["actor/num_skipped"] and not row["actor/num_updates"] else 0
-        trainer = self.config.trainer
-        decision = self.guard.check(row)
-        self.report.verdicts(decision, self.guard.summary())
-        if decision.stop:
-            return Ending("stopped", f"guard: {decision.reason}", GUARD)
-        if self.empty_steps >= trainer.max_empty_steps:
-            found = "only truncated responses (reward.overlong_filter)" if row["batch/trained"] else "no valid group"
-            return Ending("stopped", f"{found} in {self.empty_steps} steps (trainer.max_empty_steps)", EMPTY)
-        if self.skipped_steps >= trainer.max_skipped_updates:
-            reason = f"no finite gradient in {self.skipped_steps} steps (trainer.max_skipped_updates)"
-            return Ending("stopped", reason, NOT_FINITE)
-        if trainer.save_freq > 0 and self.step % trainer.save_freq == 0:
+        self.skipped_updates = row["actor/num_skipped_last"] + (0 if row["actor/num_updates"] else self.skipped_updates)
+        self.report.verdicts(self.guard.check(row), self.guard.summary())
+        if (ending := self._rule()) is not None:
+            return ending
+        save_freq = self.config.trainer.save_freq
+        if save_freq > 0 and self.step % save_freq == 0:
             self._save(self.state_dict())
         return self.saver.ending()
 
+    def _rule(self) -> Ending | None:
+        """The end that what was done so far asks for; also of a run that goes on from there."""
+        trainer = self.config.trainer
+        if self.guard.reason is not None:
+            return Ending("stopped", f"guard: {self.guard.reason}", GUARD)
+        if self.empty_steps >= trainer.max_empty_steps:
+            cut = self.report.last_row and self.report.last_row["batch/trained"]
+            found = "only truncated responses (reward.overlong_filter)" if cut else "no valid group"
+            return Ending("stopped", f"{found} in {self.empty_steps} steps (trainer.max_empty_steps)", EMPTY)
+        if self.skipped_updates >= trainer.max_skipped_updates:
+            reason = f"no finite gradient in {self.skipped_updates} updates in a row (trainer.max_skipped_updates)"
+            return Ending("stopped", reason, NOT_FINITE)
+        return None
+
     def _ending(self) -> Ending | None:
         self.stop.check()
+        if (ending := self._rule()) is not None:
+            return ending
         if self.step >= self.total_training_steps:
             return Ending("finished", f"all {self.total_training_steps} steps done", FINISHED)
         if self.stream.epoch >= self.config.trainer.total_epochs:
@@ -259,7 +268,7 @@ class ArcherTrainer(RayPPOTrainer):
             "step": self.step,
             "stream": self.stream.state_dict(),
             "empty_steps": self.empty_steps,
-            "skipped_steps": self.skipped_steps,
+            "skipped_updates": self.skipped_updates,
             "guard": self.guard.state_dict(),
             "row": self.report.last_row,  # by which the best checkpoint is found
         }
@@ -269,7 +278,7 @@ class ArcherTrainer(RayPPOTrainer):
         self.step = state["step"]
         self.saver.continue_after(self.step)
         self.stream.load_state_dict(state["stream"])
-        self.empty_steps, self.skipped_steps = state["empty_steps"], state["skipped_steps"]
+        self.empty_steps, self.skipped_updates = state["empty_steps"], state.get("skipped_updates", 0)
         self.guard.load_state_dict(state["guard"])
 
     def resume(self, checkpoint) -> None:

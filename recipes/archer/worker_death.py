@@ -16,6 +16,7 @@ from ray.exceptions import (
 )
 from ray.util import list_named_actors
 
+from recipes.archer.run_log import open_notes
 from verl.single_controller.ray import RayWorkerGroup
 
 DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)
@@ -103,7 +104,7 @@ class Roster:
 
     def _keep_last_words(self, rank: int, pid: str | None) -> None:
         """Into the run folder: the session's own goes with the session."""
-        with open(self._notes, "a", encoding="utf-8") as notes:
+        with open_notes(self._notes) as notes:
             for log in self._logs(pid):
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_WORDS:]
                 notes.write(f"--- worker rank {rank}, {log.name}\n" + "".join(f"{line}\n" for line in lines))

@@ -7,6 +7,7 @@ It is the proof that a run's curve is a property of its settings and not of its 
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,11 +15,13 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from omegaconf import OmegaConf
 
+from recipes.archer import actor as actor_module
 from recipes.archer.aggregation import aggregate
 from recipes.archer.configuration import compose
 from recipes.archer.kl_loss import kl_token_loss
 from recipes.archer.micro_batches import columns_of_rows, cut_by_length
 from recipes.archer.policy_loss import archer_policy_loss, archer_token_loss, low_entropy_mask, rollout_is_weight
+from recipes.archer.step_loss import step_loss
 from tests.recipes.archer.actor_cases import (
     CUTS,
     REMOVED,
@@ -277,6 +280,17 @@ def test_a_mini_batch_without_a_token_moves_nothing(alone):
     assert all(map(torch.equal, whole_state(state), before))
     assert metrics["actor/num_updates"] == metrics["actor/num_skipped"] == 0
     assert {value for name, value in metrics.items() if not name.startswith("actor/num_")} == {None}
+
+
+def test_a_loss_that_is_not_finite_is_skipped_though_its_gradient_is_finite(alone):
+    def infinite(*arguments):
+        loss, *rest = step_loss(*arguments)
+        return (loss + math.inf, *rest)  # a constant: the gradient stays as it was
+
+    with patch.object(actor_module, "step_loss", infinite):
+        _, metrics = alone.update(Case("infinite", learning_rate=0.1))
+    assert (metrics["actor/num_updates"], metrics["actor/num_skipped"], metrics["actor/num_skipped_last"]) == (0, 1, 1)
+    assert not math.isfinite(metrics["actor/grad_norm"])
 
 
 def test_loss_functions_agree_with_what_the_actor_reports(alone):

@@ -238,6 +238,18 @@ def test_a_keeper_that_is_killed_is_replaced(pool):
     assert [grade.outcome for grade in grades] == ["correct"] * 4
 
 
+def test_a_keeper_that_is_killed_over_a_request_costs_no_row():
+    """Somebody else killed it: a keeper does not look into requests. The row is asked again of another one."""
+    with GradingPool(1, 3.0) as pool:
+        pool.wait_until_ready()
+        pending = pool.submit([box(HANGS), box("3/7+1/7")], ["1", "4/7"])
+        time.sleep(0.3)  # the first is being checked
+        os.kill(pool._workers._keepers[0].process.pid, signal.SIGKILL)
+        grades = pending.result()
+    assert [grade.outcome for grade in grades] == ["timeout", "correct"]
+    assert "no verdict within" in grades[0].note
+
+
 OWNER = """
 import sys, time
 from recipes.archer.grading import GradingPool

@@ -93,7 +93,11 @@ def test_a_run_that_was_stopped_stops_again_when_it_is_resumed():
     first, second = (Guard("stop", Monitor(load_record("tiny"))) for _ in range(2))
     step, _, _ = run(first, rows)
     second.load_state_dict(first.state_dict())
+    assert second.reason == first.reason is not None, "it need not train a step to know"
     assert second.check(rows[step]).stop
+    lenient = Guard("warn", Monitor(load_record("tiny")))
+    lenient.load_state_dict(first.state_dict())
+    assert lenient.reason is None
 
 
 def test_a_failing_monitor_is_logged_once_and_stops_nothing(caplog):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from recipes.archer import ray_session, resources
+from recipes.archer import ray_session, reaper, resources
 from recipes.archer.ray_session import remove_stale, worker_environment
 from recipes.archer.resources import POOL, HostResourcePoolManager
 
@@ -49,6 +49,35 @@ def test_only_folders_of_dead_processes_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(ray_session, "Path", lambda p: tmp_path if p == "/tmp" else Path(p))
     remove_stale()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names[1:])
+
+
+@pytest.fixture
+def session_of_nobody(tmp_path, monkeypatch):
+    """A session folder whose process number is of no process here."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    folder = tmp_path / f"archer-ray-{ended.pid}-abc"
+    folder.mkdir()
+    monkeypatch.setattr(ray_session, "Path", lambda p: tmp_path if p == "/tmp" else Path(p))
+    return folder
+
+
+def test_a_session_in_another_container_is_left_alone(session_of_nobody):
+    """Its process has a number of another namespace, but the lock on its folder is the kernel's."""
+    held = ray_session._hold(session_of_nobody)
+    remove_stale()
+    assert session_of_nobody.is_dir()
+    os.close(held)
+    remove_stale()
+    assert not session_of_nobody.exists()
+
+
+def test_what_outlived_driver_and_reaper_is_ended(session_of_nobody):
+    marked = os.environ | {reaper.MARK: str(session_of_nobody)}
+    with subprocess.Popen(["sleep", "600"], env=marked) as left:
+        remove_stale()
+        assert left.wait(10) == -signal.SIGKILL
+    assert not session_of_nobody.exists()
 
 
 @pytest.mark.parametrize(("device", "use_gpu"), [("cpu", False), ("cuda", True)])

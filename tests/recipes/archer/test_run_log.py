@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from recipes.archer import run_log
 from recipes.archer.ending import FINISHED, TERMINATED, Ending, UserError
-from recipes.archer.run_log import RunLog, drop_after
+from recipes.archer.run_log import RunLog, drop_after, open_notes
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = OmegaConf.create({"seed": 1, "trainer": {"name": "a", "folder": "output/${trainer.name}"}})
@@ -145,6 +145,18 @@ def test_rows_up_to_a_step(tmp_path, text):
     path.write_text(text)
     drop_after(path, 2)
     assert path.read_text() == ('{"step": 1}\n{"step": 2}\n' if text else "")
+
+
+def test_a_torn_row_may_hold_any_bytes(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2, "a\xff\x00\x80')
+    drop_after(path, 2)
+    assert path.read_text() == '{"step": 1}\n'
+
+
+def test_notes_are_not_worth_a_run():
+    with open_notes(Path("/dev/full")) as notes:
+        print("x" * 100_000, file=notes, flush=True)
 
 
 def test_no_file_yet(tmp_path):

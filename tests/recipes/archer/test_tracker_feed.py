@@ -84,6 +84,19 @@ def test_a_slow_service_costs_nothing_and_catches_up(service):
     assert [step for step, _ in service.got] == list(range(1, 101))
 
 
+def test_a_wait_for_delivery_ends_when_all_is_delivered_or_the_time_is_up(service):
+    service.answers.clear()
+    feed = _feed(service)
+    _put(feed, 1, 2)
+    start = time.monotonic()
+    feed.wait_until_delivered(0.1)
+    assert 0.1 <= time.monotonic() - start < 5 and service.got == []
+    service.answers.set()
+    feed.wait_until_delivered(20)
+    assert [step for step, _ in service.got] == [1, 2]
+    assert _end(feed) is None
+
+
 def test_a_service_that_was_down_gets_every_row_once(service, caplog):
     feed = _feed(service)
     _put(feed, 1, 2)

@@ -50,6 +50,21 @@ def test_tensorboard_forgets_the_steps_that_are_done_again(tmp_path):
     assert _scalars(tmp_path, "actor/entropy") == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25)]
 
 
+@pytest.mark.parametrize("jump_s", [-7200, -1, 0])
+def test_a_clock_that_was_put_back_does_not_hide_a_continuation(tmp_path, monkeypatch, jump_s):
+    """TensorBoard reads files in the order of the times in their names."""
+    true_time, offset = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: true_time() + offset[0])
+    for attempt, first_step in enumerate((1, 3, 3)):
+        offset[0] = attempt * jump_s
+        trackers = _make(["tensorboard"], tmp_path, first_step)
+        for step in range(first_step, 5):
+            trackers.log({"actor/entropy": float(attempt)}, step)
+        trackers.finish(0, GRACE_S)
+    assert _scalars(tmp_path, "actor/entropy") == [(1, 0.0), (2, 0.0), (3, 2.0), (4, 2.0)]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 3
+
+
 @pytest.fixture
 def wandb(monkeypatch):
     """In the place of the client: what it was told."""

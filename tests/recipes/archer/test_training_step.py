@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.archer.ending import EMPTY
-from tests.recipes.archer.trainer_cases import CAP, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
+from recipes.archer.ending import EMPTY, NOT_FINITE
+from tests.recipes.archer.trainer_cases import CAP, PROMPT, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
 
 POLICY_KEYS = ("actor/entropy", *(f"rollout/log_ratio/{name}" for name in ("mean", "abs_mean", "abs_max")))
 SEVERAL_UPDATES = {"actor_rollout_ref__actor__ppo_epochs": 2}
@@ -112,6 +112,21 @@ def test_by_accuracy_they_are_not_trained_on():
     assert row["reward/overlong/mean"] == -0.25 and row["reward/accuracy/mean"] == 0  # apart from each other
 
 
+def test_a_later_round_may_have_longer_responses():
+    """Columns that end with the response are padded to the longest; the prompts' own column is not."""
+
+    def longer_later(prompt: int, sample: int) -> tuple[str, int]:
+        outcome, _ = mixed(prompt, sample)
+        return outcome, 2 if prompt < 4 else CAP
+
+    trainer = make_trainer(longer_later, algorithm__group_filter__max_gen_batches=2)
+    row = step_of(trainer)
+    assert (row["batch/prompts"], row["batch/trained"], row["response_length/max"]) == (8, 4, CAP)
+    batch = trainer.calls.updates[0].batch
+    assert batch["prompts"].shape[1] == PROMPT
+    assert batch["input_ids"].shape[1] == batch["attention_mask"].shape[1] == PROMPT + CAP
+
+
 # -- steps without anything to learn from ----------------------------------------------------------------------
 
 
@@ -122,6 +137,35 @@ def test_an_empty_step_is_a_row_with_every_key():
     assert empty["actor/entropy"] > 0 and empty["rollout/log_ratio/abs_max"] > 0
     assert empty["response_length/pos/mean"] is None and empty["response_length/neg/mean"] == 3.5
     assert empty["actor/entropy/kept"] is None
+
+
+def _skipping(trainer, counts: list[tuple[int, int, int]]):
+    """Has the updates of each step say (applied, skipped, of these in a row at the end)."""
+    names, said, update = ("updates", "skipped", "skipped_last"), iter(counts), trainer.calls.update
+
+    def as_said(batch):
+        return update(batch) | {f"actor/num_{name}": n for name, n in zip(names, next(said), strict=True)}
+
+    trainer.calls.update = as_said
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("counts", "steps"),
+    [
+        ([(0, 12, 12)], 1),  # twelve updates a step: the bound is on updates, not on steps
+        ([(1, 0, 0), (7, 5, 3), (0, 6, 6), (0, 1, 1)], 4),
+        ([(4, 8, 8), (11, 1, 1), (0, 9, 9)], 3),  # in a row: one that is applied starts the count anew
+    ],
+)
+def test_updates_skipped_in_a_row_end_a_run_and_one_that_goes_on_from_it(counts, steps):
+    trainer = _skipping(make_trainer(mixed, trainer__max_skipped_updates=10), counts)
+    ending = trainer.fit()
+    assert ending.exit_code == NOT_FINITE and "updates in a row (trainer.max_skipped_updates)" in ending.reason
+    assert len(trainer.report.rows) == steps
+    again = make_trainer(mixed, trainer__max_skipped_updates=10)
+    again.load_state_dict(trainer.state_dict())
+    assert again.fit() == ending and again.report.rows == [], "it trained on"
 
 
 def test_a_run_without_a_right_answer_ends_with_a_reason_and_every_step_on_record():

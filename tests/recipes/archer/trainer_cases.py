@@ -107,7 +107,7 @@ class World:
             mask[row, :length] = 1
         tensors = {key: torch.cat([prompts[key], responses], 1) for key in ("input_ids", "position_ids")}
         tensors["attention_mask"] = torch.cat([prompts["attention_mask"], mask], 1)
-        tensors["responses"] = responses
+        tensors["prompts"], tensors["responses"] = prompts["input_ids"], responses
         if self.config.actor_rollout_ref.rollout.calculate_log_probs:
             tensors["rollout_log_probs"] = self.figures(responses)[2]
         return DataProto.from_dict(tensors)
@@ -128,8 +128,8 @@ class World:
         total = max(1.0, float(denominator(batch.batch["response_mask"], "token-mean")))
         _, _, stats = step_loss(batch.batch, log_prob, entropy, total, self.loss_config)
         updates = int(batch.batch["response_mask"].any())  # as the actor: nothing to learn from is no update
-        norm = 1.0 if updates else None
-        return stats.metrics() | {"actor/grad_norm": norm, "actor/num_updates": updates, "actor/num_skipped": 0}
+        counts = {"actor/num_updates": updates, "actor/num_skipped": 0, "actor/num_skipped_last": 0}
+        return stats.metrics() | {"actor/grad_norm": 1.0 if updates else None} | counts
 
 
 class Report:
@@ -158,7 +158,7 @@ def make_trainer(script, prompts: int = 40, **settings):
     config = compose(["experiment=tiny", "device=cpu", *(f"{name}={value}" for name, value in overrides.items())])
     saver, guard = MagicMock(), MagicMock()
     saver.ending.return_value, saver.closing.side_effect = None, lambda ending: ending
-    guard.check.return_value = SimpleNamespace(stop=False, reason="")
+    guard.check.return_value, guard.reason = SimpleNamespace(stop=False, reason=None), None
     trainer = ArcherTrainer(
         config,
         tokenizer=None,
