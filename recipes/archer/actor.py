@@ -33,7 +33,7 @@ class ArcherActor(DataParallelPPOActor):
         self.num_applied = self.num_skipped = self.num_skipped_last = 0  # optimizer updates of the last step
 
     def _forward_micro_batch(self, micro_batch, temperature, calculate_entropy=False):
-        """Upstream's with padding removed; otherwise rows are trimmed and only response tokens computed.
+        """Upstream's with padding removed; otherwise rows are trimmed, and a prompt is computed once for its rows.
 
         Returns:
             entropy and log-probabilities, (rows, response_length) each, 0 where there is no token.
@@ -43,7 +43,8 @@ class ArcherActor(DataParallelPPOActor):
         mask, response_length = micro_batch["attention_mask"], micro_batch["responses"].shape[-1]
         prompt_length = mask.shape[1] - response_length
         used = mask.any(0).nonzero()
-        first, last = int(used[0]), int(used[-1]) + 1
+        # one column of the responses at least: FSDP's ranks must call the model alike, also one without a token
+        first, last = int(used[0]), max(int(used[-1]), prompt_length) + 1
         rows, columns = mask[:, prompt_length:].nonzero(as_tuple=True)
         with torch.autocast(self.device_name, torch.bfloat16, enabled=self.device_name != "cpu"):
             output = self.actor_module(
@@ -52,6 +53,7 @@ class ArcherActor(DataParallelPPOActor):
                 position_ids=micro_batch["position_ids"][:, first:last],
                 positions=(rows, columns + prompt_length - first),
                 temperature=temperature,
+                prompt_length=prompt_length - first if response_length else None,
             )
         empty = output.log_probs.new_zeros(mask.shape[0], response_length)
         return empty.index_put((rows, columns), output.entropy), empty.index_put((rows, columns), output.log_probs)
