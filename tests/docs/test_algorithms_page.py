@@ -6,10 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| (\d+) \|.*\| ([^|]*`test_[^|]*) \|$", PAGE, re.MULTILINE)  # other tables count things, too
 
 
-def tests_of_the_project() -> set[str]:
+def names_of_tests() -> set[str]:
     names = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -19,7 +19,7 @@ def tests_of_the_project() -> set[str]:
 
 def test_each_of_the_seventeen_defects_has_a_test_of_its_number_that_exists():
     assert [int(number) for number, _ in ROWS] == list(range(1, 18))
-    existing = tests_of_the_project()
+    existing = names_of_tests()
     for number, cell in ROWS:
         named = re.findall(r"`(\w+)`", cell)
         assert set(named) <= existing, set(named) - existing

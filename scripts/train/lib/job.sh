@@ -28,12 +28,14 @@ fi
 
 exec 3> >(exec tee -ai -- "$log")
 tee_pid=$!
+signalled='' command_pid=''
+# before the command starts: a signal that comes first would end this process and leave the command alone
+trap 'signalled=1; [[ -z $command_pid ]] || kill -TERM "$command_pid" 2>/dev/null' TERM INT
 "$@" >&3 2>&1 3>&- &
 command_pid=$!
+[[ -z $signalled ]] || kill -TERM "$command_pid" 2>/dev/null
 exec 3>&-
 
-signalled=
-trap 'signalled=1; kill -TERM "$command_pid" 2>/dev/null' TERM INT
 while :; do
     wait "$command_pid"
     code=$?
