@@ -52,7 +52,9 @@ def _hidden_before_responses(model, input_ids, attention_mask, position_ids, pro
         past_key_values=cache,
         use_cache=True,
     )[0]
-    cache.batch_select_indices(which)
+    # index_select, not indexing: its backward pass adds up a prompt's rows in one order, so that a run can be repeated
+    cache.key_cache = [keys.index_select(0, which) for keys in cache.key_cache]
+    cache.value_cache = [values.index_select(0, which) for values in cache.value_cache]
     of_responses = model(
         input_ids=input_ids[:, prompt_length:],
         attention_mask=attention_mask,
@@ -60,7 +62,7 @@ def _hidden_before_responses(model, input_ids, attention_mask, position_ids, pro
         past_key_values=cache,
         use_cache=True,
     )[0]
-    return torch.cat([of_prompts[which, -1:], of_responses], dim=1)
+    return torch.cat([of_prompts[:, -1:].index_select(0, which), of_responses], dim=1)
 
 
 def _forward(

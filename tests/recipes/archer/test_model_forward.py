@@ -50,3 +50,23 @@ def test_shared_prompts_give_the_same_values_and_gradient():
     assert computed == [(2, PROMPT), (11, 10)]
     for got, want in zip(_values_and_gradient(model, output.log_probs, output.entropy), expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5 * float(want.abs().max()))
+
+
+def test_the_gradient_of_shared_prompts_is_the_same_to_the_last_bit_every_time():
+    """Additions of many rows to one prompt must not race; enough of them for torch to use its threads."""
+    model = small_qwen3(tied=False)
+    bind_token_forward(model)
+    torch.manual_seed(1)
+    rows, width = 256, 40
+    ids = torch.randint(1, 48, (rows, 20 + width))
+    ids[:, :20] = ids[:2, :20].repeat(rows // 2, 1)
+    mask = torch.ones_like(ids)
+    where = mask[:, 20:].nonzero(as_tuple=True)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": mask.cumsum(-1) - 1}
+
+    def gradient() -> torch.Tensor:
+        output = model(**inputs, positions=(where[0], where[1] + 20), temperature=1.0, prompt_length=20)
+        return _values_and_gradient(model, output.log_probs, output.entropy)[2]
+
+    first = gradient()
+    assert all(torch.equal(gradient(), first) for _ in range(5))
