@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from recipes.archer.ending import FAILED, Ending
 from recipes.archer.run_log import RunLog
-from recipes.archer.trackers import Trackers
+from recipes.archer.trackers import Trackers, existing
 
 SHOWN = {
     "acc": ("reward/accuracy/mean", "{:.2f}"),
@@ -74,6 +74,8 @@ class Report:
             self._bar.update(number, summary(row))
         elif self._shown:
             self.say(f"step {number}/{self.total_steps}  {summary(row)}")
+        if self._shown and self.settings.console_metrics == "all":
+            self.say(f"step {number} " + " ".join(f"{key}={value}" for key, value in existing(row).items()))
 
     def verdicts(self, decision, summary: dict | None) -> None:
         """What the guard has to say, once for each new verdict; the trackers hear it, too.

@@ -90,6 +90,11 @@ def _wandb_run(mode: str | None, arguments: dict):
     return wandb.init(**arguments, mode=mode, settings=settings)
 
 
+def existing(row: dict) -> dict:
+    """What a tracker gets of a row: not what is null, NaN or a list."""
+    return {key: value for key, value in row.items() if isinstance(value, int | float | str) and value == value}
+
+
 class Trackers:
     """All trackers that ``trainer.logger`` names; the console is the run log's own.
 
@@ -118,9 +123,8 @@ class Trackers:
 
     def log(self, row: dict, step: int) -> None:
         """Sends the values that exist, without waiting; null means there is no such value, not zero."""
-        existing = {k: v for k, v in row.items() if isinstance(v, int | float | str) and v == v}  # NaN equals nothing
         for feed in self._feeds:
-            feed.put(step, existing)
+            feed.put(step, existing(row))
 
     def settle(self) -> None:
         """Before a checkpoint: a local tracker takes the rows that a run going on from it will not send again."""

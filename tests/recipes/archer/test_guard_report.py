@@ -14,7 +14,7 @@ from recipes.archer.run_log import RunLog
 from recipes.archer.trackers import Trackers
 from tests.recipes.archer.monitor_streams import tiny_stream
 
-SAMPLES = {"samples_freq": 99, "samples_per_step": 0}
+SAMPLES = {"samples_freq": 99, "samples_per_step": 0, "console_metrics": "main"}
 SETTINGS = OmegaConf.create(SAMPLES | {"logger": ["tensorboard"], "experiment_name": "x", "tracker_grace_s": 20})
 
 

@@ -35,7 +35,7 @@ def start(tmp_path, monkeypatch):
     """A report on a run of four steps, and what its standard output shows; finished afterwards."""
     reports = []
 
-    def start(out: io.StringIO, logger=("console",)):
+    def start(out: io.StringIO, logger=("console",), console_metrics="main"):
         monkeypatch.setattr(sys, "__stdout__", out)
         monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setenv("TERM", "xterm")
@@ -43,7 +43,7 @@ def start(tmp_path, monkeypatch):
         log.open(OmegaConf.create({}), {}, 0)
         trackers = SimpleNamespace(log=lambda row, step: None, finish=lambda code, grace_s: None)
         settings = {"logger": list(logger), "experiment_name": "name", "samples_freq": 100, "samples_per_step": 0}
-        settings = OmegaConf.create(settings | {"tracker_grace_s": 0})
+        settings = OmegaConf.create(settings | {"tracker_grace_s": 0, "console_metrics": console_metrics})
         reports.append(Report(log, trackers, settings, STEPS))
         return reports[-1]
 
@@ -65,7 +65,7 @@ def test_elsewhere_than_on_a_terminal_each_step_is_a_line(start):
     out = io.StringIO()
     steps(start(out), 2)
     lines = out.getvalue().splitlines()
-    assert [line[:18] for line in lines] == ["step 1/4  acc 0.10", "step 2/4  acc 0.20"]
+    assert [line[:18] for line in lines] == ["step 1/4  acc 0.10", "step 2/4  acc 0.20"], "and no other"
     assert "\x1b" not in out.getvalue()
 
 
@@ -87,6 +87,16 @@ def test_what_libraries_print_does_not_come_between(start):
         print("a library says")
         steps(report, 1)
     assert "a library says" in notes.getvalue() and "a library says" not in out.getvalue()
+
+
+@pytest.mark.parametrize("out", [io.StringIO, Terminal])
+def test_every_metric_that_exists_is_on_the_console_where_that_is_asked_for(start, out):
+    out = out()
+    steps(start(out, console_metrics="all"), 1)
+    (line,) = (line for line in out.getvalue().splitlines() if "actor/grad_norm=" in line)
+    shown = ROW | {"step": 1, "reward/accuracy/mean": 0.1, "actor/entropy": 1.9}
+    expected = {f"{key}={value}" for key, value in shown.items() if value is not None}
+    assert set(line.split()[-len(expected) :]) == expected
 
 
 def test_without_the_console_steps_are_silent(start):
