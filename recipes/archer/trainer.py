@@ -12,8 +12,8 @@ from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending
 from recipes.archer.group_filter import judge_groups, rows_of
 from recipes.archer.overlong import overlong_filter_mask
 from recipes.archer.prompts import PromptStream, prompt_batch, trim_responses
+from recipes.archer.response_seeds import response_seeds
 from recipes.archer.reward_manager import Rewards, token_level
-from recipes.archer.rollout import response_seeds
 from recipes.archer.run_inputs import planned_steps
 from recipes.archer.signals import StopRequested
 from recipes.archer.step import Round, Step, concatenate

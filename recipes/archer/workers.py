@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from omegaconf import open_dict
 
-from recipes.archer import rollout
 from recipes.archer.actor import ArcherActor
 from recipes.archer.checkpoint_shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.model_forward import bind_token_forward
@@ -27,6 +26,8 @@ def prepare_process() -> None:
     verl asks for the process group ``cpu:gloo,cpu:gloo``, which torch refuses, but joins one that exists; and
     it keeps the reference policy in pinned host memory, which needs an accelerator and on CPU saves nothing.
     """
+    from recipes.archer import rollout  # not above: the driver has this class, too, and vLLM takes seconds to load
+
     rollout.install()
     if get_device_name() != "cpu":
         return

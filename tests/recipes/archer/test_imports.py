@@ -1,6 +1,8 @@
 """Imports go one way: upstream's side never imports the recipe, and a stage never imports a later one."""
 
 import ast
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ PACKAGE = "recipes.archer"
 # In the order in which data flows. Modules that several stages share (settings, endings, counting) are in none.
 STAGES = {
     "prompts": ("prompt_file", "prompts"),
-    "rollout": ("rollout",),
+    "rollout": ("response_seeds", "rollout"),
     "reward": ("grading", "grading_pool", "grading_worker", "overlong", "format_reward", "reward_manager"),
     "group filter": ("group_filter",),
     "actor loss": ("policy_loss", "kl_loss", "covariance_loss", "step_loss", "actor"),
@@ -87,11 +89,17 @@ def test_a_stage_does_not_import_a_later_one(module):
 
 def test_only_the_trainer_and_what_starts_it_know_the_whole_way():
     """Nobody else sees both the prompts at one end and the metrics at the other, or the trainer itself."""
-    ends = ({"prompts"}, {"rollout"}, {"reward_manager"}, {"group_filter"}, {"batch_metrics"})
+    ends = ({"prompts"}, {"response_seeds"}, {"reward_manager"}, {"group_filter"}, {"batch_metrics"})
     assert all(_direct("trainer") & end for end in ends)
     whole = {module for module in _all_modules() if all((_direct(module) | {module}) & end for end in ends)}
     assert whole == {"trainer"}
     assert {module for module in _all_modules() if "trainer" in _direct(module)} == {"main"}
+
+
+def test_the_driver_does_not_load_the_engine():
+    """It takes seconds; only workers need it."""
+    code = "import sys, recipes.archer.trainer, recipes.archer.workers; sys.exit('vllm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=240).returncode == 0
 
 
 def test_tests_and_tools_are_not_imported():

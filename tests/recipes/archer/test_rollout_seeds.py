@@ -9,7 +9,8 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 from recipes.archer import rollout
-from recipes.archer.rollout import SeededLLM, SeededRollout, response_seeds
+from recipes.archer.response_seeds import response_seeds
+from recipes.archer.rollout import SeededLLM, SeededRollout
 
 PROMPTS = [[5, 9, 2, 7, 31], [10, 3], list(range(20, 33))]
 NEW_TOKENS = 12
