@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from benchmarks.result_file import write
 from recipes.archer.configuration import ROOT
 from recipes.archer.experiments import plan_as_written, resolved_path
 
-RESULT = ROOT / "benchmarks" / "results" / "reports.json"
 TARGET_S = 10.0
 HELP_TARGET_S = 1.0
 WIDTH = 160  # keys of a row; a run's own has fewer
@@ -152,9 +152,7 @@ def main() -> int:
         "cores": os.cpu_count(),
         "load_before": load,
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    write("reports", result)
     return 0 if result["within_target"] else 1
 
 

@@ -13,12 +13,12 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.result_file import write
 from recipes.archer.checkpoint_manifest import listed
 from recipes.archer.configuration import ROOT
 
 STEPS, SAVE_FREQ, TURNS = 40, 10, 2
 BAR = 0.05
-RESULT = ROOT / "benchmarks" / "results" / "save_cost.json"
 
 
 def run(output: Path) -> dict:
@@ -65,8 +65,7 @@ def main() -> None:
         "checkpoint_bytes": turns[0]["checkpoint_bytes"],
         "turns": turns,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1), f"\nwritten to {RESULT}")
+    write("save_cost", result)
 
 
 if __name__ == "__main__":

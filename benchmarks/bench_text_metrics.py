@@ -11,7 +11,6 @@ busy machine (see `load_before`) `median_cpu_s`, the two threads together, is th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import random
@@ -23,10 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.result_file import write  # noqa: E402
 from recipes.archer.text_metrics import text_metrics  # noqa: E402
 from recipes.archer.word_families import WORD_FAMILIES  # noqa: E402
 
-RESULT = ROOT / "benchmarks" / "results" / "text_metrics.json"
 TARGET_S = 2.0
 
 
@@ -107,9 +106,7 @@ def main() -> int:
         "cores": os.cpu_count(),
         "load_before": load,
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    write("text_metrics", result)
     return 0 if result["within_target"] else 1
 
 

@@ -1,15 +1,14 @@
 """``make bench``: every benchmark in turn, results in benchmarks/results/<date>.json."""
 
 import argparse
-import json
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
 
+from benchmarks.result_file import write
 from recipes.archer.configuration import ROOT
 
-RESULTS = ROOT / "benchmarks" / "results"
 PARTS = (
     "benchmarks.bench_text_metrics",
     "benchmarks.bench_save_cost",
@@ -29,10 +28,7 @@ def main() -> None:
         result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "cpu": platform.processor()}
         result["step_time"] = step_time()
         result["step_time_ratio_vs_trl"] = result["step_time"]["step_time_ratio_vs_trl"]
-        RESULTS.mkdir(exist_ok=True)
-        file = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}.json"
-        file.write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(result["step_time"], indent=1), f"\nwritten to {file}")
+        write(f"{datetime.now(UTC):%Y-%m-%d}", result)
     if only != "step_time":
         ends = [subprocess.run([sys.executable, "-m", part], check=False, cwd=ROOT).returncode for part in PARTS]
         sys.exit(max(ends))  # a missed target is 1, and no reason to leave out the parts after it

@@ -5,7 +5,6 @@
 Writes benchmarks/results/grading.json.
 """
 
-import json
 import os
 import platform
 import resource
@@ -21,10 +20,10 @@ from rich.table import Table
 
 from benchmarks.grading import mixes
 from benchmarks.grading.graders import GRADERS, archer
+from benchmarks.result_file import write
 from recipes.archer.grades import Grade
 from recipes.archer.grading import GradingPool
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "grading.json"
 WORKERS = 2
 NUM_ROWS = 1_024
 HOSTILE_ROWS = 60
@@ -162,8 +161,7 @@ def main() -> None:
     theirs = results["graders"]["math-verify, percentages repaired"]["false_acceptances"]
     ours = results["graders"]["archer"]["false_acceptances"]
     results["false_acceptances_of_ours_alone"] = sorted(set(ours) - set(theirs))
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write("grading", results)
     report(results, Console())
 
 

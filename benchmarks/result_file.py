@@ -1,0 +1,18 @@
+"""Where a benchmark leaves what it measured."""
+
+import json
+from pathlib import Path
+
+from recipes.archer.configuration import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def write(name: str, result: dict) -> Path:
+    """Writes and prints a result; ``name`` is that of the file, without its ending."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    file.write_text(text + "\n", encoding="utf-8")
+    print(f"{text}\nwritten to {file}", flush=True)
+    return file
