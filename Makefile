@@ -18,10 +18,9 @@ lint: setup
 	$(python) -m ruff check . $$(git ls-files verl)
 	$(python) tools/vendor_verl.py check
 
-# unit tests on two cores, a file on one of them, each with a thread; whole runs have the machine for themselves
+# two files of tests at a time, each with a thread
 test: setup lint ## lint, unit tests, end-to-end runs
-	OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2 --dist loadfile -m "not gpu and not fault and not e2e"
-	$(python) -m pytest -q -m "e2e and not gpu and not fault"
+	OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2 --dist loadfile --durations 15 -m "not gpu and not fault"
 
 test-faults: setup ## kills, stops and worker deaths at many points of real runs (long)
 	$(python) -m pytest -q -m fault

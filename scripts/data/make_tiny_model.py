@@ -7,13 +7,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from tiny_folder import default_folder, is_current, is_replaceable, read_manifest, replacing, write_manifest
+from tiny_folder import (
+    default_folder,
+    is_current,
+    is_replaceable,
+    one_at_a_time,
+    read_manifest,
+    replacing,
+    write_manifest,
+)
 from tiny_settings import Mixture, Schedule, Settings, fingerprint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
@@ -73,17 +81,26 @@ def make(folder: Path, digest: str, settings: Settings) -> None:
         )
 
 
-def make_or_exit(folder: Path, digest: str, settings: Settings) -> None:
-    """Make the folder and show the figures; exit 2 when it is not ours to replace or cannot be written."""
+def make_or_exit(folder: Path, digest: str, settings: Settings, force: bool, alone: bool) -> None:
+    """Make the folder and show the figures; exit 2 when it is not ours to replace or cannot be written.
+
+    Unless it is `alone`, as a folder of one's own is, another process may be making it, too: then wait for that one.
+    """
     if not is_replaceable(folder):
         typer.echo(f"error: {folder}: not made by this command; remove it or choose another --out", err=True)
         raise typer.Exit(2)
     try:
-        make(folder, digest, settings)
+        with nullcontext() if alone else one_at_a_time(folder, waiting):
+            if force or not is_current(folder, digest):
+                make(folder, digest, settings)
     except OSError as error:  # a folder that may not be written, a full disk
         typer.echo(f"error: {folder}: {error.strerror}; choose another --out, or set ARCHER_CACHE", err=True)
         raise typer.Exit(2) from None
     show(f"tiny model: made in {folder}", read_manifest(folder)["measured"])
+
+
+def waiting() -> None:
+    typer.echo("tiny model: another process is making it; waiting for that", err=True)
 
 
 def show(title: str, measured: dict[str, float]) -> None:
@@ -128,7 +145,7 @@ def main(
     if not force and is_current(folder, digest):
         typer.echo(f"tiny model: up to date in {folder}", err=True)
     else:
-        make_or_exit(folder, digest, settings)
+        make_or_exit(folder, digest, settings, force, alone=out is not None)
     if verify:
         import torch
         from tiny_recipe import measure_folder

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 MANIFEST = "manifest.json"
 
@@ -53,6 +55,22 @@ def write_manifest(folder: Path, digest: str, **facts: object) -> None:
     """Last of all files, so that a manifest vouches for the rest."""
     manifest = {"fingerprint": digest, **facts, "files": file_sizes(folder)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+@contextmanager
+def one_at_a_time(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """One process at a time is inside, for this folder; `waiting` is called when another one is."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

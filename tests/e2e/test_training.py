@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from launching import lasting, launch, left_behind, steps_logged, tensors
+from launching import lasting, launch, left_behind_by, steps_logged, tensors
 from tests.docs.test_metrics_page import PAGE, SOURCE, documented
 
 TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
@@ -122,5 +122,5 @@ def test_a_killed_run_has_the_same_parameters_bit_for_bit(straight, interrupted)
 
 
 def test_nothing_stays_behind(straight, interrupted):
-    assert left_behind() == []
+    assert left_behind_by(straight, *interrupted) == []
     assert not re.search(r"Traceback", straight.output)

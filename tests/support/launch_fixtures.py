@@ -16,7 +16,8 @@ def tiny() -> Path:
     if "TINY_DIR" in os.environ:
         return Path(os.environ["TINY_DIR"])
     script = ROOT / "scripts" / "data" / "make_tiny_model.py"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=280)
+    # minutes where it is not there yet
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
 

@@ -26,6 +26,7 @@ class Launch:
     code: int
     output: str
     folder: Path
+    driver: int  # process id: the launcher becomes the driver
 
     @property
     def rows(self) -> list[dict]:
@@ -77,7 +78,7 @@ def launch(
         process.kill()
         text, _ = process.communicate()
         pytest.fail(f"{launcher} did not end within {DEADLINE_S} s:\n{text[-3000:]}")
-    return Launch(process.returncode, text, folder)
+    return Launch(process.returncode, text, folder, process.pid)
 
 
 def workers_of(driver: int) -> list[int]:
@@ -92,12 +93,24 @@ def workers_of(driver: int) -> list[int]:
 
 def left_behind() -> list[str]:
     """Processes, folders and shared memory of runs that are over; none should be going on."""
+    folders = [*Path("/tmp").glob("archer-*"), *Path("/dev/shm").iterdir()]
+    return _processes("archer-ray-") + [str(path) for path in folders]
+
+
+def left_behind_by(*launches: Launch) -> list[str]:
+    """Processes and folders of these runs, while others may be going on."""
+    sessions = [f"archer-ray-{launch.driver}-" for launch in launches]
+    folders = [str(path) for session in sessions for path in Path("/tmp").glob(f"{session}*")]
+    return folders + [found for session in sessions for found in _processes(session)]
+
+
+def _processes(session: str) -> list[str]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if any("archer-ray-" in word for word in [*process.cmdline(), *process.environ().values()]):
+            if any(session in word for word in [*process.cmdline(), *process.environ().values()]):
                 found.append(str(process))
-    return found + [str(path) for path in [*Path("/tmp").glob("archer-*"), *Path("/dev/shm").iterdir()]]
+    return found
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:

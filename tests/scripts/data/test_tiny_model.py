@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -182,6 +183,22 @@ def test_cache_notices_damage(tmp_path):
     assert not tiny_folder.is_current(folder, "f1") and tiny_folder.is_replaceable(folder)
     (folder / "manifest.json").write_text("{")
     assert not tiny_folder.is_current(folder, "f1") and not tiny_folder.is_replaceable(folder)
+
+
+def test_of_two_processes_that_make_it_one_waits(tmp_path):
+    order, inside = [], threading.Event()
+
+    def second():
+        with tiny_folder.one_at_a_time(tmp_path / "tiny", lambda: (order.append("waits"), inside.set())):
+            order.append("second")
+
+    with tiny_folder.one_at_a_time(tmp_path / "tiny", lambda: order.append("nobody is there")):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert inside.wait(60)
+        order.append("first")
+    thread.join(60)
+    assert order == ["waits", "first", "second"]
 
 
 def test_a_failed_build_changes_nothing(tmp_path):
