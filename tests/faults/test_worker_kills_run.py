@@ -41,7 +41,7 @@ def test_a_run_whose_worker_dies_again_and_again_ends_like_an_undisturbed_one(se
     places, continued = CHAINS[name]
     points = random_points(seed, *places)
     plan = planned(name, points)
-    run = short_run(name, "trainer.max_restarts=9", plan=plan)
+    run = short_run(name, "trainer.max_restarts=9", plan=plan, deadline_s=1100)  # six starts of the stack
     assert plan.num_fired == len(points), run.output[-3000:]
     errors = [line for line in run.output.splitlines() if line.startswith("error:")]
     line = re.compile(r"error: worker rank 0 of 1 \(.*, process (\d+)\) died: (.*); restart .*")

@@ -47,7 +47,15 @@ def environment(output: Path, **variables: str) -> dict[str, str]:
 
 
 def launch(
-    launcher: str, *overrides: str, output: Path, name: str, until=None, send=signal.SIGKILL, then=None, **variables
+    launcher: str,
+    *overrides: str,
+    output: Path,
+    name: str,
+    until=None,
+    send=signal.SIGKILL,
+    then=None,
+    deadline_s: float = DEADLINE_S,
+    **variables,
 ):
     """Runs a launcher to its end, or until ``until(folder)`` holds: then a signal is sent, or ``then(pid)`` called.
 
@@ -62,7 +70,7 @@ def launch(
         text=True,
         process_group=0,
     )
-    folder, deadline = output / name, time.monotonic() + DEADLINE_S
+    folder, deadline = output / name, time.monotonic() + deadline_s
     while until is not None and process.poll() is None and time.monotonic() < deadline:
         if until(folder):
             try:
@@ -77,7 +85,7 @@ def launch(
     except subprocess.TimeoutExpired:
         process.kill()
         text, _ = process.communicate()
-        pytest.fail(f"{launcher} did not end within {DEADLINE_S} s:\n{text[-3000:]}")
+        pytest.fail(f"{launcher} did not end within {deadline_s} s:\n{text[-3000:]}")
     return Launch(process.returncode, text, folder, process.pid)
 
 
