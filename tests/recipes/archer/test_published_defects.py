@@ -16,11 +16,19 @@ from recipes.archer.aggregation import aggregate, denominator
 from recipes.archer.configuration import compose
 from recipes.archer.ending import EMPTY
 from recipes.archer.grading import GradingPool
+from recipes.archer.kl_loss import kl_token_loss
 from recipes.archer.loss_config import LossConfig, loss_config_from, setting_name
-from recipes.archer.policy_loss import archer_token_loss, aspo_policy_loss, low_entropy_mask, vanilla_token_loss
+from recipes.archer.policy_loss import (
+    archer_token_loss,
+    aspo_policy_loss,
+    low_entropy_mask,
+    policy_token_loss,
+    vanilla_token_loss,
+)
 from recipes.archer.prompts import PromptStream
 from recipes.archer.reward_manager import token_level
 from recipes.archer.secrets import run_id
+from recipes.archer.step_loss import step_loss
 from recipes.archer.text_metrics import text_metrics
 from recipes.archer.token_stats import merge_stats
 from tests.recipes.archer.loss_cases import random_batch, unpadded, with_gradient
@@ -70,13 +78,17 @@ def test_04_no_filter_leaves_a_batch_and_a_filter_that_leaves_none_divides_by_no
     step_of(everything)
     assert len(everything.calls.updates[0]) == 4 * N
     row = step_of(make_trainer(lambda _, sample: (RIGHT if sample else WRONG, CAP), reward__overlong_filter="true"))
+    assert row["actor/num_updates"] == 0  # it did leave none
     assert all(np.isfinite(value) for value in row.values() if value is not None)
+    nothing = torch.zeros(2, 3)
+    assert aggregate(nothing, nothing, "token-mean", total=denominator(nothing, "token-mean")) == 0
 
 
+# the losses, one after another, in which a constant is tried, and what it is set to
 USED = {
     "clip_ratio_low": ("vanilla", 0.01),
     "clip_ratio_high": ("vanilla", 0.01),
-    "clip_ratio_c": ("vanilla", 1.05),
+    "clip_ratio_c": ("vanilla archer", 1.05),
     "clip_low_entropy": ("aspo", [0.01, 0.01]),
     "clip_high_entropy": ("aspo", [0.01, 0.01]),
     "ratio_cap": ("aspo", 1.05),
@@ -101,14 +113,15 @@ USED = {
 def gradient_with(*overrides: str) -> torch.Tensor:
     batch, log_prob, entropy = make_batch(4, padding=0.0)
     torch.manual_seed(0)  # Clip-Cov draws
-    loss, _, _ = value_of(batch, log_prob, entropy, loss_config_from(actor_config(*overrides)))
+    # a total of 1 for every mode: by its own, a mode that changes nothing else would still change the scale
+    loss, _, _ = step_loss(batch, log_prob, entropy, 1.0, loss_config_from(actor_config(*overrides)))
     gradients = torch.autograd.grad(loss, (log_prob, entropy), allow_unused=True)
     return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
 
 
-@pytest.mark.parametrize("name", USED)
-def test_05_a_constant_that_is_set_changes_the_gradient(name):
-    loss, value = USED[name]
+@pytest.mark.parametrize("name, loss", [(name, loss) for name in USED for loss in USED[name][0].split()])
+def test_05_a_constant_that_is_set_changes_the_gradient(name, loss):
+    value = USED[name][1]
     given = [f"{setting_name('policy_loss')}={loss}", f"{setting_name('kl_loss_coef')}=0.1"]
     given += [f"{setting_name('clip_cov_lb')}=0.1", f"{setting_name('clip_cov_ratio')}=0.2"]
     before, after = gradient_with(*given), gradient_with(*given, f"{setting_name(name)}={value}")
@@ -124,11 +137,21 @@ def test_06_low_entropy_means_low_and_the_wide_clip_is_the_others():
     low = low_entropy_mask(entropy, ones)
     assert low.tolist() == [[True, False, True, True, True]]
     log_prob = torch.full((1, 5), 0.26, requires_grad=True)  # ratio 1.3: outside 1.2, inside 1.4
-    archer_token_loss(torch.zeros(1, 5), log_prob, ones, ones, low)[0].sum().backward()
+    loss, stats = archer_token_loss(torch.zeros(1, 5), log_prob, ones, ones, low)
+    loss.sum().backward()
     assert (log_prob.grad != 0).tolist() == [[False, True, False, False, False]]
+    # so say the figures, and so does the KL that spares the high-entropy tokens
+    figures = stats.metrics()
+    assert [figures[f"actor/clipfrac/pos/{name}_entropy"] for name in ("low", "high")] == [1.0, 0.0]
+    spared = LossConfig(kl_loss_high_entropy_scale=0.0).kl_coefs
+    assert torch.equal(kl_token_loss(log_prob, torch.zeros(1, 5), low, *spared) != 0, low)
     # and the usual loss falls back on nothing of the kind
     plain = [vanilla_token_loss(torch.zeros(1, 5), log_prob, ones, ones, classes)[0] for classes in (None, low, ~low)]
     assert torch.equal(plain[0], plain[1]) and torch.equal(plain[0], plain[2])
+    # nor are its two clips each other's: 1.3 is inside the upper one
+    uneven = LossConfig(clip_ratio_low=0.1, clip_ratio_high=0.4)
+    loss, _ = policy_token_loss(uneven, torch.zeros(1, 5), log_prob, ones, ones, low)
+    assert torch.equal(loss, -log_prob.exp())
 
 
 def test_07_token_mean_is_one_mean_over_the_step_whatever_the_cut():
@@ -149,15 +172,22 @@ def test_08_a_set_in_another_order_is_right(pool):
 
 
 def test_09_only_what_follows_the_last_think_block_is_graded(pool):
-    responses = [r"<think>\boxed{1}</think> hm </think> so \boxed{2}", r"<think>\boxed{2}</think> so it is two"]
-    grades = pool.grade_batch(responses, ["2", "2"])
-    assert [grade.outcome for grade in grades] == ["correct", "no_answer"]
+    responses = [
+        r"<think>\boxed{1}</think> hm </think> so \boxed{2}",
+        r"<think>\boxed{2}</think> so it is two",
+        r"<think>hm</think> \boxed{2} </think> so it is two",  # the last one, not the first
+    ]
+    grades = pool.grade_batch(responses, ["2"] * 3)
+    assert [grade.outcome for grade in grades] == ["correct", "no_answer", "no_answer"]
 
 
 def test_10_a_hostile_answer_holds_nobody_up(pool):
+    pool.wait_until_ready()
     start = time.monotonic()
-    hostile, honest = pool.grade_batch([r"\boxed{123456789!}", r"\boxed{4}"], ["4", "4"])
-    assert (hostile.score, honest.score) == (0.0, 1.0)
+    # the first is refused unread; the second gets as far as the judge, and the third waits for it in the only process
+    pending = pool.submit([rf"\boxed{{{text}}}" for text in ("123456789!", "9^{9^{9}}", "2+2")], ["4"] * 3)
+    refused, hung, honest = pending.result(10 * TIMEOUT_S)  # or TimeoutError
+    assert (refused.score, hung.outcome, hung.score, honest.score) == (0.0, "timeout", 0.0, 1.0)
     assert time.monotonic() - start < 10 * TIMEOUT_S
 
 
@@ -237,7 +267,16 @@ def test_17_a_run_goes_on_within_its_epoch_and_a_rerun_is_a_run_of_its_own(tmp_p
     resumed.load_state_dict(stream.state_dict())
     assert (resumed.epoch, resumed.position) == (1, 2)
     assert sorted(taken[5:] + resumed.take(3)) == list(range(5))
-    folders = [tmp_path / name for name in ("first", "second")]
-    for folder in folders:
-        folder.mkdir()
-    assert run_id({}, folders[0]) != run_id({}, folders[1]) and run_id({}, folders[0]) == run_id({}, folders[0])
+    # the trainer's own state holds it: six prompts, four a step, in the file's order
+    first, second = (make_trainer(lambda *_: (WRONG, 3), prompts=6) for _ in range(2))
+    step_of(first)
+    second.load_state_dict(first.state_dict())
+    row = step_of(second)
+    assert second.calls.prompts == [4, 5, 0, 1] and (row["step"], row["training/epoch"]) == (2, 1)
+    jobs = [{}, {}, *({"JOB_NAME": "archer", "JOB_UUID": digit * 8} for digit in "12")]
+    ids = []
+    for number, job in enumerate(jobs):
+        (tmp_path / str(number)).mkdir()
+        ids.append(run_id(job, tmp_path / str(number)))
+    assert len(set(ids)) == 4  # also under one job's name
+    assert [run_id({}, tmp_path / str(number)) for number in range(4)] == ids
