@@ -18,9 +18,9 @@ lint: setup
 	$(python) -m ruff check . $$(git ls-files verl)
 	$(python) tools/vendor_verl.py check
 
-# two files of tests at a time, each with a thread
+# two files of tests at a time, each with a thread; in their order, so that whole runs do not come last and alone
 test: setup lint ## lint, unit tests, end-to-end runs
-	OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2 --dist loadfile --durations 15 -m "not gpu and not fault"
+	OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "not gpu and not fault"
 
 test-faults: setup ## kills, stops and worker deaths at many points of real runs (long)
 	$(python) -m pytest -q -m fault
