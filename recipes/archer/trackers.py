@@ -6,6 +6,7 @@ Each has a thread of its own (``tracker_feed``): one that is down or slow neithe
 import logging
 import os
 import re
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ class TensorBoard:
     def __init__(self, folder: Path, first_step: int, **_):
         from torch.utils.tensorboard import SummaryWriter
 
+        _silence_writers()
         _date_back(folder / "tensorboard", int(time.time()))
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
@@ -36,6 +38,20 @@ class TensorBoard:
 
     def finish(self, exit_code: int) -> None:
         self._writer.close()
+
+
+def _silence_writers() -> None:
+    """No traceback on the terminal when TensorBoard's own thread fails, on a full disk: ``log`` raises its error."""
+    before = threading.excepthook
+    if getattr(before, "passes_over_writers", False):
+        return
+
+    def hook(failure) -> None:
+        if type(failure.thread).__name__ != "_AsyncWriterThread":
+            before(failure)
+
+    hook.passes_over_writers = True
+    threading.excepthook = hook
 
 
 def _date_back(folder: Path, now: int) -> None:

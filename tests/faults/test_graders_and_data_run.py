@@ -45,7 +45,7 @@ def test_checks_that_hang_or_crash_cost_their_own_row(short_run, tmp_path):
             assert (sample["outcome"] == "timeout") == (kind < 6), sample
             assert sample["score"] == (0.0 if kind < 6 else kind % 2), sample
         timeouts = sum(json.loads(sample)["outcome"] == "timeout" for sample in samples)
-        assert row["reward/timeout"] == pytest.approx(timeouts / len(samples))
+        assert row["reward/timeout"] == timeouts
         assert row["actor/num_updates"] == 1
     assert hostile > 2, "nothing was hostile"
     assert_nothing_stays_behind()

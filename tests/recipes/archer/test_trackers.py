@@ -1,8 +1,10 @@
 """Where metrics go besides the run folder; a tracker that fails or hangs never stops or slows training."""
 
+import errno
 import logging
 import math
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -170,3 +172,20 @@ def test_the_console_is_not_a_tracker(tmp_path):
     trackers.log(ROW, 3)
     trackers.finish(0, GRACE_S)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_of_the_tracker_and_no_traceback_of_its_thread(tmp_path, monkeypatch, capfd):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # not pytest's, which would hide it
+    board = module.TensorBoard(tmp_path, first_step=1)
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        for step in range(1, 100):
+            board.log({"actor/entropy": 0.5}, step)
+    board._writer.file_writer.event_writer._async_writer._worker.join(20)
+    assert "Traceback" not in capfd.readouterr().err
