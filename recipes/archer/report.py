@@ -106,7 +106,8 @@ class Report:
 
     def warn(self, text: str) -> None:
         """Something that the user should know of and that does not end the run."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        # in one write: a tracker's thread may have something to say at the same moment
+        print(f"warning: {text}\n", end="", file=sys.stderr, flush=True)
 
     def rows_are_safe(self) -> None:
         """Returns once every row so far is on the disk.
