@@ -10,7 +10,6 @@ a run did is drawn from a fixed seed; the criteria (levels and trends of V1 and 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from benchmarks.result_file import write
+from benchmarks.result_file import write_judged
 from recipes.archer.configuration import ROOT
 from recipes.archer.experiments import plan_as_written, resolved_path
 
@@ -148,12 +147,8 @@ def main() -> int:
         "within_target": slowest < TARGET_S and cases["help"]["median_s"] < HELP_TARGET_S,
         "cases": cases,
         "keys_a_row": WIDTH,
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "load_before": load,
     }
-    write("reports", result)
-    return 0 if result["within_target"] else 1
+    return write_judged("reports", result, load)
 
 
 if __name__ == "__main__":

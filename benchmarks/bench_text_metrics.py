@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import statistics
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.result_file import write  # noqa: E402
+from benchmarks.result_file import write_judged  # noqa: E402
 from recipes.archer.text_metrics import text_metrics  # noqa: E402
 from recipes.archer.word_families import WORD_FAMILIES  # noqa: E402
 
@@ -102,12 +101,8 @@ def main() -> int:
         "slowest_median_s": slowest,
         "within_target": slowest < TARGET_S,
         "cases": cases,
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "load_before": load,
     }
-    write("text_metrics", result)
-    return 0 if result["within_target"] else 1
+    return write_judged("text_metrics", result, load)
 
 
 if __name__ == "__main__":

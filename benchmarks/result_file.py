@@ -1,6 +1,8 @@
 """Where a benchmark leaves what it measured."""
 
 import json
+import os
+import platform
 from pathlib import Path
 
 from recipes.archer.configuration import ROOT
@@ -16,3 +18,9 @@ def write(name: str, result: dict) -> Path:
     file.write_text(text + "\n", encoding="utf-8")
     print(f"{text}\nwritten to {file}", flush=True)
     return file
+
+
+def write_judged(name: str, result: dict, load_before: float) -> int:
+    """Writes a result that says whether it is ``within_target``, with the machine's facts; returns the exit code."""
+    write(name, result | {"python": platform.python_version(), "cores": os.cpu_count(), "load_before": load_before})
+    return 0 if result["within_target"] else 1

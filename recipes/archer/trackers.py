@@ -139,8 +139,9 @@ class Trackers:
 
     def log(self, row: dict, step: int) -> None:
         """Sends the values that exist, without waiting; null means there is no such value, not zero."""
+        sent = existing(row)
         for feed in self._feeds:
-            feed.put(step, existing(row))
+            feed.put(step, sent)
 
     def settle(self) -> None:
         """Before a checkpoint: a local tracker takes the rows that a run going on from it will not send again."""
