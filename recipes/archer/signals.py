@@ -41,7 +41,8 @@ class StopSignals:
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._earlier.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # a terminal that is gone has no more to say
+                signal.signal(number, handler)
         self.disarm()
 
     @property
@@ -86,11 +87,15 @@ class StopSignals:
         return Ending("stopped", f"{name} received{more}; continue with the same command", CODES[self._received])
 
     def _receive(self, number, frame) -> None:
+        if number == signal.SIGHUP:
+            # a closed terminal sends it, and then its shell does: the second one is no impatience
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            _redirect_to_nowhere(self._terminals)  # a write to a closed one would be an error
+            if self.requested:
+                return
         if self.requested:
             self._leave(f"second {signal.Signals(number).name}: leaving at once")
         self._received = number
-        if number == signal.SIGHUP:
-            _redirect_to_nowhere(self._terminals)  # a write to a closed one would be an error
         what = "leaving" if self._nothing_to_save else "saving, then leaving"
         _say(f"{signal.Signals(number).name} received: {what}")
         self._timer = threading.Timer(self.grace_s, self._leave, [f"not done in trainer.grace_s={self.grace_s}"])

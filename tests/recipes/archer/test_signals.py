@@ -91,6 +91,21 @@ def test_second_signal_leaves_at_once(start, first, second, code):
     assert out.splitlines()[-1] == f"recorded|{code}|{reason}"
 
 
+@pytest.mark.parametrize(("first", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_second_hang_up_does_not_cut_off_the_save(start, first, code):
+    """A terminal that closes sends one, and its shell another; also after Ctrl-C, and after the save."""
+    process = start(checks=True, linger_s=1.0)
+    process.send_signal(first)
+    assert process.stderr.readline() == f"{first.name} received: saving, then leaving\n"
+    process.send_signal(signal.SIGHUP)
+    while process.stdout.readline() != "saved\n":
+        assert process.poll() is None
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert (out, err) == (f"stopped|{first.name} received; continue with the same command\n", "")
+
+
 def test_grace_runs_out(start):
     process = start(checks=False, grace_s=0.3)
     process.send_signal(signal.SIGTERM)
@@ -165,7 +180,7 @@ def test_a_closed_terminal_does_not_break_the_save():
         os.close(child)
         assert os.read(parent, 100).split() == [b"ready"]
         os.close(parent)
-        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)  # where it is the controlling terminal, the kernel sends one as well
         assert process.wait(timeout=20) == 129
 
 
