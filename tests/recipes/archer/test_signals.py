@@ -13,9 +13,15 @@ from recipes.archer.ending import Ending
 from recipes.archer.signals import StopRequested, StopSignals
 
 ROOT = Path(__file__).resolve().parents[3]
-LOOP = """
-import sys, time
+PREPARE = """
+import signal, sys, time
 from recipes.archer.signals import StopRequested, StopSignals
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup, and an ignored signal is inherited
+"""
+LOOP = (
+    PREPARE
+    + """
 
 checks, grace_s = sys.argv[1] == "checks", float(sys.argv[2])
 def record(ending):
@@ -37,6 +43,7 @@ print(ending.status, ending.reason, sep="|", flush=True)
 time.sleep(float(sys.argv[3]))
 sys.exit(ending.exit_code)
 """
+)
 
 
 @pytest.fixture
@@ -126,10 +133,9 @@ def test_a_disk_that_hangs_does_not_keep_the_process():
     assert "recorded" not in out
 
 
-SET_UP = """
-import sys, time
-from recipes.archer.signals import StopRequested, StopSignals
-
+SET_UP = (
+    PREPARE
+    + """
 with StopSignals(30.0) as stop:
     try:
         with stop.nothing_to_save():
@@ -139,6 +145,7 @@ with StopSignals(30.0) as stop:
         print(stop.ending(" during set-up").reason, flush=True)
     sys.exit(stop.ending().exit_code)
 """
+)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
