@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from recipes.archer.loss_config import AGGREGATION_MODES
 from recipes.archer.surrogate import inside
-
-AGGREGATION_MODES = ("token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 
 
 def denominator(response_mask: Tensor, mode: str) -> Tensor:

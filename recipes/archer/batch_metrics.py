@@ -98,7 +98,7 @@ def pooled(parts: list[tuple[int, dict]]) -> dict[str, float | None]:
         return sum(tokens * value for tokens, value in values) / sum(tokens for tokens, _ in values)
 
     means = ("actor/entropy", "rollout/log_ratio/mean", "rollout/log_ratio/abs_mean")
-    greatest = over_all("rollout/log_ratio/abs_max", lambda values: max(value for _, value in values))
+    greatest = over_all("rollout/log_ratio/abs_max", lambda values: float(np.max([value for _, value in values])))
     return {name: over_all(name, mean_of) for name in means} | {"rollout/log_ratio/abs_max": greatest}
 
 

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.configuration import compose
-from recipes.archer.ending import WRONG_CALL
+from recipes.archer.ending import WRONG_CALL, UserError
+from recipes.archer.setting_checks import check_settings
 
 GROUPS = ("experiment", "device")
 _NO_SUCH_SETTING = re.compile(r"Could not override '([^']+)'")
@@ -31,6 +32,11 @@ def exit_code_of(entry: Callable[[], None]) -> int | str | None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
         entry()
+        if "--cfg" in sys.argv:  # Hydra has printed the configuration; is it one that could be trained with?
+            check_settings(compose([word for word in sys.argv[1:] if "=" in word]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_CALL
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return WRONG_CALL

@@ -37,9 +37,7 @@ def clip_cov_selection(
     mask, advantages, log_ratio = prepared(old_log_prob, log_prob, advantages, response_mask)
     stopped = outside_trust_region(log_ratio.exp(), advantages, 1 - clip[0], 1 + clip[1])
     covariance = _covariance(advantages, log_prob, mask)
-    candidates = torch.nonzero(
-        mask & ~stopped & (covariance > bounds[0]) & (covariance < bounds[1]), as_tuple=False
-    )
+    candidates = torch.nonzero(mask & ~stopped & (covariance > bounds[0]) & (covariance < bounds[1]), as_tuple=False)
     selected = torch.zeros_like(mask)
     if len(candidates) == 0:
         return selected
@@ -93,9 +91,7 @@ def clip_cov_token_loss(
 
 
 @torch.no_grad()
-def kl_cov_selection(
-    log_prob: Tensor, advantages: Tensor, response_mask: Tensor, *, ratio: float = 2e-4
-) -> Tensor:
+def kl_cov_selection(log_prob: Tensor, advantages: Tensor, response_mask: Tensor, *, ratio: float = 2e-4) -> Tensor:
     """The `ratio` of the response tokens with the greatest covariance, at least one if there is any token.
 
     Returns:
@@ -129,10 +125,10 @@ def kl_cov_token_loss(
         selected = kl_cov_selection(log_prob, advantages, response_mask, ratio=ratio)
     mask, advantages, log_ratio = prepared(old_log_prob, log_prob, advantages, response_mask)
     nothing = torch.zeros_like(mask)
-    stats = policy_stats(
-        log_ratio.detach(), advantages, mask, low_entropy, clipped=nothing, capped=nothing
-    )
-    return -advantages * log_ratio.exp() + coef * log_ratio.abs() * selected, stats
+    stats = policy_stats(log_ratio.detach(), advantages, mask, low_entropy, clipped=nothing, capped=nothing)
+    # not log_ratio, which is bounded and so without a gradient where the policy has run furthest away
+    distance = (inside(log_prob, mask) - inside(old_log_prob.detach(), mask)).abs()
+    return -advantages * log_ratio.exp() + coef * torch.where(selected, distance, 0.0), stats
 
 
 def _covariance(advantages: Tensor, log_prob: Tensor, mask: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recipes.archer import configuration, experiments
 from recipes.archer.ending import UserError
 from recipes.archer.records import TODO
+from recipes.archer.setting_checks import check_settings
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -77,6 +78,7 @@ def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
         if value == experiments.value_at(before, key):
             raise UserError(f"--set {override} repeats the value of {parent}; leave it out")
         changed[key] = value
+    check_settings(configuration.compose([f"experiment={parent}", *experiments.machine_overrides(parent), *overrides]))
     return changed
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recipes.archer.loss_config import KL_TYPES
 from recipes.archer.surrogate import LOG_RATIO_BOUND, widened
-
-KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
 
 
 def token_kl(log_prob: Tensor, ref_log_prob: Tensor, kl_type: str = "low_var_kl") -> Tensor:

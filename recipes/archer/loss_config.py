@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from recipes.archer.aggregation import AGGREGATION_MODES
-from recipes.archer.kl_loss import KL_TYPES
-
+# Here, and not where they are computed: this file is read before torch is imported.
+AGGREGATION_MODES = ("token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
+KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
 POLICY_LOSSES = ("vanilla", "clip_higher", "archer", "aspo", "clip_cov", "kl_cov")
 TOKEN_CLASS_SOURCES = ("current", "rollout")
+NULLABLE = ("norm_length", "rollout_is_threshold")
 
 ACTOR = "actor_rollout_ref.actor"
 # Where a setting is not called like its field; all are relative to ACTOR.
@@ -23,6 +24,9 @@ _PATHS = {
     "kl_cov_ratio": "policy_loss.kl_cov_ratio",
     "ppo_kl_coef": "policy_loss.ppo_kl_coef",
 }
+
+
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,7 @@ class LossConfig:
     @property
     def uses_token_classes(self) -> bool:
         """Whether the loss itself, not only its metrics, depends on the token classes."""
-        return self.policy_loss in ("archer", "aspo") or (
-            self.use_kl_loss and self.kl_loss_high_entropy_scale != 1.0
-        )
+        return self.policy_loss in ("archer", "aspo") or (self.use_kl_loss and self.kl_loss_high_entropy_scale != 1.0)
 
     def _check_names(self) -> None:
         choices = {
@@ -96,9 +98,7 @@ class LossConfig:
             _require(self, name, lambda value: value > 1, "a cap on the ratio must exceed 1; e.g. 3.0")
         _require(self, "token_entropy_quantile", lambda value: 0 < value <= 1, "choose a value in (0, 1], e.g. 0.8")
         if self.policy_loss == "clip_higher" and self.clip_ratio_high <= self.clip_ratio_low:
-            remedy = (
-                f"clip_higher needs it above clip_ratio_low={self.clip_ratio_low}; e.g. 0.28, or use vanilla"
-            )
+            remedy = f"clip_higher needs it above clip_ratio_low={self.clip_ratio_low}; e.g. 0.28, or use vanilla"
             raise _refusal("clip_ratio_high", self.clip_ratio_high, remedy)
 
     def _check_coefficients(self) -> None:
@@ -107,7 +107,7 @@ class LossConfig:
             _require(self, name, _finite_and_not_negative, "must be finite and 0 or more")
         if self.norm_length is not None:
             remedy = "is a length in tokens; use 1 or more, or null for the width of the batch"
-            _require(self, "norm_length", lambda value: value >= 1, remedy)
+            _require(self, "norm_length", lambda value: 1 <= value < math.inf, remedy)
         if self.rollout_is_threshold is not None:
             remedy = "must be at least 1, the weight of a matching token; e.g. 2.0, or null for no correction"
             _require(self, "rollout_is_threshold", lambda value: value >= 1, remedy)
@@ -124,21 +124,36 @@ def loss_config_from(actor: Mapping[str, Any]) -> LossConfig:
     """Reads a `LossConfig` from the actor's part of the configuration; a setting that is absent keeps its default.
 
     Args:
-        actor: the mapping under `actor_rollout_ref.actor` (a plain dict or an OmegaConf node).
+        actor: the mapping under `actor_rollout_ref.actor` (a plain dict or an OmegaConf node); `policy_loss` may be
+            the loss's name alone.
 
     Raises:
-        ValueError: an impossible value.
+        ValueError: an impossible value, or null where null means nothing.
     """
+    if isinstance(actor.get("policy_loss"), str):
+        actor = {**actor, "policy_loss": {"loss_mode": actor["policy_loss"]}}
     values = {}
     for field in fields(LossConfig):
-        node: Any = actor
-        for key in _PATHS.get(field.name, field.name).split("."):
-            node = node.get(key) if hasattr(node, "get") else None
-        if node is None and field.name in ("clip_ratio_low", "clip_ratio_high"):
-            node = actor.get("clip_ratio")  # upstream's one clip for both sides
-        if node is not None:
-            values[field.name] = node
+        value = _read(actor, _PATHS.get(field.name, field.name))
+        if (value is None or value is _ABSENT) and field.name in ("clip_ratio_low", "clip_ratio_high"):
+            value = _read(actor, "clip_ratio")  # upstream's one clip for both sides
+        if value is None and field.name not in NULLABLE:
+            raise _refusal(field.name, value, f"leave it out for {field.default}, or give a value")
+        if value is not _ABSENT:
+            values[field.name] = value
     return LossConfig(**values)
+
+
+def _read(actor: Mapping[str, Any], path: str) -> Any:
+    """What stands under a dotted name; `_ABSENT` where nothing does."""
+    node: Any = actor
+    for key in path.split("."):
+        if node is _ABSENT:
+            return node
+        if not isinstance(node, Mapping):
+            raise ValueError(f"{ACTOR}.{path.partition('.')[0]} is {node!r}: must hold {path.partition('.')[2]}")
+        node = node.get(key, _ABSENT)
+    return node
 
 
 def setting_name(field: str) -> str:

@@ -34,9 +34,7 @@ def overlong_penalty(
     return ((max_response_length - buffer_len - length) / buffer_len).clamp(-1.0, 0.0) * penalty_factor
 
 
-def overlong_filter_mask(
-    response_length: Tensor, max_response_length: int, ended: Tensor | None = None
-) -> Tensor:
+def overlong_filter_mask(response_length: Tensor, max_response_length: int, ended: Tensor | None = None) -> Tensor:
     """Which responses were cut at the cap.
 
     Args:
@@ -58,9 +56,10 @@ def _check(max_response_length: int, buffer_len: int = 0, penalty_factor: float 
         raise ValueError(f"max_response_length is {max_response_length}; set at least 1 token")
     if not 0 <= buffer_len <= max_response_length:
         raise ValueError(
-            f"overlong_buffer.len is {buffer_len}; choose 0 (off) to max_response_length={max_response_length} tokens"
+            f"reward.overlong_buffer_len is {buffer_len}; choose 0 (off) to "
+            f"max_response_length={max_response_length} tokens"
         )
     if not (math.isfinite(penalty_factor) and penalty_factor >= 0):
         raise ValueError(
-            f"overlong_buffer.penalty_factor is {penalty_factor}; it is subtracted, so set 0 or more, e.g. 1.0"
+            f"reward.overlong_penalty_factor is {penalty_factor}; it is subtracted, so set 0 or more, e.g. 1.0"
         )

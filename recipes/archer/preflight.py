@@ -13,58 +13,8 @@ from recipes.archer.guard import Guard
 from recipes.archer.model_folder import context_length, model_folder, model_settings
 from recipes.archer.prompt_file import PromptFileError, read_prompt_file
 from recipes.archer.records import record_in, require_plan
+from recipes.archer.setting_checks import ACTOR, MICRO_BATCHES, ROLLOUT, check_settings
 from recipes.archer.trackers import KNOWN
-
-ACTOR, ROLLOUT, REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
-MICRO_BATCHES = (  # of passes over the actor and the reference, where ``use_dynamic_bsz`` does not cut by tokens
-    f"{ACTOR}.ppo_micro_batch_size_per_gpu",
-    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
-    f"{REF}.log_prob_micro_batch_size_per_gpu",
-)
-WHOLE_NUMBERS = {  # setting: the least that makes sense
-    "seed": 0,
-    "data.seed": 0,
-    "data.train_batch_size": 1,
-    "data.max_prompt_length": 1,
-    "data.max_response_length": 1,
-    f"{ACTOR}.ppo_mini_batch_size": 1,
-    f"{ACTOR}.ppo_epochs": 1,
-    f"{ACTOR}.ppo_max_token_len_per_gpu": 1,
-    f"{ROLLOUT}.n": 2,  # GRPO compares the responses to a prompt
-    f"{ROLLOUT}.val_kwargs.n": 1,
-    f"{ROLLOUT}.tensor_model_parallel_size": 1,
-    "algorithm.group_filter.max_gen_batches": 1,
-    "reward.overlong_buffer_len": 0,
-    "trainer.n_gpus_per_node": 1,
-    "trainer.nnodes": 1,
-    "trainer.total_epochs": 1,
-    "trainer.keep_last": 1,
-    "trainer.max_failed_saves": 1,
-    "trainer.save_freq": -1,
-    "trainer.test_freq": -1,
-    "trainer.samples_freq": 1,
-    "trainer.max_empty_steps": 1,
-    "trainer.max_skipped_updates": 1,
-    "trainer.max_restarts": 0,
-}
-WHOLE_OR_NULL = {
-    **dict.fromkeys(MICRO_BATCHES, 1),
-    f"{ROLLOUT}.max_model_len": 1,
-    f"{ROLLOUT}.max_num_batched_tokens": 1,
-    "trainer.total_training_steps": 1,
-    "ray_init.num_cpus": 1,
-    "grading.workers": 1,
-}
-POSITIVE = (f"{ROLLOUT}.temperature", f"{ROLLOUT}.deadline_s", f"{ACTOR}.grad_clip", "grading.timeout_s")
-NOT_NEGATIVE = (f"{ACTOR}.optim.lr", "trainer.grace_s", "trainer.tracker_grace_s")
-FINITE = ("reward.correct", "reward.incorrect", "reward.format_bonus")
-FINITE_NOT_NEGATIVE = ("reward.overlong_penalty_factor", "reward.repetition_penalty")
-NUMBERS = (
-    (POSITIVE, lambda v: v > 0, "a number, above 0"),
-    (NOT_NEGATIVE, lambda v: v >= 0, "a number, 0 or more"),
-    (FINITE, math.isfinite, "a finite number"),
-    (FINITE_NOT_NEGATIVE, lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or more"),
-)
 
 
 def check(config: DictConfig) -> None:
@@ -74,7 +24,7 @@ def check(config: DictConfig) -> None:
         UserError: with the file or setting, and the remedy.
     """
     try:
-        _check_numbers(config)
+        check_settings(config)
         _check_complete(config)
         _check_guard(config)
     except OmegaConfBaseException as error:
@@ -86,7 +36,7 @@ def check(config: DictConfig) -> None:
     _check_lengths(config, context_length(model))
     _check_tensor_parallel(config, model)
     _check_data(config)
-    _check_losses(config)  # last: it imports torch, which takes longer than all the rest
+    _check_threshold(config)
 
 
 def remarks(config: DictConfig) -> list[str]:
@@ -132,23 +82,6 @@ def _check_guard(config: DictConfig) -> None:
     if record is not None:
         require_plan(record)
     Guard.from_config(config)
-
-
-def _check_numbers(config: DictConfig) -> None:
-    for name, least in {**WHOLE_NUMBERS, **WHOLE_OR_NULL}.items():
-        value = OmegaConf.select(config, name)
-        if value is None and name in WHOLE_OR_NULL:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"{name}={value}: use a whole number, {least} or more")
-    for names, holds, remedy in NUMBERS:
-        for name in names:
-            value = OmegaConf.select(config, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-                raise UserError(f"{name}={value}: use {remedy}")
-    right, wrong = config.reward.correct, config.reward.incorrect
-    if right <= wrong:
-        raise UserError(f"reward.correct={right} is no more than reward.incorrect={wrong}; raise it, e.g. to 1.0")
 
 
 def _check_lengths(config: DictConfig, context: float) -> None:
@@ -272,13 +205,7 @@ def _check_choices(config: DictConfig) -> None:
         raise UserError(f"trainer.resume_from_path={resume_from} is no folder; name a checkpoint, .../global_step_<n>")
 
 
-def _check_losses(config: DictConfig) -> None:
-    from recipes.archer.loss_config import loss_config_from
-
-    try:
-        loss_config_from(config.actor_rollout_ref.actor)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+def _check_threshold(config: DictConfig) -> None:
     threshold = config.actor_rollout_ref.actor.rollout_is_threshold
     if threshold is not None and not config.actor_rollout_ref.rollout.calculate_log_probs:
         raise UserError(

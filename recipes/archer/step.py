@@ -1,6 +1,7 @@
 """What one training step gathers on its way: rounds of generation, timings, metrics."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Step:
 
     number: int
     rounds: list[Round] = field(default_factory=list)
+    seen: Counter = field(default_factory=Counter)  # prompt number: how often it was drawn
     timing: dict[str, float] = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
 

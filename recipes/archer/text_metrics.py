@@ -24,8 +24,9 @@ _UNSPACED = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _BOX_START = re.compile(r"\\f?boxed\b")
 _FLAT_BOX = re.compile(r"\\f?boxed\s*\{[^{}]*\}")
-# An odd multiplier with well-mixed bits (2^64 divided by the golden ratio), and its powers for the doubling below.
-_POWERS = [np.uint64(pow(0x9E3779B97F4A7C15, exponent, 1 << 64)) for exponent in (1, 2, 4, 8)]
+# An odd multiplier with well-mixed bits, and its powers for the doubling below. Not the one that hashes a piece's
+# characters: 20-grams in which one number counts up and the next one down would then have the same hash.
+_POWERS = [np.uint64(pow(0xD6E8FEB86659FD93, exponent, 1 << 64)) for exponent in (1, 2, 4, 8)]
 # The counted words' hashes in order, the greatest possible at the end for a search to stop at, and their families.
 _HASHES = hashes_of(list(FAMILY_OF))
 _ORDER = np.argsort(_HASHES)

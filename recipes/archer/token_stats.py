@@ -50,7 +50,8 @@ class TokenStats:
         values = torch.cat([self.sums.flatten(), self.peaks]).tolist()
         means = {name: _ratio(*values[2 * row : 2 * row + 2]) for name, row in _ROW.items()}
         peaks = zip(PEAKS, values[-len(PEAKS) :], _SIGN.tolist(), strict=True)
-        return means | {name: sign * value if value > float("-inf") else None for name, value, sign in peaks}
+        # NaN is a value: it shows that something broke
+        return means | {name: None if value == float("-inf") else sign * value for name, value, sign in peaks}
 
 
 def empty_stats(device: torch.device | str = "cpu") -> TokenStats:

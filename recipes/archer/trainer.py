@@ -87,7 +87,8 @@ class ArcherTrainer(RayPPOTrainer):
                 rest = self._score_untrained(step)  # before the update: of the policy that generated
             trained = self._train(step)
             self._measure(step, trained, rest)
-            last = step.number == self.total_training_steps
+            # a refilled step takes more prompts than planned, so that the epochs may be over first
+            last = step.number == self.total_training_steps or self.stream.epoch >= self.config.trainer.total_epochs
             if last or (self.config.trainer.test_freq > 0 and step.number % self.config.trainer.test_freq == 0):
                 with step.timed("testing"):
                     step.metrics.update(self._validate(step.number))
@@ -110,7 +111,7 @@ class ArcherTrainer(RayPPOTrainer):
 
     def _round(self, step: Step, prompts: list[int]) -> Round:
         self.stop.check()
-        seeds = response_seeds(self.config.seed, step.number, prompts, self.n)
+        seeds = response_seeds(self.config.seed, step.number, prompts, self.n, step.seen)
         batch = prompt_batch(self.train_dataset, prompts, self.n)
         with step.timed("gen"):
             batch = self._respond(batch, seeds)

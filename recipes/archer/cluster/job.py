@@ -13,6 +13,7 @@ from recipes.archer.cluster.leaks import check_names
 from recipes.archer.cluster.settings import SecretKey, Settings
 from recipes.archer.configuration import CONFIG_DIR, compose
 from recipes.archer.ending import DISK, EMPTY, GUARD, NOT_FINITE, WRONG_CALL, UserError
+from recipes.archer.setting_checks import check_settings
 
 # Ends that the same command reaches again: a retry would only burn the node.
 FINAL_CODES = (WRONG_CALL, GUARD, EMPTY, NOT_FINITE, DISK)
@@ -129,9 +130,11 @@ def _configuration(experiment: str, overrides: Sequence[str]) -> DictConfig:
     if experiment not in known:
         raise UserError(f"unknown experiment {experiment!r}; known: {', '.join(known)}")
     try:
-        return compose([f"experiment={experiment}", *overrides])
+        config = compose([f"experiment={experiment}", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
+    check_settings(config)  # here, and not when the job has waited for its machine
+    return config
 
 
 def _checked_name(name: str) -> str:

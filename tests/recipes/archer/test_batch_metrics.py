@@ -1,5 +1,7 @@
 """Metrics of everything a step generated; every key is there also when its class is empty."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from recipes.archer.batch_metrics import (
     length_metrics,
     masked_mean,
     mean,
+    pooled,
     reward_metrics,
 )
 from recipes.archer.group_filter import judge_groups
@@ -107,6 +110,13 @@ def test_engine_against_trainer_counts_response_tokens_only():
         "rollout/log_ratio/abs_mean": pytest.approx((0.7 + 6 * 0.1) / 7, abs=1e-6),
         "rollout/log_ratio/abs_max": pytest.approx(0.7, abs=1e-6),
     }
+
+
+def test_a_figure_that_broke_stays_broken_when_parts_are_pooled():
+    names = ("actor/entropy", *(f"rollout/log_ratio/{name}" for name in ("mean", "abs_mean", "abs_max")))
+    good, broken = dict.fromkeys(names, 1.0), dict.fromkeys(names, math.nan)
+    for parts in ([(3, good), (4, broken)], [(4, broken), (3, good)]):
+        assert all(math.isnan(value) for value in pooled(parts).values())
 
 
 def test_what_was_not_measured_is_null():

@@ -261,6 +261,7 @@ def test_a_binary_of_neither_generation_is_refused(site, monkeypatch):
     ("arguments", "said"),
     [
         (["submit", "v99"], "unknown experiment 'v99'"),
+        (["submit", "v3", "actor_rollout_ref.actor.ratio_cap=0.5"], "ratio_cap is 0.5: a cap on the ratio must"),
         (["submit", "v3", "no.such.key=1"], "no.such.key"),
         (["submit", "v3", "--name", "Not_A_Label"], "job name 'Not_A_Label'"),
         (["submit", "v3", "--backend", "runai", "--nodes", "2"], "--backend kubernetes"),

@@ -54,6 +54,15 @@ def test_the_exit_code_is_the_entry_points_own_or_a_wrong_calls(capsys, monkeypa
     assert line.startswith("error: experiment=v9 is not known")
 
 
+@pytest.mark.parametrize(("cap", "code"), [("0.5", WRONG_CALL), ("2.0", 0)])
+def test_a_configuration_that_is_only_printed_is_judged_too(monkeypatch, capsys, cap, code):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    setting = "actor_rollout_ref.actor.ratio_cap"
+    monkeypatch.setattr("sys.argv", ["main", "experiment=archer", f"{setting}={cap}", "--cfg", "job", "--resolve"])
+    assert exit_code_of(lambda: None) == code
+    assert capsys.readouterr().err.startswith(f"error: {setting} is 0.5: " if code else "")
+
+
 def test_an_error_of_the_program_is_not_taken_for_one_of_the_caller():
     def broken():
         raise ValueError("a defect")

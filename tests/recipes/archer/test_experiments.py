@@ -374,6 +374,7 @@ def test_a_child_of_v0_and_one_of_tiny_get_names_of_their_own(checkout):
         (["v6", "--from", "v5", "--set", "actor_rollout_ref.actor.entropy_coeff=0.01"], "repeats the value of v5"),
         (["v6", "--from", "v5", "--set", "actor_rollout_ref.actor.entropy=0.01"], "actor_rollout_ref.actor.entropy"),
         (["v6", "--from", "v5", "--set", "entropy"], "write key=value"),
+        (["v6", "--from", "v5", "--set", "actor_rollout_ref.actor.ratio_cap=0.5"], "ratio_cap is 0.5: a cap on the"),
         (["v6", "--from", "v5", "--set", "data.train_files=a.json"], "decides data.train_files"),
         (["tiny_x", "--from", "tiny", "--set", INSTRUCT], "decides actor_rollout_ref.model.path"),
         (["v6", "--from", "v5", "--set", "trainer.experiment_name=x"], "the run is named for the experiment"),

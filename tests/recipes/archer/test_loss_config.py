@@ -1,13 +1,13 @@
 """Impossible constants are refused with the setting's dotted name and the remedy."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from omegaconf import OmegaConf
 
 from recipes.archer.configuration import compose
-from recipes.archer.loss_config import POLICY_LOSSES, LossConfig, loss_config_from, setting_name
+from recipes.archer.loss_config import NULLABLE, POLICY_LOSSES, LossConfig, loss_config_from, setting_name
 
 IMPOSSIBLE = [
     ("policy_loss", "ppo", "unknown; use one of vanilla"),
@@ -37,6 +37,7 @@ IMPOSSIBLE = [
     ("ppo_kl_coef", math.inf, "0 or more"),
     ("rollout_is_threshold", 0.5, "at least 1"),
     ("norm_length", 0, "1 or more"),
+    ("norm_length", math.inf, "1 or more"),
     ("clip_cov_ratio", 0, "(0, 1]"),
     ("kl_cov_ratio", 2, "(0, 1]"),
     ("clip_cov_ub", 0.5, "must exceed clip_cov_lb=1.0"),
@@ -121,5 +122,32 @@ def test_read_from_the_actors_configuration():
     )
     assert loss_config_from(actor) == expected == loss_config_from(OmegaConf.create(actor))
     assert loss_config_from({}) == LossConfig()
+
+
+def test_the_policy_loss_may_be_named_alone():
+    for actor in ({"policy_loss": "aspo"}, OmegaConf.create({"policy_loss": "aspo", "ratio_cap": 3.0})):
+        assert loss_config_from(actor) == LossConfig(policy_loss="aspo")
+    with pytest.raises(ValueError, match="policy_loss.loss_mode is 'apso': unknown"):
+        loss_config_from({"policy_loss": "apso"})
+
+
+@pytest.mark.parametrize("value", [None, ["aspo"], 3])
+def test_what_is_no_policy_loss_is_refused(value):
+    with pytest.raises(ValueError, match="^actor_rollout_ref.actor.policy_loss is .*: must hold loss_mode$"):
+        loss_config_from(OmegaConf.create({"policy_loss": value}))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(LossConfig) if field.name not in NULLABLE])
+def test_null_is_not_the_default_in_disguise(name):
+    node = None
+    for key in reversed(setting_name(name).removeprefix("actor_rollout_ref.actor.").split(".")):
+        node = {key: node}
+    actor = {"clip_ratio": None, "clip_ratio_low": 0.2, "clip_ratio_high": 0.2} | node  # the first: upstream's for both
+    for given in (actor, OmegaConf.create(actor)):
+        with pytest.raises(ValueError, match=rf"^{setting_name(name)} is None: leave it out"):
+            loss_config_from(given)
+
+
+def test_pairs_are_read_from_a_configuration():
     with pytest.raises(ValueError, match="actor_rollout_ref.actor.clip_low_entropy"):
         loss_config_from(OmegaConf.create({"clip_low_entropy": [0.1, -0.15]}))

@@ -46,10 +46,10 @@ def test_shape_is_kept_for_any_dtype(shape, dtype):
     "values, named",
     [
         ((0, 0, 1.0), "max_response_length is 0"),
-        ((100, -1, 1.0), "overlong_buffer.len is -1"),
-        ((100, 101, 1.0), "overlong_buffer.len is 101"),
-        ((100, 10, -1.0), "overlong_buffer.penalty_factor is -1"),
-        ((100, 10, math.nan), "overlong_buffer.penalty_factor is nan"),
+        ((100, -1, 1.0), "reward.overlong_buffer_len is -1"),
+        ((100, 101, 1.0), "reward.overlong_buffer_len is 101"),
+        ((100, 10, -1.0), "reward.overlong_penalty_factor is -1"),
+        ((100, 10, math.nan), "reward.overlong_penalty_factor is nan"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(values, named):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from recipes.archer import policy_loss as losses
 from recipes.archer.aggregation import AGGREGATION_MODES, aggregate
+from recipes.archer.covariance_loss import kl_cov_token_loss
 from recipes.archer.loss_config import POLICY_LOSSES, LossConfig
 from recipes.archer.policy_loss import (
     archer_policy_loss,
@@ -140,6 +141,14 @@ def test_extreme_and_undefined_log_probs_stay_finite(name):
     aggregate(token_loss, mask, "token-mean").backward()
     assert torch.isfinite(token_loss[mask.bool()]).all() and torch.isfinite(log_prob.grad).all()
     assert all(value is None or math.isfinite(value) for value in stats.metrics().values())
+
+
+@pytest.mark.parametrize("off", [25.0, -25.0])
+def test_kl_cov_pulls_back_a_token_that_ran_further_than_the_ratio_is_bounded(off):
+    log_prob = torch.tensor([[off - 30.0]], requires_grad=True)
+    one = torch.ones(1, 1)
+    kl_cov_token_loss(torch.full((1, 1), -30.0), log_prob, 0 * one, one, coef=0.7)[0].sum().backward()
+    assert float(log_prob.grad) == pytest.approx(math.copysign(0.7, off))
 
 
 def test_aspo_needs_no_integer_mask_and_takes_a_step():

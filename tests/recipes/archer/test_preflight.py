@@ -18,6 +18,7 @@ from recipes.archer import preflight
 from recipes.archer.configuration import compose
 from recipes.archer.ending import WRONG_CALL, UserError
 from recipes.archer.preflight import check, remarks
+from recipes.archer.setting_checks import SWITCHES
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTEXT = 200  # tokens
@@ -245,6 +246,27 @@ def test_impossible_loss_constants(refusal, setting, value):
     assert re.search(r"use|must|choose|needs", message)
 
 
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", ["'off'", "'no'", "1", "null"])
+def test_a_switch_is_true_or_false(refusal, name, value):
+    """On a command line YAML 1.1's words stay words, and every word is true."""
+    assert re.match(rf"{name}=\S+: use true or false$", refusal(f"{name}={value}"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("trainer.val_only=true", "trainer.val_before_train"),
+        ("actor_rollout_ref.actor.clip_ratio=0.5", "clip_ratio_low"),
+        ("trainer.max_actor_ckpt_to_keep=2", "trainer.keep_last"),
+        ("data.sampler.class_path=mine.py", "data.shuffle"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(refusal, setting, remedy):
+    message = refusal(setting)
+    assert "has no effect here; leave it out (" in message and remedy in message
+
+
 def test_gpus_that_are_not_there(refusal, monkeypatch):
     message = refusal("trainer.device=cuda", "trainer.n_gpus_per_node=4")
     assert message.startswith("trainer.n_gpus_per_node=4, but there is no NVIDIA GPU on this machine; set N_GPUS")
@@ -345,15 +367,22 @@ finally:
 """
 
 
-def test_the_entry_point_says_it_in_one_line_before_it_imports_what_takes_long(good, tmp_path):
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("data.train_files={}/none.json", "data.train_files: {}/none.json: no such file; check the path"),
+        ("actor_rollout_ref.actor.ratio_cap=0.5", "actor_rollout_ref.actor.ratio_cap is 0.5: a cap on the ratio must"),
+    ],
+)
+def test_the_entry_point_says_it_in_one_line_before_it_imports_what_takes_long(good, tmp_path, setting, said):
     """In a process of its own, as a user sees it (2 s)."""
-    (tmp_path / "train.json").unlink()
     overrides = ["experiment=tiny", "device=cpu", *good, f"trainer.output_dir={tmp_path}/output"]
+    overrides.append(setting.format(tmp_path))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", STARTED, *overrides]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == WRONG_CALL, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: data.train_files: {tmp_path}/train.json: no such file; check the path")
+    assert line.startswith("error: " + said.format(tmp_path))
     assert done.stdout == ""
     assert not (tmp_path / "output").exists()

@@ -96,6 +96,13 @@ def test_hashed_ngrams_count_as_tuples_do(seed):
     assert one(text).repetition_ratio == pytest.approx(counted_directly(text), abs=1e-12)
 
 
+@pytest.mark.parametrize("line", ["{} + 12{} = 129", "{} + 10{} = 109, which is no multiple of 7", "{} 3{} holds"])
+def test_one_number_that_counts_up_and_one_that_counts_down_are_no_repetition(line):
+    """As in a list of cases: within a 20-gram the changes must not cancel out."""
+    text = "\n".join(line.format(i, 9 - i) for i in range(10))
+    assert one(text).repetition_ratio == counted_directly(text) == 0
+
+
 @pytest.mark.parametrize("spaced", [True, False])
 def test_a_response_of_few_characters_is_caught_in_a_script_without_spaces_too(spaced):
     """Thirty pieces make eleven 20-grams, of which the first is new."""

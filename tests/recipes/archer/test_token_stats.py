@@ -92,6 +92,16 @@ def test_nothing_measured_is_none_everywhere():
         assert stats.metrics() == dict.fromkeys(KEYS)
 
 
+def test_what_broke_does_not_look_absent():
+    batch = random_batch(2)
+    batch["log_prob"][0, 0] = math.nan
+    batch["response_mask"][0, 0] = 1
+    metrics = vanilla_token_loss(**batch)[1].metrics()
+    assert math.isnan(metrics["actor/ratio/max"]) and math.isnan(metrics["actor/ratio/min"])
+    engine = engine_stats(batch["log_prob"], batch["old_log_prob"], batch["response_mask"])
+    assert math.isnan(merge_stats([empty_stats(), engine]).metrics()["rollout/log_ratio/abs_max"])
+
+
 def test_without_classes_only_the_class_metrics_are_none():
     batch = random_batch(3)
     batch.pop("low_entropy")

@@ -69,6 +69,23 @@ def test_surplus_prompts_come_first_in_the_next_step():
     assert not {1, 2, 3, 5} & set(trainer.calls.prompts[8:])
 
 
+def test_a_prompt_that_comes_again_in_a_refill_gets_other_responses():
+    trainer = make_trainer(never, prompts=4, algorithm__group_filter__max_gen_batches=3)
+    step_of(trainer)
+    assert trainer.calls.prompts == [0, 1, 2, 3] * 3
+    assert len(set(trainer.calls.seeds)) == 12 * N
+
+
+def test_epochs_that_refilling_used_up_end_with_a_validation():
+    """Planned are two steps; the first takes both batches of the only epoch."""
+    refilled = {"algorithm__group_filter__max_gen_batches": 2, "trainer__total_epochs": 1}
+    trainer = make_trainer(mixed, prompts=8, trainer__total_training_steps="null", **refilled)
+    assert trainer.total_training_steps == 2
+    assert trainer.fit().reason == "all 1 epochs done"
+    (row,) = trainer.report.rows
+    assert row["val/accuracy"] is not None
+
+
 def test_without_the_filter_everything_is_trained_on():
     """Defect of others: with the filter off, no batch was left."""
     trainer = make_trainer(mixed, algorithm__group_filter__enable="false", algorithm__group_filter__max_gen_batches=3)

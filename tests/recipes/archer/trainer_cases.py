@@ -90,6 +90,7 @@ class World:
         self.script, self.config, self.loss_config = script, config, loss_config_from(config.actor_rollout_ref.actor)
         self.n = config.actor_rollout_ref.rollout.n
         self.prompts: list[int] = []  # generated, in order
+        self.seeds: list[int] = []  # of their responses
         self.scored = 0  # rows
         self.updates: list[DataProto] = []
         self.number = 0
@@ -99,6 +100,7 @@ class World:
         numbers = batch.non_tensor_batch["prompt_number"].tolist()
         n = self.config.actor_rollout_ref.rollout.val_kwargs.n if validate else self.n
         self.prompts += [] if validate else numbers[::n]
+        self.seeds += [] if validate else seeds.tolist()
         said = [self.script(prompt, row % n) for row, prompt in enumerate(numbers)]
         responses, mask = torch.zeros(len(said), CAP, dtype=torch.long), torch.zeros(len(said), CAP, dtype=torch.long)
         for row, (outcome, length) in enumerate(said):
