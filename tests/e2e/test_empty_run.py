@@ -20,6 +20,8 @@ def empty(tiny, output, tmp_path_factory):
         "run_archer2.0_qwen3_tiny_cpu.sh",
         f"custom_reward_function.path={script}",
         "trainer.max_empty_steps=3",
+        "trainer.val_before_train=false",
+        "actor_rollout_ref.actor.use_kl_loss=false",  # a worker less to start
         "trainer.total_training_steps=10",
         "trainer.logger=[console]",
         "trainer.experiment_name=empty",

@@ -55,6 +55,7 @@ def straight(tiny, output):
 def interrupted(tiny, output):
     """The same four steps, killed after the third and started again with the same command."""
     arguments = (*SHORT, "trainer.logger=[console]", "trainer.experiment_name=interrupted")
+    arguments += ("trainer.val_before_train=false",)  # of which no row knows
     where = {"output": output, "name": "Archer-tiny/interrupted", "TINY_DIR": str(tiny)}
     first = launch(TINY, *arguments, until=lambda folder: steps_logged(folder) >= 3, **where)
     return first, launch(TINY, *arguments, **where)

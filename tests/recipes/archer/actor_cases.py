@@ -193,7 +193,8 @@ class Worker:
         from recipes.archer.model_forward import bind_token_forward
         from verl.utils.fsdp_utils import apply_fsdp2
 
-        self.settings, self.batches, self.modules, self.initial = settings, {}, {}, {}
+        self.settings = OmegaConf.create(settings)
+        self.batches, self.modules, self.initial = {}, {}, {}
         for tied in (False, True):
             model = small_qwen3(tied)
             for wide in (False, True):
