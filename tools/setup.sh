@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv from a lock file, unpacks verl, and on a CPU machine builds vLLM once and keeps its wheel.
-#   DEVICE=cpu|gpu      which stack (default: gpu where an NVIDIA GPU answers)
+#   DEVICE=cpu|gpu      which stack (default: gpu where an NVIDIA GPU answers); cuda, the launchers' word, means gpu
 #   VENV=DIR            where (default: .venv in the checkout)
 #   ARCHER_CACHE=DIR    what is built and fetched once a machine (default: $XDG_CACHE_HOME/archer, ~/.cache/archer)
 #   VERL_WHEEL=FILE     verl's wheel, for a machine without network
@@ -12,6 +12,7 @@ venv=${VENV:-$root/.venv}
 device=${DEVICE:-$(nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)}
 uv_version=0.13.8
 vllm_version=0.7.3
+[ "$device" != cuda ] || device=gpu
 cd "$root"
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -93,10 +94,18 @@ build_vllm() {
 }
 if [ "$device" = cpu ] && ! compgen -G "$wheels/vllm-*.whl" >/dev/null; then build_vllm; fi
 
-# the environment
+# flash-attn for a GPU: no wheel of it is published, so that CUDA 12's compiler is needed (torch's own CUDA is 12.4)
+flash_attn=none
+if [ "$device" = gpu ]; then
+    flash_attn=left-out
+    [[ $(nvcc --version 2>/dev/null) != *'release 12.'* ]] || flash_attn=built
+fi
+
+# the environment; one with flash-attn is as good where the compiler is not on PATH any more
 stamp=$venv/.archer-$device
-key=$(cat "$lock" requirements/cpu-vllm.txt setup.py tools/setup.sh | sha256sum | cut -d' ' -f1)
-if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
+key=$(cat "$lock" requirements/"$device"-*.txt setup.py tools/setup.sh | sha256sum | cut -d' ' -f1)
+made=$(cat "$stamp" 2>/dev/null || true)
+if [ "$made" != "$key $flash_attn" ] && [ "$made" != "$key built" ]; then
     say "installing $lock into $venv"
     rm -f "$venv"/.archer-* # of the other device too: what it stands for is about to be replaced
     [ -x "$venv/bin/python" ] || "$uv" venv -q --python python3.11 "$venv"
@@ -104,13 +113,13 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         die "$lock could not be installed; $torch_remedy"
     if [ "$device" = cpu ]; then
         "$uv" pip install -q --python "$venv/bin/python" --no-deps "$wheels"/vllm-*.whl
-    elif nvcc --version 2>/dev/null | grep -q 'release 12\.'; then # torch's own CUDA is 12.4
-        say "building flash-attn (no wheel of it is published; some minutes)"
+    elif [ "$flash_attn" = built ]; then
+        say "building flash-attn (some minutes)"
         "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation \
             -r requirements/gpu-flash-attn.txt >"$cache/build-flash-attn.log" 2>&1 ||
             { tail -n 20 "$cache/build-flash-attn.log" >&2; die "flash-attn did not build; the whole log is $cache/build-flash-attn.log (MAX_JOBS=2 needs less memory)"; }
     else
-        say "no CUDA 12 toolkit (nvcc): flash-attn is left out, and with it training on a GPU; install it and run again"
+        say "no CUDA 12 toolkit (nvcc) on PATH: flash-attn is left out, and with it training on a GPU; install it and run make setup again"
     fi
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
     "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
@@ -118,7 +127,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
     # every process would otherwise compile what it imports, half of the 25 s that vLLM's import then takes
     say "compiling bytecode"
     "$venv/bin/python" -m compileall -qq -j 0 -x '/site-packages/.*/tests?/' "$venv/lib" verl recipes || true # some packages ship files of Python 2
-    printf '%s' "$key" >"$stamp"
+    printf '%s' "$key $flash_attn" >"$stamp"
 else
     "$venv/bin/python" tools/vendor_verl.py sync ${VERL_WHEEL:+--wheel "$VERL_WHEEL"}
 fi

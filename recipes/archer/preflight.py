@@ -1,5 +1,6 @@
 """Everything that can be found wrong before Ray starts is found here, and said in one line."""
 
+import importlib.util
 import math
 from pathlib import Path
 
@@ -120,6 +121,11 @@ def _check_device(config: DictConfig) -> None:
         raise UserError(
             f"trainer.n_gpus_per_node={trainer.n_gpus_per_node}, but there is {there} on this machine; set N_GPUS "
             "to what there is, or train the embedded job: scripts/train/run_archer2.0_qwen3_tiny_cpu.sh"
+        )
+    if device == "cuda" and found and importlib.util.find_spec("flash_attn") is None:
+        raise UserError(
+            "device=cuda needs flash-attn, which make setup builds where CUDA 12's nvcc is on PATH; install the CUDA "
+            "toolkit and run make setup again"
         )
     if device == "cpu" and found:
         raise UserError("device=cpu on a machine with a GPU: hide it with CUDA_VISIBLE_DEVICES= or use device=cuda")

@@ -157,6 +157,35 @@ def test_an_environment_of_the_other_device_is_made_anew(builder):
     assert [path.name for path in builder.venv.glob(".archer-*")] == [".archer-cpu"]
 
 
+def test_flash_attn_is_built_once_there_is_a_compiler_for_it(machine):
+    calls = machine.cache.parent / "calls"
+    machine.has("uv", f'echo "$*" >>{calls}', machine.cache / UV / "bin")
+    machine.has("python", "exit 0", machine.venv / "bin")
+
+    def installed() -> list[str]:
+        calls.write_text("")
+        assert machine.setup(DEVICE="gpu")[0] == 0
+        return [word for word in calls.read_text().split() if word.endswith((".lock", "flash-attn.txt"))]
+
+    assert installed() == ["requirements/gpu.lock"]
+    assert installed() == []
+    machine.has("nvcc", "echo Cuda compilation tools, release 13.0, V13.0.88")
+    assert installed() == []
+    machine.has("nvcc", "echo Cuda compilation tools, release 12.4, V12.4.131")
+    assert installed() == ["requirements/gpu.lock", "requirements/gpu-flash-attn.txt"]
+    assert installed() == []
+    (machine.programs / "nvcc").unlink()  # as in another shell: what was built with it stays
+    assert installed() == []
+
+
+@pytest.mark.parametrize("word", ["gpu", "cuda"])
+def test_the_launchers_word_for_a_gpu_is_known_too(machine, word):
+    machine.has("uv", "exit 0", machine.cache / UV / "bin")
+    machine.has("python", "exit 0", machine.venv / "bin")
+    assert machine.setup(DEVICE=word) == (0, [])
+    assert [path.name for path in machine.venv.glob(".archer-*")] == [".archer-gpu"]
+
+
 def torch_pin() -> str:
     lock = (ROOT / "requirements" / "cpu.lock").read_text()
     return lock.partition("\ntorch==")[2].split()[0]

@@ -275,6 +275,27 @@ def test_gpus_that_are_not_there(refusal, monkeypatch):
     assert "CUDA_VISIBLE_DEVICES=" in refusal()
 
 
+@pytest.fixture
+def flash_attn(tmp_path, monkeypatch):
+    """A package of that name, which verl's actor imports on a GPU."""
+    (tmp_path / "packages" / "flash_attn").mkdir(parents=True)
+    (tmp_path / "packages" / "flash_attn" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+
+
+def test_a_gpu_without_flash_attn(refusal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn", None)  # also in an environment that has it
+    monkeypatch.setattr(preflight, "num_gpus", lambda: 1)
+    message = refusal("trainer.device=cuda")
+    assert message.startswith("device=cuda needs flash-attn, which make setup builds where CUDA 12's nvcc is on PATH")
+
+
+@pytest.mark.usefixtures("flash_attn")
+def test_a_gpu_with_flash_attn(make_config, monkeypatch):
+    monkeypatch.setattr(preflight, "num_gpus", lambda: 1)
+    check(make_config("trainer.device=cuda"))
+
+
 def test_gpus_that_are_not_there_come_before_a_model_that_is_not_there(refusal):
     """Whoever lacks both should not fetch a gigabyte to be told so."""
     assert "no NVIDIA GPU" in refusal("trainer.device=cuda", "actor_rollout_ref.model.path=/none/model")
@@ -287,6 +308,7 @@ def test_gpus_that_are_not_there_come_before_a_model_that_is_not_there(refusal):
         (["trainer.n_gpus_per_node=4", "{TP}=4"], "=4 neither divides the model's 6 key-value heads nor is a multiple"),
     ],
 )
+@pytest.mark.usefixtures("flash_attn")
 def test_tensor_parallelism_that_does_not_fit(refusal, tmp_path, monkeypatch, settings, problem):
     monkeypatch.setattr(preflight, "num_gpus", lambda: 4)
     model = {"max_position_embeddings": CONTEXT, "num_attention_heads": 8, "num_key_value_heads": 6}
