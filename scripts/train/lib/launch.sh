@@ -2,6 +2,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 python=${VENV:-$root/.venv}/bin/python
 source "$(dirname "${BASH_SOURCE[0]}")/wandb.sh"
+[ "${DEVICE:-}" != gpu ] || DEVICE=cuda # set-up's word
 
 # need_environment: exits where `make setup` has not been run.
 need_environment() {

@@ -129,6 +129,10 @@ def test_full_training_is_the_main_launcher_and_v5_its_default():
     )
 
 
+def test_the_device_may_be_called_as_set_up_calls_it():
+    assert _get(_configuration(MATH, DEVICE="gpu"), "trainer.device") == "cuda"
+
+
 def test_lengths_are_derived_from_what_the_command_line_says():
     configuration = _configuration(MATH, "data.max_prompt_length=100", "data.max_response_length=900", EXPERIMENT="v3")
     _assert_holds(configuration, dict.fromkeys(LENGTHS, 1000))
@@ -233,12 +237,13 @@ def test_gpus_that_are_not_there(launcher):
     assert done.stderr.startswith(start) and done.stderr.count("\n") == 1
 
 
-def test_full_training_says_so_before_it_sets_anything_up(tmp_path):
+@pytest.mark.parametrize("device", ["cuda", "gpu"])
+def test_full_training_says_so_before_it_sets_anything_up(tmp_path, device):
     """With a machine whose `nvidia-smi` fails, and a `make` that must not run."""
     for name, code in (("nvidia-smi", 9), ("make", 99)):
         (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
         (tmp_path / name).chmod(0o755)
-    done = _launch(FULL, DRY_RUN="0", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = _launch(FULL, DRY_RUN="0", DEVICE=device, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: no NVIDIA GPU answers (nvidia-smi -L); run this where one does, or train")
     assert done.stderr.count("\n") == 1
