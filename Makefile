@@ -8,8 +8,8 @@ help: ## this list
 setup: ## the environment, from a lock file
 	@bash tools/setup.sh
 
-# the embedded job and the tests are for a CPU, also where there is a GPU
-train test: export DEVICE ?= cpu
+# the embedded job, the tests and the benchmarks are for a CPU, also where there is a GPU
+train test test-faults bench: export DEVICE ?= cpu
 
 train: setup ## the embedded job: a tiny Qwen3 learns arithmetic on the CPU
 	@bash scripts/train/run_archer2.0_qwen3_tiny_cpu.sh

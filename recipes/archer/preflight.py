@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from recipes.archer.ending import UserError
-from recipes.archer.gpus import num_gpus
+from recipes.archer.gpus import num_gpus, out_of_reach
 from recipes.archer.group_filter import METRICS
 from recipes.archer.guard import Guard
 from recipes.archer.model_folder import context_length, model_folder, model_settings
@@ -116,6 +116,11 @@ def _check_lengths(config: DictConfig, context: float) -> None:
 
 def _check_device(config: DictConfig) -> None:
     trainer, device, found = config.trainer, config.trainer.device, num_gpus()
+    if device == "cuda" and not found and out_of_reach():
+        raise UserError(
+            "this environment is the CPU's, which does not reach this machine's NVIDIA GPU; run DEVICE=gpu make setup, "
+            "with VENV=another folder, there and here, to keep both"
+        )
     if device == "cuda" and trainer.nnodes == 1 and found < trainer.n_gpus_per_node:
         there = f"{found} NVIDIA GPU{'s' * (found != 1)}" if found else "no NVIDIA GPU"
         raise UserError(

@@ -33,6 +33,19 @@ def test_torch_counts_where_something_is(machine, name, monkeypatch):
     assert gpus.num_gpus() == 0
 
 
+def test_a_gpu_is_out_of_reach_of_a_torch_for_the_cpu(machine, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert not gpus.out_of_reach()
+    (machine / "nvidia0").touch()
+    assert gpus.out_of_reach()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not gpus.out_of_reach()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    assert not gpus.out_of_reach()
+
+
 def test_torch_stays_out_of_it_where_it_can(tmp_path):
     program = (
         "import sys, pathlib; from recipes.archer import gpus; gpus.DEVICES = pathlib.Path(sys.argv[1]); "

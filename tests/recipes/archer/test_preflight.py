@@ -55,6 +55,7 @@ def good(tmp_path) -> list[str]:
 def make_config(tiny, good, monkeypatch):
     """The good configuration with further settings, on a machine without a GPU."""
     monkeypatch.setattr(preflight, "num_gpus", lambda: 0)
+    monkeypatch.setattr(preflight, "out_of_reach", lambda: False)
 
     def make_config(*settings: str):
         config = copy.deepcopy(tiny)  # not composed anew, which takes half a second each
@@ -273,6 +274,12 @@ def test_gpus_that_are_not_there(refusal, monkeypatch):
     monkeypatch.setattr(preflight, "num_gpus", lambda: 1)
     assert "but there is 1 NVIDIA GPU on this machine" in refusal("trainer.device=cuda", "trainer.n_gpus_per_node=4")
     assert "CUDA_VISIBLE_DEVICES=" in refusal()
+
+
+def test_a_gpu_in_an_environment_for_the_cpu(refusal, monkeypatch):
+    monkeypatch.setattr(preflight, "out_of_reach", lambda: True)
+    assert "this environment is the CPU's" in (message := refusal("trainer.device=cuda"))
+    assert "DEVICE=gpu make setup" in message
 
 
 @pytest.fixture
