@@ -11,10 +11,11 @@ pytestmark = pytest.mark.e2e
 def smoke(tiny, output):
     return launch(
         "run_archer2.0_qwen3_0.6b_math_smoke_4gpu.sh",
+        "trainer.experiment_name=smoke",
         "trainer.logger=[console]",
         "actor_rollout_ref.rollout.repetition_penalty=1.2",
         output=output,
-        name="Archer2.0/Archer2.0-Qwen3-0.6B-Math-smoke",
+        name="Archer2.0/smoke",
         DEVICE="cpu",
         N_GPUS="2",
         MODEL_PATH=str(tiny / "model"),

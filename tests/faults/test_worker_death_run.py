@@ -70,11 +70,12 @@ def test_one_of_two_workers_is_named_by_rank(tiny, output):
     """The other one then hangs in a collective, or fails in it with an error of its own."""
     run = launch(
         "run_archer2.0_qwen3_0.6b_math_smoke_4gpu.sh",
+        "trainer.experiment_name=smoke",
         "trainer.logger=[console]",
         "trainer.val_before_train=false",
         "trainer.save_freq=1",
         output=output,
-        name="Archer2.0/Archer2.0-Qwen3-0.6B-Math-smoke",
+        name="Archer2.0/smoke",
         until=lambda folder: steps_logged(folder) >= 1,
         then=_kill(1),
         DEVICE="cpu",

@@ -1,6 +1,7 @@
 """What each launcher would train with: `DRY_RUN=1`, from a directory that is not the checkout (1 to 2 s each)."""
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,19 @@ def test_smoke_is_small_and_short():
             "trainer.device": "cuda",
         },
     )
+
+
+def test_each_smoke_run_has_a_name_of_its_own(tmp_path):
+    """Under the name of a run that is there, the launcher would find its steps done."""
+
+    def name(at: str, **variables: str) -> str:
+        (tmp_path / "date").write_text(f"#!/bin/sh\nexec {shutil.which('date')} -d '{at}' \"$@\"\n")
+        (tmp_path / "date").chmod(0o755)
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        return _get(_configuration(SMOKE, PATH=path, **variables), "trainer.experiment_name")
+
+    assert name("2025-01-02 03:04:05") == "Archer2.0-Qwen3-0.6B-Math-smoke-v5-20250102-030405"
+    assert name("2025-01-02 03:04:06", EXPERIMENT="v3") == "Archer2.0-Qwen3-0.6B-Math-smoke-v3-20250102-030406"
 
 
 def test_the_run_that_the_others_derive_from():
