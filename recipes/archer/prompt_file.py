@@ -9,6 +9,7 @@ A file is a JSON array, JSON lines or Parquet. A row:
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -87,13 +88,21 @@ def _iterate_json(path: Path) -> Iterator[tuple[str, object]]:
 
 def _parse(path: Path, text: str, first_line: int) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole_number)
     except (json.JSONDecodeError, RecursionError) as error:
         line = first_line + getattr(error, "lineno", 1) - 1
         reason = getattr(error, "msg", "nested too deep").removesuffix(" at")
         raise PromptFileError(
             f"{path}, line {line}: not JSON ({reason}); write a JSON array, or one JSON object a line"
         ) from None
+
+
+def _whole_number(digits: str) -> int | float:
+    """Python converts no more than 4,300 digits; a number with more is infinite here, as JSON's 1e999 is."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def _iterate_parquet(path: Path) -> Iterator[tuple[str, object]]:
@@ -155,6 +164,8 @@ def _ground_truth_fault(reward_model: dict) -> str | None:
 
 
 def _answer_fault(value: object, name: str) -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name}: is {value}, must be a finite number, or text"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return None
     return _text_fault({name: value}, name, name)
@@ -166,7 +177,18 @@ def _text_fault(row: dict, field: str, name: str) -> str | None:
         return f"{name}: is missing"
     if not isinstance(value, str):
         return f"{name}: is {_kind(value)}, must be text"
-    return None if value.strip() else f"{name}: is empty"
+    if not value.strip():
+        return f"{name}: is empty"
+    return f"{name}: {fault}" if (fault := surrogate_fault(value)) else None
+
+
+def surrogate_fault(text: str) -> str | None:
+    """Where a text holds half of a surrogate pair: JSON can spell it, no file can hold it and no tokenizer takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"holds {ascii(text[error.start])[1:-1]}, half of a surrogate pair, as character {error.start + 1}"
+    return None
 
 
 def _kind(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections import Counter
@@ -13,7 +14,13 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
-from recipes.archer.prompt_file import PromptFileError, iterate_rows, prompt_row, write_prompt_file  # noqa: E402
+from recipes.archer.prompt_file import (  # noqa: E402
+    PromptFileError,
+    iterate_rows,
+    prompt_row,
+    surrogate_fault,
+    write_prompt_file,
+)
 
 INSTRUCTION = "Let's think step by step and output the final answer within \\boxed{}."
 QUESTION_FIELDS = ("problem", "question")
@@ -56,20 +63,28 @@ def read_item(row: object, default_source: str) -> Item:
     if not question:
         raise RowFault("question: is empty")
     source = row.get("data_source")
-    return Item(question, read_answer(row), source if isinstance(source, str) else default_source, read_id(row))
+    source = whole_text("data_source", source) if isinstance(source, str) else default_source
+    return Item(question, read_answer(row), source, read_id(row))
+
+
+def whole_text(field: str, text: str) -> str:
+    """`text`, which can be written."""
+    if fault := surrogate_fault(text):
+        raise RowFault(f"{field}: {fault}")
+    return text
 
 
 def chat_question(prompt: object) -> str:
     """The text of a prompt that is one user message, or text itself."""
     if isinstance(prompt, str):
-        return prompt
+        return whole_text("prompt", prompt)
     if not isinstance(prompt, list) or len(prompt) != 1 or not isinstance(prompt[0], dict):
         raise RowFault("prompt: must be one user message")
     if prompt[0].get("role") != "user":
         raise RowFault(f"prompt[0].role: is {prompt[0].get('role')!r}, must be 'user'")
     if not isinstance(prompt[0].get("content"), str):
         raise RowFault("prompt[0].content: must be text")
-    return prompt[0]["content"]
+    return whole_text("prompt[0].content", prompt[0]["content"])
 
 
 def plain_question(row: dict) -> str:
@@ -78,7 +93,7 @@ def plain_question(row: dict) -> str:
         if field in row:
             if not isinstance(row[field], str):
                 raise RowFault(f"{field}: is {type(row[field]).__name__}, must be text")
-            return row[field]
+            return whole_text(field, row[field])
     raise RowFault(f"{' or '.join((*QUESTION_FIELDS, 'prompt'))}: is missing")
 
 
@@ -101,9 +116,11 @@ def answer_text(field: str, value: object) -> str:
         raise RowFault(f"{field}: is missing")
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RowFault(f"{field}: is {type(value).__name__}, must be text or a number")
+    if isinstance(value, float) and math.isinf(value):
+        raise RowFault(f"{field}: is {value}, must be text or a finite number")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    text = str(value).strip()
+    text = whole_text(field, str(value).strip())
     if not text:
         raise RowFault(f"{field}: is empty")
     return text
@@ -112,8 +129,10 @@ def answer_text(field: str, value: object) -> str:
 def read_id(row: dict) -> str | None:
     """What the set calls the row, to find it there again."""
     extra = row.get("extra_info") if isinstance(row.get("extra_info"), dict) else {}
-    found = [row[field] for field in ID_FIELDS if row.get(field) is not None] + [extra.get("index")]
-    return None if found[0] is None else str(found[0])
+    fields = {field: row[field] for field in ID_FIELDS if row.get(field) is not None}
+    fields["extra_info.index"] = extra.get("index")
+    field, found = next(iter(fields.items()))
+    return None if found is None else whole_text(field, str(found))
 
 
 def strip_wrappers(text: str) -> str:

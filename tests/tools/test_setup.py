@@ -128,9 +128,7 @@ def test_the_cache_follows_xdg(machine):
 def test_another_kind_of_machine(machine):
     machine.has("uname", "echo Darwin arm64")
     code, (line,) = machine.setup()
-    assert code == 1 and line == (
-        "setup: this is Darwin arm64, the locks are for Linux x86_64; use such a machine"
-    )
+    assert code == 1 and line == ("setup: this is Darwin arm64, the locks are for Linux x86_64; use such a machine")
 
 
 def test_an_unknown_device(machine):

@@ -105,17 +105,30 @@ def test_folder_is_named_as_one(tmp_path):
         ("reward_model.ground_truth", "", "reward_model.ground_truth: is empty"),
         ("reward_model.ground_truth", True, "reward_model.ground_truth: is a boolean"),
         ("reward_model.ground_truth", ["1", None], "reward_model.ground_truth[1]: is missing"),
+        ("reward_model.ground_truth", float("nan"), "reward_model.ground_truth: is nan, must be a finite number"),
+        ("data_source", "\ud800", "data_source: holds \\ud800, half of a surrogate pair, as character 1"),
+        ("prompt.0.content", "a \udcff", "prompt[0].content: holds \\udcff, half of a surrogate pair, as character 3"),
+        ("reward_model.ground_truth", ["1", "\ud800"], "reward_model.ground_truth[1]: holds \\ud800"),
         ("extra_info", "x", "extra_info: is text, must be an object"),
     ],
 )
 def test_row_faults_name_row_and_field(tmp_path, path, value, said):
-    write_prompt_file(tmp_path / "a.jsonl", [ROWS[0], changed(path, value)])
+    lines = [json.dumps(row) for row in (ROWS[0], changed(path, value))]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
     with pytest.raises(PromptFileError) as caught:
         read_prompt_file(tmp_path / "a.jsonl")
     assert f"a.jsonl, line 2: {said}" in str(caught.value)
 
 
-@pytest.mark.parametrize("truth", ["12", 12, 0.5, 0, ["1/2", 0.5]])
+@pytest.mark.parametrize(("sign", "said"), [("", "is inf"), ("-", "is -inf")])
+def test_more_digits_than_python_converts(tmp_path, sign, said):
+    line = json.dumps(changed("reward_model.ground_truth", 0)).replace(": 0}", f": {sign}{'9' * 4301}}}")
+    (tmp_path / "a.json").write_text(f"[{json.dumps(ROWS[0])},\n{line}]")
+    with pytest.raises(PromptFileError, match=f"a.json, row 2: reward_model.ground_truth: {said}, must be a finite"):
+        read_prompt_file(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("truth", ["12", 10**4000, 12, 0.5, 0, ["1/2", 0.5]])
 def test_ground_truth_may_be_text_number_or_list(truth):
     assert row_fault(changed("reward_model.ground_truth", truth)) is None
 

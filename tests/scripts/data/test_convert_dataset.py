@@ -96,6 +96,14 @@ def test_a_question_that_speaks_of_answers_is_kept():
         ({"prompt": [{"role": "user"}], "answer": "1"}, "prompt[0].content: must be text"),
         ({"prompt": "P", "reward_model": {"style": "rule"}}, "reward_model.ground_truth: is missing"),
         ({"prompt": "P", "reward_model": "x"}, "reward_model: must be an object"),
+        ({"problem": "P", "answer": float("-inf")}, "answer: is -inf, must be text or a finite number"),
+        ({"problem": "P\ud800", "answer": "1"}, "problem: holds \\ud800, half of a surrogate pair"),
+        ({"prompt": "P\ud800", "answer": "1"}, "prompt: holds"),
+        ({"prompt": [{"role": "user", "content": "P\ud800"}], "answer": "1"}, "prompt[0].content: holds"),
+        ({"problem": "P", "answer": "\ud800"}, "answer: holds"),
+        ({"problem": "P", "answer": "1", "data_source": "\ud800"}, "data_source: holds"),
+        ({"problem": "P", "answer": "1", "unique_id": "\ud800"}, "unique_id: holds"),
+        ({"problem": "P", "answer": "1", "extra_info": {"index": "\ud800"}}, "extra_info.index: holds"),
     ],
 )
 def test_row_faults_name_the_field(row, said):
@@ -111,14 +119,22 @@ def test_contradicting_answers_leave_the_question_out():
     assert counts == {"duplicates": 2, "contradicted": 1}
 
 
-def test_bad_row_is_named_and_nothing_written(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"problem": "Q"}', "answer or"),
+        ('{"problem": "Q\\ud800", "answer": 1}', "problem: holds \\ud800"),
+        (f'{{"problem": "Q", "answer": {"9" * 4301}}}', "answer: is inf"),
+    ],
+)
+def test_bad_row_is_named_and_nothing_written(tmp_path, capsys, row, said):
     source = tmp_path / "aime.jsonl"
-    source.write_text('{"problem": "P", "answer": 1}\n{"problem": "Q"}\n')
+    source.write_text(f'{{"problem": "P", "answer": 1}}\n{row}\n')
     with pytest.raises(typer.Exit) as caught:
         convert(source, out=tmp_path / "out.json", skip_bad=False)
     error = capsys.readouterr().err
     assert caught.value.exit_code == 2
-    assert error.startswith(f"error: {source}, line 2: answer or") and error.count("\n") == 1
+    assert error.startswith(f"error: {source}, line 2: {said}") and error.count("\n") == 1
     assert not (tmp_path / "out.json").exists()
 
 
