@@ -38,8 +38,11 @@ def test_a_wheel_with_another_hash_is_refused(checkout, capsys):
     assert checkout.state() == before
 
 
+@pytest.mark.parametrize("mended", [False, True])
 @pytest.mark.parametrize("wheel", ["missing.whl", "."])
-def test_a_wheel_that_cannot_be_read_is_named(checkout, capsys, tmp_path, wheel):
+def test_a_wheel_that_cannot_be_read_is_named(checkout, capsys, tmp_path, wheel, mended):
+    if mended:
+        assert checkout.sync() == 0
     assert checkout.run("sync", "--wheel", str(tmp_path / wheel)) == 2
     assert "cannot be read" in capsys.readouterr().err
 

@@ -26,8 +26,11 @@ def sync(root: Path, manifest: Manifest, given: Path | None = None) -> list[Prob
     """Mend verl/ and return the problems left, which are for a person.
 
     Quick when nothing is to be mended. Every file is put in place with a rename, RECORD last, so a sync cut
-    short at any point can be run again. Files of our own are never touched. `given` is a wheel on disk.
+    short at any point can be run again. Files of our own are never touched. `given` is a wheel on disk, verified
+    also where nothing is to be mended.
     """
+    if given is not None:
+        pinned_wheel(manifest.upstream, given)
     problems = check(root, manifest)
     if any(problem.kind in WRITTEN | REMOVED for problem in problems):
         with _locked(root):
