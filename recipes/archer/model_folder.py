@@ -35,18 +35,27 @@ def model_folder(name: str) -> Path:
     if folder.is_dir():
         return folder
     if not _HUB_NAME.fullmatch(name):
-        raise UserError(f"model folder {folder} does not exist; {remedy(folder)}")
+        raise _no_folder(folder)
     fetched = ROOT / "models" / name.partition("/")[2]
     return fetched if fetched.is_dir() else _in_cache(name)
 
 
+def _no_folder(folder: Path) -> UserError:
+    return UserError(f"model folder {folder} does not exist; {remedy(folder)}")
+
+
 def _in_cache(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
+    except HFValidationError:  # has "--" or "..", ends in "-", or is too long: no name on the hub
+        raise _no_folder(Path(name)) from None
     except LocalEntryNotFoundError:
+        first = name.partition("/")[0]
+        if first == "models" or Path(first).is_dir() or (ROOT / first).is_dir():  # a path was meant
+            raise _no_folder(Path(name)) from None
         raise UserError(
             f"model {name} is neither a folder nor fetched; fetch it with {DOWNLOAD} {name} --out "
             f"{ROOT / 'models' / name.partition('/')[2]}"

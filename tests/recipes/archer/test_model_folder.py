@@ -48,10 +48,22 @@ def test_a_name_that_was_not_fetched_says_how_to(tmp_path):
     assert (Path(__file__).resolve().parents[3] / DOWNLOAD).is_file()
 
 
-@pytest.mark.parametrize("path", ["/none/m", "models/a/b", "m", "./a/b", "~/a"])
+@pytest.mark.parametrize("path", ["/none/m", "models/a/b", "m", "./a/b", "~/a", "models/a", "Qwen/a--b", "Qwen/a..b"])
 def test_any_other_path_is_a_folder_that_is_not_there(path):
     with pytest.raises(UserError, match="does not exist; fetch it with"):
         model_folder(path)
+
+
+@pytest.mark.parametrize("parent", [".", "checkout"])
+def test_so_is_a_path_whose_first_folder_is_there(tmp_path, parent):
+    (tmp_path / parent / "disk").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^model folder disk/m does not exist; fetch it with"):
+        model_folder("disk/m")
+
+
+def test_a_folder_called_as_an_owner_hides_no_model_of_theirs(tmp_path):
+    (tmp_path / "Qwen").mkdir()
+    test_or_in_the_hubs_cache(tmp_path)
 
 
 def test_the_remedy_fetches_the_model_that_is_missing(tmp_path):
