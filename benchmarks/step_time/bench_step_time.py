@@ -28,28 +28,43 @@ def cache() -> Path:
 
 
 def trl_python() -> Path:
-    """TRL's environment: made once, with the torch that we use."""
+    """The Python of TRL's environment, with its newest release and the torch that we use.
+
+    An environment that cannot be brought up to date, as without network, is used as it is if it has TRL.
+    """
     import torch
 
     folder = cache() / "bench-trl"
     python = folder / "bin" / "python"
-    if not python.exists():
-        uv = max(cache().glob("uv-*/bin/uv"))
-        subprocess.run([uv, "venv", "-q", "--python", "3.11", folder], check=True)
-        links = os.environ.get("PIP_FIND_LINKS")
-        source = ["--find-links", links] if links else ["--torch-backend", "cpu"]
-        install = [uv, "pip", "install", "-q", "--python", python, *source, f"torch=={torch.__version__}", "trl"]
-        subprocess.run(install, check=True)
+    uv = max(cache().glob("uv-*/bin/uv"), default=None)
+    if uv is None:
+        sys.exit(f"error: there is no uv in {cache()}; run make setup")
+    links = os.environ.get("PIP_FIND_LINKS")
+    source = ["--find-links", links] if links else ["--torch-backend", "cpu"]
+    install = [uv, "pip", "install", "-q", "--upgrade", "--python", python, *source]
+    problem = None if python.exists() else _problem([uv, "venv", "-q", "--clear", "--python", "3.11", folder])
+    problem = problem or _problem([*install, f"torch=={torch.__version__}", "trl"])
+    if problem and python.exists() and not _problem([python, "-c", "import trl"]):
+        print(f"warning: TRL could not be brought up to date: {problem}", file=sys.stderr)
+    elif problem:
+        sys.exit(f"error: {folder}: TRL could not be installed: {problem}; check the network and run it again")
     return python
 
 
-def run_trl(tiny: Path, seed: int) -> list[float]:
+def _problem(command: list) -> str | None:
+    """What a command that failed said first; None when it did not fail."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = done.stderr.strip() or f"{command[0]} ended with {done.returncode}"
+    return said.splitlines()[0] if done.returncode else None
+
+
+def run_trl(python: Path, tiny: Path, seed: int) -> list[float]:
     """Seconds of each step of TRL."""
     arguments = {"model": tiny / "model", "data": tiny / "train.json", "steps": STEPS, "prompts": PROMPTS, "n": N}
     arguments |= {"cap": CAP, "seed": seed, "threads": os.cpu_count(), "lr": LR, "beta": BETA}
     words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
     job = Path(__file__).with_name("trl_job.py")
-    done = subprocess.run([trl_python(), job, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run([python, job, *words], capture_output=True, text=True, check=True)
     return [json.loads(line)["s"] for line in re.findall(r"^STEP (.*)$", done.stdout, re.M)]
 
 
@@ -87,6 +102,7 @@ def split_by_stage(rows: list[dict]) -> dict[str, float]:
 
 def main() -> dict:
     """Runs the turns and returns the result."""
+    python = trl_python()
     script = ROOT / "scripts" / "data" / "make_tiny_model.py"
     tiny = Path(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.strip())
     ours, theirs, rows = [], [], []
@@ -94,9 +110,9 @@ def main() -> dict:
         mine = run_ours(tiny, turn + 1)[WARM_UP:]
         rows += mine
         ours += [row["timing_s/step"] for row in mine]
-        theirs += run_trl(tiny, turn + 1)[WARM_UP:]
+        theirs += run_trl(python, tiny, turn + 1)[WARM_UP:]
         print(f"turn {turn + 1}: ours {statistics.median(ours):.3f} s, TRL {statistics.median(theirs):.3f} s")
-    versions = [trl_python(), "-c", "import trl, transformers; print(trl.__version__, transformers.__version__)"]
+    versions = [python, "-c", "import trl, transformers; print(trl.__version__, transformers.__version__)"]
     trl, transformers = subprocess.run(versions, capture_output=True, text=True, check=True).stdout.split()
     return {
         "step_time_ratio_vs_trl": round(statistics.median(ours) / statistics.median(theirs), 3),

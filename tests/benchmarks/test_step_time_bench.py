@@ -1,0 +1,68 @@
+"""The benchmark against TRL: its environment is repaired, and brought up to date; with stand-ins for uv and Python."""
+
+import shutil
+
+import pytest
+
+from benchmarks.step_time.bench_step_time import trl_python
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache with a uv that makes an environment, and installs where the file ``network`` is."""
+    monkeypatch.setenv("ARCHER_CACHE", str(tmp_path))
+    (tmp_path / "uv-1" / "bin").mkdir(parents=True)
+    environment = tmp_path / "bench-trl" / "bin"
+    program(tmp_path / "new", f"test -e {tmp_path}/trl")
+    program(
+        tmp_path / "uv-1" / "bin" / "uv",
+        f'echo "$1 $*" >>{tmp_path}/calls\n'
+        f"[ $1 != venv ] || {{ mkdir -p {environment}; cp {tmp_path}/new {environment}/python; exit; }}\n"
+        f"[ -e {tmp_path}/network ] || {{ echo 'error: no route' >&2; echo 'hint: none' >&2; exit 2; }}\n"
+        f"touch {tmp_path}/trl",
+    )
+    return tmp_path
+
+
+def program(path, script: str) -> None:
+    path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+    path.chmod(0o755)
+
+
+def calls(cache) -> list[list[str]]:
+    text = (cache / "calls").read_text()
+    (cache / "calls").unlink()
+    return [line.split() for line in text.splitlines()]
+
+
+def test_made_once_and_the_newest_each_time(cache, capsys):
+    (cache / "network").touch()
+    assert trl_python() == cache / "bench-trl" / "bin" / "python"
+    assert [call[0] for call in calls(cache)] == ["venv", "pip"]
+    trl_python()
+    (call,) = calls(cache)
+    assert call[0] == "pip" and "--upgrade" in call and call[-1] == "trl"
+    assert capsys.readouterr().err == ""
+
+
+def test_an_install_that_broke_off_is_an_error_in_one_line_and_made_good(cache):
+    with pytest.raises(SystemExit) as caught:
+        trl_python()
+    assert str(caught.value).startswith(f"error: {cache}/bench-trl: TRL could not be installed: error: no route; check")
+    assert "\n" not in str(caught.value)
+    (cache / "network").touch()
+    assert trl_python().exists() and (cache / "trl").exists()
+
+
+def test_without_network_the_one_that_is_there_is_used(cache, capsys):
+    (cache / "network").touch()
+    trl_python()
+    (cache / "network").unlink()
+    assert trl_python().exists()
+    assert capsys.readouterr().err == "warning: TRL could not be brought up to date: error: no route\n"
+
+
+def test_without_set_up(cache):
+    shutil.rmtree(cache / "uv-1")
+    with pytest.raises(SystemExit, match="there is no uv in .*; run make setup"):
+        trl_python()
