@@ -115,7 +115,9 @@ if [ "$made" != "$key $flash_attn" ] && [ "$made" != "$key built" ]; then
         "$uv" pip install -q --python "$venv/bin/python" --no-deps "$wheels"/vllm-*.whl
     elif [ "$flash_attn" = built ]; then
         say "building flash-attn (some minutes)"
-        "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation \
+        # ninja, on PATH: without it one file is compiled at a time, whatever MAX_JOBS says
+        PATH="$(cd "$venv/bin" && pwd):$PATH" \
+            "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation \
             -r requirements/gpu-flash-attn.txt >"$cache/build-flash-attn.log" 2>&1 ||
             { tail -n 20 "$cache/build-flash-attn.log" >&2; die "flash-attn did not build; the whole log is $cache/build-flash-attn.log (MAX_JOBS=2 needs less memory)"; }
     else

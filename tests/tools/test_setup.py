@@ -157,8 +157,10 @@ def test_an_environment_of_the_other_device_is_made_anew(builder):
 
 def test_flash_attn_is_built_once_there_is_a_compiler_for_it(machine):
     calls = machine.cache.parent / "calls"
-    machine.has("uv", f'echo "$*" >>{calls}', machine.cache / UV / "bin")
+    needs_ninja = f'case "$*" in *flash-attn*) command -v ninja >/dev/null || exit 1 ;; esac; echo "$*" >>{calls}'
+    machine.has("uv", needs_ninja, machine.cache / UV / "bin")
     machine.has("python", "exit 0", machine.venv / "bin")
+    machine.has("ninja", "exit 0", machine.venv / "bin")
 
     def installed() -> list[str]:
         calls.write_text("")
@@ -174,6 +176,13 @@ def test_flash_attn_is_built_once_there_is_a_compiler_for_it(machine):
     assert installed() == []
     (machine.programs / "nvcc").unlink()  # as in another shell: what was built with it stays
     assert installed() == []
+
+
+def test_the_environment_has_what_flash_attn_is_built_with():
+    """It is built in the environment itself, against its torch."""
+    pins = (ROOT / "requirements" / "gpu.lock").read_text().splitlines()
+    needed = ("torch", "ninja", "packaging", "psutil", "setuptools", "wheel", "einops")
+    assert [name for name in needed if not any(pin.startswith(f"{name}==") for pin in pins)] == []
 
 
 @pytest.mark.parametrize("word", ["gpu", "cuda"])
