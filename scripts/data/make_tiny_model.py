@@ -128,6 +128,7 @@ def main(
     mixture_steps: Steps = Schedule.mixture_steps,
     force: Annotated[bool, typer.Option("--force", help="Build even when up to date.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Sample the model again, show the figures.")] = False,
+    where: Annotated[bool, typer.Option("--where", help="Only print the folder's path.")] = False,
 ) -> None:
     """Make the tiny base model (model/) and its prompts (train.json, val.json), unless they are there.
 
@@ -142,6 +143,9 @@ def main(
     settings = Settings(seed=seed, mixture=mixture, schedule=schedule)
     digest = fingerprint(settings)
     folder = (out or default_folder(digest)).absolute()
+    if where:
+        typer.echo(folder)
+        return
     if not force and is_current(folder, digest):
         typer.echo(f"tiny model: up to date in {folder}", err=True)
     else:

@@ -7,12 +7,10 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/launch.sh"
 tiny=${TINY_DIR:-}
 if [ -z "$tiny" ]; then
-    if [ "${DRY_RUN:-0}" = 1 ]; then
-        tiny=$root/models/tiny
-    else
-        need_environment
-        tiny=$("$python" "$root/scripts/data/make_tiny_model.py")
-    fi
+    need_environment
+    make=("$python" "$root/scripts/data/make_tiny_model.py")
+    [ "${DRY_RUN:-0}" = 1 ] && make+=(--where)
+    tiny=$("${make[@]}")
 fi
 DEVICE=cpu train "experiment=${EXPERIMENT:-tiny}" device=cpu "actor_rollout_ref.model.path=$(path_value "$tiny/model")" \
     "data.train_files=$(path_value "$tiny/train.json")" "data.val_files=$(path_value "$tiny/val.json")" \

@@ -246,6 +246,13 @@ def test_up_to_date_folder_is_left_alone_without_importing_torch(tmp_path):
     assert "typer" in done.stderr and "torch" not in done.stderr
 
 
+def test_where_it_would_be_is_said_without_making_it(tmp_path):
+    done = command(tmp_path / "tiny", "--where")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/tiny\n")
+    assert list(tmp_path.iterdir()) == []
+    assert "typer" in done.stderr and "torch" not in done.stderr
+
+
 def test_shares_must_fit(tmp_path):
     done = command(tmp_path / "tiny", "--careful-share", "0.6", "--guess-share", "0.6")
     assert done.returncode == 2 and "add up to more than 1" in done.stderr

@@ -202,6 +202,14 @@ def test_the_embedded_job(tmp_path):
     assert list(tmp_path.iterdir()) == []  # nothing was made
 
 
+def test_the_embedded_jobs_model_is_where_a_run_would_make_it(tmp_path):
+    configuration = _configuration(TINY, ARCHER_CACHE=str(tmp_path))
+    model = Path(_get(configuration, "actor_rollout_ref.model.path"))
+    assert model.parents[1] == tmp_path / "tiny" and model.name == "model"
+    assert _get(configuration, "data.train_files") == f"{model.parent}/train.json"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("launcher", [MATH, SMOKE, QWEN25, TINY])
 @pytest.mark.parametrize("dry_run", ["0", "1"])
 def test_without_an_environment_the_remedy_is_named(tmp_path, launcher, dry_run):
