@@ -8,7 +8,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/launch.sh"
 train "experiment=${EXPERIMENT:-v5}" "device=${DEVICE:-cuda}" \
     ${MODEL_PATH:+"actor_rollout_ref.model.path=$(path_value "$MODEL_PATH")"} \
-    "data.train_files=$(path_value "${TRAIN_FILE:-$root/data/train/archer2.0-math-train.json}")" \
-    "data.val_files=$(path_value "${VAL_FILE:-$root/data/test/aime2025.json}")" \
+    "data.train_files=$(path_value "$train_file")" "data.val_files=$(path_value "$val_file")" \
     ${N_GPUS:+"trainer.n_gpus_per_node=$N_GPUS"} \
     "trainer.output_dir=$(path_value "${OUTPUT_DIR:-$root/output}")" "$@"

@@ -59,6 +59,7 @@ LENGTHS = (f"{ACTOR}.ppo_max_token_len_per_gpu", f"{ROLLOUT}.max_num_batched_tok
 
 def _launch(launcher: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess:
     own = ("EXPERIMENT", "MODEL_PATH", "TRAIN_FILE", "VAL_FILE", "N_GPUS", "OUTPUT_DIR", "TINY_DIR", "DEVICE")
+    own += ("MODEL_DIR", "JOB_NAME", "JOB_UUID")
     clean = {k: v for k, v in os.environ.items() if k not in own and not k.startswith("WANDB_")}
     environment = clean | {"DRY_RUN": "1", "VENV": sys.prefix} | variables
     command = ["bash", str(LAUNCHERS / launcher), *overrides]
@@ -259,16 +260,61 @@ def test_gpus_that_are_not_there(launcher):
     assert done.stderr.startswith(start) and done.stderr.count("\n") == 1
 
 
+@pytest.fixture
+def programs(tmp_path):
+    """Puts stand-ins for programs, which log their arguments, first on PATH; the value is that PATH."""
+
+    def programs(**codes: int) -> str:
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        for name, code in codes.items():
+            program = tmp_path / "bin" / name.replace("_", "-")
+            program.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\nexit {code}\n')
+            program.chmod(0o755)
+        return f"{tmp_path}/bin:{os.environ['PATH']}"
+
+    return programs
+
+
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
-def test_full_training_says_so_before_it_sets_anything_up(tmp_path, device):
-    """With a machine whose `nvidia-smi` fails, and a `make` that must not run."""
-    for name, code in (("nvidia-smi", 9), ("make", 99)):
-        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
-        (tmp_path / name).chmod(0o755)
-    done = _launch(FULL, DRY_RUN="0", DEVICE=device, PATH=f"{tmp_path}:{os.environ['PATH']}")
+def test_full_training_says_so_before_it_sets_anything_up(programs, device):
+    done = _launch(FULL, DRY_RUN="0", DEVICE=device, PATH=programs(nvidia_smi=9, make=99))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: no NVIDIA GPU answers (nvidia-smi -L); run this where one does, or train")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("train", "overrides", "missing"),
+    [
+        ("{tmp}/no, train.json", [], "data.train_files: {tmp}/no, train.json"),
+        ("[{tmp}/a b.json, {tmp}/c.json]", [], "data.train_files: {tmp}/c.json"),
+        ("[{tmp}/a b.json]", [], "data.val_files: {tmp}/val.json"),
+        ("['{tmp}/a b.json']", ["++data.val_files=y"], None),
+        ("{tmp}/no.json", ["data.train_files=x", "data.val_files=y"], None),
+    ],
+)
+def test_full_training_looks_for_its_data_first(programs, tmp_path, train, overrides, missing):
+    (tmp_path / "a b.json").touch()
+    variables = {"TRAIN_FILE": train.format(tmp=tmp_path), "VAL_FILE": f"{tmp_path}/val.json"}
+    done = _launch(FULL, *overrides, DRY_RUN="0", PATH=programs(nvidia_smi=0, make=99), **variables)
+    if missing is None:
+        assert done.returncode == 99, "it goes on to set-up"
+        return
+    what = missing.format(tmp=tmp_path)
+    remedy = "make it as docs/data.md says, or set TRAIN_FILE and VAL_FILE"
+    assert (done.returncode, done.stderr) == (2, f"error: {what}: no such file; {remedy}\n")
+
+
+def test_full_training_looks_for_the_model_where_it_was_told_to_put_it(programs, tmp_path):
+    file = tmp_path / "data.json"
+    file.touch()
+    variables = {"TRAIN_FILE": str(file), "VAL_FILE": str(file), "OUTPUT_DIR": str(tmp_path), "VENV": str(tmp_path)}
+    path = programs(nvidia_smi=0, make=0, python=0)
+    done = _launch(FULL, DRY_RUN="0", MODEL_DIR="/my/model", PATH=path, **variables)
+    assert done.returncode == 0, done.stderr
+    *_, download, training = (tmp_path / "calls").read_text().splitlines()
+    assert "Qwen/Qwen3-0.6B-Base --out /my/model" in download
+    assert "actor_rollout_ref.model.path='/my/model'" in training
 
 
 def test_every_launcher_is_tested():
