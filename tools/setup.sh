@@ -18,7 +18,7 @@ cd "$root"
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-# need COMMAND-THAT-CHECKS "what is missing" PACKAGE...: installs as root, otherwise names the command.
+# need COMMAND-THAT-CHECKS "what is missing" PACKAGE...: installs as root, otherwise names the command, and $or.
 need() {
     local check=$1 what=$2; shift 2
     bash -c "$check" >/dev/null 2>&1 && return
@@ -27,13 +27,14 @@ need() {
         { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@"; } >/dev/null 2>&1 || true
         bash -c "$check" >/dev/null 2>&1 && return
     fi
-    die "$what is missing; install it with: sudo apt-get install -y $*"
+    die "$what is missing; install it with: sudo apt-get install -y $*${or:+, or $or}"
 }
 
 case $device in cpu|gpu) ;; *) die "DEVICE=$device is not known; use cpu or gpu" ;; esac
 [ "$(uname -sm)" = "Linux x86_64" ] || die "this is $(uname -sm), the locks are for Linux x86_64; use such a machine"
 lock=requirements/$device.lock
-need 'command -v python3.11' 'python3.11 (of any origin, on PATH)' python3.11 python3.11-venv
+or='where apt has none: uv python install 3.11, with ~/.local/bin on PATH' \
+    need 'command -v python3.11' 'python3.11 (of any origin, on PATH)' python3.11 python3.11-venv
 need 'python3.11 -c "import venv, ensurepip"' python3.11-venv python3.11-venv
 for folder in "$cache" "$(dirname "$venv")"; do
     mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] || die "$folder cannot be written; set ARCHER_CACHE and VENV to folders that can"

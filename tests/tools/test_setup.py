@@ -66,7 +66,10 @@ def test_no_python(machine):
     (machine.programs / "python3.11").unlink()
     code, (line,) = machine.setup()
     assert code == 1
-    assert line == f"setup: python3.11 (of any origin, on PATH) is missing; {APT} python3.11 python3.11-venv"
+    assert line == (
+        f"setup: python3.11 (of any origin, on PATH) is missing; {APT} python3.11 python3.11-venv, "
+        "or where apt has none: uv python install 3.11, with ~/.local/bin on PATH"
+    )
 
 
 def test_a_python_without_its_venv_module(machine):
