@@ -57,9 +57,7 @@ def unreadable_rows(rows: Iterable[tuple[str, Mapping]], pool: GradingPool) -> d
     return {where: problems[where] for where in places if where in problems}
 
 
-def check_ground_truths(
-    rows: Iterable[Mapping], *, source: str = "data", pool: GradingPool | None = None
-) -> None:
+def check_ground_truths(rows: Iterable[Mapping], *, source: str = "data", pool: GradingPool | None = None) -> None:
     """Raises unless every row's ground truth can be graded against.
 
     Args:
@@ -75,16 +73,14 @@ def check_ground_truths(
         _raise_if_any(unreadable_rows(numbered, working), source)
 
 
-def check_file(
-    path: str | Path, *, pool: GradingPool | None = None, cache_dir: str | Path | None = None
-) -> None:
+def check_file(path: str | Path, *, pool: GradingPool | None = None, cache_dir: str | Path | None = None) -> None:
     """`check_ground_truths` on a data file, once for each content it has.
 
     Args:
         path: a Parquet, JSON or JSON Lines file.
         pool: as in `check_ground_truths`.
         cache_dir: where results are kept, by the hash of the file and of the sources that `pool` gives to
-            functions; `$XDG_CACHE_HOME/archer` by default.
+            functions; by default `$ARCHER_CACHE`, else `$XDG_CACHE_HOME/archer`, else `~/.cache/archer`.
 
     Raises:
         GroundTruthError: as `check_ground_truths`, and for an unreadable file.
@@ -122,8 +118,8 @@ def _digest(path: Path, pool: GradingPool | None) -> str:
 
 
 def _cache_folder(cache_dir: str | Path | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir)
+    if given := cache_dir or os.environ.get("ARCHER_CACHE"):
+        return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archer"
 
 

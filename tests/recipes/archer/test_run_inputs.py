@@ -89,7 +89,7 @@ def test_steps_are_those_asked_for_or_those_of_the_epochs(config):
 
 
 def test_a_ground_truth_that_cannot_be_graded(config, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("ARCHER_CACHE", str(tmp_path / "cache"))
     rows = json.loads((tmp_path / "rows.json").read_text())
     rows[1]["reward_model"]["ground_truth"] = r"\frac{1}{"
     (tmp_path / "rows.json").write_text(json.dumps(rows))
@@ -97,3 +97,4 @@ def test_a_ground_truth_that_cannot_be_graded(config, tmp_path, monkeypatch):
     with grading_pool(config) as pool:
         message = refusal(lambda: check_ground_truths(config, pool))
     assert message.startswith(f"{tmp_path}/rows.json: row 2 (reward_model.ground_truth: ")
+    assert [path.name.startswith("ground_truths-") for path in (tmp_path / "cache").iterdir()] == [True]
