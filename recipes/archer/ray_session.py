@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from recipes.archer import reaper
@@ -111,24 +112,19 @@ def _own_sigterm_handler() -> Iterator[None]:
 
 @contextmanager
 def _in_process_group(group: int) -> Iterator[None]:
-    """Has what is started inside in another process group.
+    """Has Ray start its processes in another process group than ours.
 
     A Ctrl-C, a closed terminal or ``timeout`` signals the whole group; Ray's processes must outlive that by as long
-    as a save takes.
+    as a save takes. This process stays in its own meanwhile, or it would miss the signal.
     """
-    before = os.getpgrp()
-    try:
-        os.setpgid(0, group)
-    except OSError:  # a session's leader, which cannot leave its group
-        yield
-        return
+    from ray._private import services
+
+    plain = services.ConsolePopen
+    services.ConsolePopen = partial(plain, process_group=group)
     try:
         yield
     finally:
-        try:
-            os.setpgid(0, before)
-        except OSError:  # nobody else was in it, so it is gone
-            os.setpgid(0, 0)
+        services.ConsolePopen = plain
 
 
 @contextmanager

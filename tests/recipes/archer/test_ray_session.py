@@ -129,27 +129,27 @@ def test_rays_handler_does_not_replace_ours():
 
 
 GROUPS = """
-import os, subprocess, sys
+import os, subprocess
+from ray._private.services import start_ray_process
 from recipes.archer.ray_session import _in_process_group
 
 watcher = subprocess.Popen(["sleep", "100"], process_group=0)
 before = os.getpgrp()
 with _in_process_group(watcher.pid):
-    inside = subprocess.Popen(["sleep", "100"])
-    print(os.getpgid(inside.pid) == watcher.pid)
-print(os.getpgrp() == before)
-watcher.kill(), inside.kill()
+    inside = start_ray_process(["sleep", "100"], "test", fate_share=False).process
+    print(os.getpgid(inside.pid) == watcher.pid, os.getpgrp() == before)
+after = start_ray_process(["sleep", "100"], "test", fate_share=False).process
+print(os.getpgid(after.pid) == before)
+for process in (watcher, inside, after):
+    process.kill()
 """
 
 
-@pytest.mark.parametrize(
-    ("options", "apart"),
-    [({}, "True"), ({"process_group": 0}, "True"), ({"start_new_session": True}, "False")],  # a leader cannot leave
-)
-def test_rays_processes_are_in_a_group_of_their_own(options, apart):
+@pytest.mark.parametrize("options", [{}, {"process_group": 0}, {"start_new_session": True}])
+def test_rays_processes_are_in_a_group_of_their_own_and_the_driver_stays_in_its(options):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     done = subprocess.run([sys.executable, "-c", GROUPS], env=environment, capture_output=True, text=True, **options)
-    assert done.stdout.split() == [apart, "True"], done.stderr
+    assert done.stdout.split() == ["True"] * 3, done.stderr
 
 
 def test_temporary_files_end_with_the_session_and_kernels_do_not(tmp_path, monkeypatch):
