@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipes.archer import configuration  # noqa: F401  (makes the configuration composable)
 from recipes.archer.command_line import exit_code_of
 from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, UserError
+from recipes.archer.output import best_effort_output
 from recipes.archer.signals import StopRequested, StopSignals
 
 
@@ -28,7 +29,7 @@ def main(config: DictConfig) -> None:
 
 def run(config: DictConfig) -> int:
     """Trains a composed configuration and returns the exit code."""
-    with StopSignals() as stop:
+    with best_effort_output(), StopSignals() as stop:
         try:
             with stop.nothing_to_save():
                 log = _checked(config)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recipes.archer.ending import FAILED, Ending
+from recipes.archer.output import BestEffort
 from recipes.archer.run_log import RunLog
 from recipes.archer.trackers import Trackers, existing
 
@@ -44,8 +45,9 @@ class Report:
         self.log, self.trackers, self.settings = log, trackers, settings
         self.total_steps, self.last_row = total_steps, None
         self._shown = "console" in settings.logger
-        self.console = Console(file=sys.__stdout__, highlight=False, soft_wrap=True)
-        self._bar = _Bar(self.console, total_steps) if self._shown and sys.__stdout__.isatty() else None
+        out = BestEffort(sys.__stdout__)
+        self.console = Console(file=out, highlight=False, soft_wrap=True)
+        self._bar = _Bar(self.console, total_steps) if self._shown and out.isatty() else None
 
     def say(self, text: str) -> None:
         """A line for the user, above the progress bar."""
@@ -129,17 +131,23 @@ class Report:
         self.trackers.finish(FAILED, self.settings.tracker_grace_s)
 
     def end(self, ending: Ending) -> None:
-        """Table, picture, and where to look next."""
-        if self._bar:
-            self._bar.close()
+        """Table, picture, and where to look next; what goes wrong with them does not change how the run ended."""
         self.log.ended(ending)  # before the wait for trackers, in which a cluster's patience may end
-        self.trackers.finish(ending.exit_code, self.settings.tracker_grace_s)
+        try:
+            if self._bar:
+                self._bar.close()
+            self.trackers.finish(ending.exit_code, self.settings.tracker_grace_s)
+            self._show_end(ending)
+        except Exception as error:
+            self.warn(f"the end could not be shown ({type(error).__name__}: {error})")
+
+    def _show_end(self, ending: Ending) -> None:
         rows = self.log.rows()
         self.log.close(ending)
         if rows:
             from recipes.archer.curves import end_table, plot_curves  # matplotlib takes a second to import
 
-            with suppress(OSError):  # a full disk must not change how the run ends; archer report draws it again
+            with suppress(OSError):  # a full disk; archer report draws it again
                 plot_curves(rows, self.log.folder / "curves.png", title=self.settings.experiment_name)
             self.console.print(end_table(rows))
         self.say(f"{ending.status}: {ending.reason}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from recipes.archer.ending import HUNG_UP, INTERRUPTED, TERMINATED, Ending
+from recipes.archer.output import redirect_to_nowhere
 
 CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED, signal.SIGHUP: HUNG_UP}
 GRACE_S = 60.0  # until the configuration has been read
@@ -90,7 +91,7 @@ class StopSignals:
         if number == signal.SIGHUP:
             # a closed terminal sends it, and then its shell does: the second one is no impatience
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            _redirect_to_nowhere(self._terminals)  # a write to a closed one would be an error
+            redirect_to_nowhere(self._terminals)  # a write to a closed one would be an error
             if self.requested:
                 return
         if self.requested:
@@ -118,9 +119,3 @@ def _say(text: str) -> None:
     with suppress(OSError):  # nobody is listening any more
         print(text, file=sys.stderr, flush=True)
 
-
-def _redirect_to_nowhere(descriptors: list[int]) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in descriptors:
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)

@@ -1,6 +1,7 @@
 """What the user sees: a progress bar on a terminal, a line a step elsewhere, and at the end table, picture and path."""
 
 import io
+import json
 import sys
 from contextlib import redirect_stdout
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from recipes.archer.ending import FINISHED, Ending
+from recipes.archer.ending import FINISHED, TERMINATED, Ending
 from recipes.archer.report import Report, summary
 from recipes.archer.run_log import RunLog
 
@@ -119,3 +120,12 @@ def test_the_end_is_a_table_a_picture_and_where_to_look_next(start, tmp_path):
     assert "response length" in cells
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "finished: all 4 steps are done" in shown and f"archer report {tmp_path}/run" in shown
+
+
+def test_what_goes_wrong_at_the_end_does_not_change_how_the_run_ended(start, tmp_path, monkeypatch, capsys):
+    report = start(io.StringIO())
+    steps(report, 1)
+    monkeypatch.setattr(report.log, "rows", lambda: [{}["step"]])
+    report.end(Ending("stopped", "SIGTERM received", TERMINATED))
+    assert capsys.readouterr().err == "warning: the end could not be shown (KeyError: 'step')\n"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["exit_code"] == TERMINATED
