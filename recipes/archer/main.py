@@ -193,7 +193,7 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, chec
         stop=stop,
         saver=saver,
     )
-    first = checkpoint.step if checkpoint else 0
+    first, row = (checkpoint.step, checkpoint.state.get("row")) if checkpoint else (0, None)
     facts = {
         "experiment": config.record.name if config.get("record") else None,
         "project": config.trainer.project_name,
@@ -203,7 +203,7 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, chec
         "device_name": get_torch_device().get_device_name(),
         "world_size": config.trainer.n_gpus_per_node * config.trainer.nnodes,
     }
-    log.open(config, facts, first)
+    log.open(config, facts, first, row)
     plain = OmegaConf.to_container(config, resolve=True)
     names = config.trainer
     trackers = Trackers(names.logger, log.folder, plain, names.project_name, names.experiment_name, first + 1)

@@ -96,6 +96,7 @@ class Report:
 
     def saved(self, step: int, seconds: float, best: Path | None = None) -> None:
         """A checkpoint is whole on disk; ``best`` is the best so far, where one is kept."""
+        self.log.saved()
         best_name = best.name if best is not None else None
         in_all = self.log.run.get("all_saves_s", 0.0) + seconds
         times = {"save_s": round(seconds, 3), "all_saves_s": round(in_all, 3)}
@@ -197,4 +198,3 @@ def sample_rows(step: int, rounds, number: int) -> list[dict]:
 
 def _prompt_text(columns: dict, i: int) -> str:
     return "\n".join(message["content"] for message in columns["messages"][i])
-

@@ -1,4 +1,7 @@
 """Names of a run folder's files, for who writes them and for who reads them."""
 
+import re
+
 METRICS, CONFIG, RUN = "metrics.jsonl", "config.yaml", "run.json"
+SAMPLES, SAMPLE_FILE = "samples", re.compile(r"step_(\d+)\.jsonl")  # the folder, and the names in it
 STEP_KEYS = ("step", "training/global_step", "_step")  # a row's step: ours, verl's, W&B's; the first of them counts

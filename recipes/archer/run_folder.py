@@ -5,17 +5,15 @@ copied along) reads as empty; one that is there and damaged is the user's to kno
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.archer.ending import UserError
 from recipes.archer.metrics_reader import METRICS, RUN, read_metrics
+from recipes.archer.run_files import SAMPLE_FILE, SAMPLES
 
-SAMPLES = "samples"
 OUTPUT = Path("output")
-_SAMPLE_FILE = re.compile(r"step_(\d+)\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def last_change(folder: Path) -> float:
 
 def sample_steps(run: Run) -> list[int]:
     """Steps whose responses were kept, ascending."""
-    names = (_SAMPLE_FILE.fullmatch(p.name) for p in (run.folder / SAMPLES).glob("step_*.jsonl"))
+    names = (SAMPLE_FILE.fullmatch(p.name) for p in (run.folder / SAMPLES).glob("step_*.jsonl"))
     return sorted(int(match[1]) for match in names if match)
 
 

@@ -18,7 +18,8 @@ from typing import TextIO
 from recipes.archer.checkpoint_store import write_atomically
 from recipes.archer.configuration import ROOT
 from recipes.archer.ending import Ending, UserError
-from recipes.archer.run_files import CONFIG, METRICS, RUN
+from recipes.archer.run_files import CONFIG, METRICS, RUN, SAMPLES
+from recipes.archer.run_history import forget_what_was_behind, go_on_after
 
 
 class _Lossy(io.FileIO):
@@ -55,18 +56,21 @@ class RunLog:
         self._writing = threading.Lock()  # an ending may be recorded from a thread
         self.run: dict = {}
 
-    def open(self, config, facts: dict, last_step: int) -> None:
+    def open(self, config, facts: dict, last_step: int, row: dict | None = None) -> None:
         """Starts, or after a checkpoint of ``last_step`` continues, the record; again for a restart in this process.
 
-        Rows after ``last_step`` were logged by an attempt whose steps are about to be done again: they go.
+        Rows after ``last_step`` were logged by an attempt whose steps are about to be done again: they are put aside.
+
+        Args:
+            row: of ``last_step``, as its checkpoint has it.
         """
         from omegaconf import OmegaConf
 
         write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
-        drop_after(self.folder / METRICS, last_step)
-        for sample in (self.folder / "samples").glob("step_*.jsonl"):
-            if int(sample.stem.removeprefix("step_")) > last_step:
-                sample.unlink()
+        steps = go_on_after(self.folder, last_step, row)
+        # a run that began with another one's checkpoint has no rows up to that
+        if steps and (lost := set(range(min(steps), last_step + 1)) - set(steps)):
+            print(f"warning: {METRICS} lacks {len(lost)} rows of steps {min(lost)} to {max(lost)}", file=sys.stderr)
         if self._metrics is not None:
             self._metrics.close()
         self._waiting = b""  # rows of steps that are done again: a checkpoint waits for those before it
@@ -106,9 +110,13 @@ class RunLog:
 
     def samples(self, step: int, rows: list[dict]) -> None:
         """Writes samples/step_<n>.jsonl."""
-        path = self.folder / "samples" / f"step_{step}.jsonl"
+        path = self.folder / SAMPLES / f"step_{step}.jsonl"
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def saved(self) -> None:
+        """The attempt has a checkpoint: what an earlier one did after the place where this one began is void."""
+        forget_what_was_behind(self.folder)
 
     def rows(self) -> list[dict]:
         """All rows so far."""
@@ -143,20 +151,6 @@ class RunLog:
         except (FileNotFoundError, ValueError):  # killed before it was written, or torn
             return {}
         return run if isinstance(run, dict) else {}
-
-
-def drop_after(path: Path, last_step: int) -> None:
-    """Keeps the rows of a metrics file up to ``last_step``; a torn last line goes too."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_bytes().splitlines():
-        try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line.decode() + "\n")
-        except (ValueError, KeyError, TypeError):  # torn by a kill in the middle of a write
-            continue
-    write_atomically(path, "".join(kept))
 
 
 def provenance() -> dict:

@@ -209,3 +209,14 @@ def test_rows_that_a_full_disk_did_not_take_come_with_the_next(run, capsys, monk
     assert [row["step"] for row in run.log.rows()] == [1, 2, 3]
     run.save(3)
     assert run.newest() == 3
+
+
+def test_the_first_save_of_an_attempt_ends_what_it_went_back_behind(run):
+    for step in (1, 2, 3):
+        run.report.step(step, {"step": step}, [])
+    run.log.open(OmegaConf.create({}), {}, 1)
+    run.save(1, refused="no room")
+    assert (run.store.folder / ".behind_1").is_dir()
+    run.report.step(2, {"step": 2}, [])
+    run.save(2)
+    assert not (run.store.folder / ".behind_1").exists()

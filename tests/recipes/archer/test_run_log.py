@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from recipes.archer import run_log
 from recipes.archer.ending import FINISHED, TERMINATED, Ending, UserError
-from recipes.archer.run_log import RunLog, drop_after, open_notes
+from recipes.archer.run_history import go_on_after
+from recipes.archer.run_log import RunLog, open_notes
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = OmegaConf.create({"seed": 1, "trainer": {"name": "a", "folder": "output/${trainer.name}"}})
@@ -143,14 +144,14 @@ def test_a_damaged_run_json_does_not_stop_the_next_attempt(tmp_path):
 def test_rows_up_to_a_step(tmp_path, text):
     path = tmp_path / "metrics.jsonl"
     path.write_text(text)
-    drop_after(path, 2)
+    assert go_on_after(tmp_path, 2) == ([1, 2] if text else [])
     assert path.read_text() == ('{"step": 1}\n{"step": 2}\n' if text else "")
 
 
 def test_a_torn_row_may_hold_any_bytes(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2, "a\xff\x00\x80')
-    drop_after(path, 2)
+    assert go_on_after(tmp_path, 2) == [1]
     assert path.read_text() == '{"step": 1}\n'
 
 
@@ -160,7 +161,7 @@ def test_notes_are_not_worth_a_run():
 
 
 def test_no_file_yet(tmp_path):
-    drop_after(tmp_path / "metrics.jsonl", 5)
+    assert go_on_after(tmp_path, 5) == []
     assert list(tmp_path.iterdir()) == []
 
 
