@@ -211,9 +211,15 @@ def _check_choices(config: DictConfig) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise UserError(f"{name}={value} is not known; use {' or '.join(map(str, known))}")
-    resume_from = config.trainer.resume_from_path
-    if config.trainer.resume_mode == "resume_path" and not (resume_from and Path(resume_from).is_dir()):
-        raise UserError(f"trainer.resume_from_path={resume_from} is no folder; name a checkpoint, .../global_step_<n>")
+    if config.trainer.resume_mode == "resume_path":
+        _check_resume_from(config.trainer)
+
+
+def _check_resume_from(trainer: DictConfig) -> None:
+    """The path is there, or was: the run's own checkpoints may show that it went on from it before."""
+    path, own = trainer.resume_from_path, Path(trainer.default_local_dir).glob("*global_step_*")
+    if not path or not (Path(path).is_dir() or any(own)):
+        raise UserError(f"trainer.resume_from_path={path} is no folder; name a checkpoint, .../global_step_<n>")
 
 
 def _check_threshold(config: DictConfig) -> None:

@@ -78,8 +78,11 @@ def _chosen(trainer, store: CheckpointStore) -> tuple[Checkpoint | None, list[st
     if trainer.resume_mode == "resume_path":
         path = Path(str(trainer.resume_from_path))
         own, skipped = store.newest_whole()
-        if own is not None and own.state.get("identity", {}).get("resume_from_path") == str(path):
+        went_back_to = own.state.get("identity", {}).get("resume_from_path") if own is not None else None
+        if went_back_to is not None and Path(went_back_to) == path:
             return own, skipped  # written after this very command had gone back to the path, then was interrupted
+        if not path.is_dir():
+            raise UserError(f"trainer.resume_from_path={path} is no folder; name a checkpoint, .../global_step_<n>")
         try:
             return read(path), []
         except ValueError as error:

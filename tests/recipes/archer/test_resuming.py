@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
+from recipes.archer import preflight
 from recipes.archer.checkpoint_store import BestBy
 from recipes.archer.configuration import compose
 from recipes.archer.ending import UserError
@@ -121,6 +122,29 @@ def test_going_back_on_purpose(start, tmp_path):
     assert start()[1].step == 30
     _save(start()[0], 50)  # by a run that did not go back
     assert start(*back)[1].step == 20
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_what_was_gone_back_to_may_be_gone_by_now(start, tiny, tmp_path, slash):
+    """Three saves later it makes room for others; started again, the run goes on from the newest of its own."""
+    back = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={tmp_path}/run/global_step_20{slash}")
+    settings = OmegaConf.from_dotlist([*back, f"trainer.default_local_dir={tmp_path}/run"])
+    _save(start()[0], 20, 40, 60)
+    _save(start(*back)[0], 30, 40, 50)
+    assert not (tmp_path / "run/global_step_20").exists()
+    preflight._check_choices(OmegaConf.merge(tiny, settings))
+    assert start(*back)[1].step == 50
+
+
+def test_a_path_that_never_was(start, tiny, tmp_path):
+    """Known before the run folder is taken; where that has checkpoints of another origin, before Ray starts."""
+    back = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={tmp_path}/run/global_step_21")
+    problem = f"trainer.resume_from_path={tmp_path}/run/global_step_21 is no folder; name a checkpoint"
+    with pytest.raises(UserError, match=problem):
+        preflight._check_choices(OmegaConf.merge(tiny, OmegaConf.from_dotlist(list(back))))
+    _save(start()[0], 20)
+    with pytest.raises(UserError, match=problem):
+        start(*back)
 
 
 def test_a_path_that_is_no_whole_checkpoint(start, tmp_path):
