@@ -7,6 +7,7 @@ any number of workers.
 import io
 import os
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 
 from verl.utils.device import get_torch_device
 
+# how the tokenizer's writer, which is not Python's, tells ENOSPC, EDQUOT, EIO and EROFS: in a bare Exception
+FOREIGN_ERRORS = re.compile(r"\(os error (28|122|5|30)\)")
 ARCHIVE_ERRORS = ("inline_container", "iostream error", "PytorchStreamWriter")  # of a file that cannot be written
 
 
@@ -84,7 +87,8 @@ def refused_by_disk(error: BaseException) -> str | None:
         reasons = [refused_by_disk(cause) for cause, _ in error.failures.values()]
         return reasons[0] if reasons and all(reasons) else None
     from_archive = isinstance(error, RuntimeError) and any(sign in str(error) for sign in ARCHIVE_ERRORS)
-    return str(error).splitlines()[0] if isinstance(error, OSError) or from_archive else None
+    is_refusal = isinstance(error, OSError) or from_archive or FOREIGN_ERRORS.search(str(error))
+    return str(error).splitlines()[0] if is_refusal else None
 
 
 def save_shards(path: str, state: WorkerState) -> None:

@@ -8,6 +8,8 @@ import errno
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from torch.distributed.checkpoint.api import CheckpointException
 
 from recipes.archer.checkpoint_shards import refused_by_disk
@@ -91,6 +93,13 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 ARCHIVE = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598\nframe #0: ...")
 
 
+def _of_the_tokenizer() -> Exception:
+    """What its writer raises on a full disk."""
+    with pytest.raises(Exception, match="os error") as caught:
+        Tokenizer(BPE()).save("/dev/full")
+    return caught.value
+
+
 def _of_ranks(*errors: Exception) -> CheckpointException:
     return CheckpointException("write", {rank: (error, None) for rank, error in enumerate(errors)})
 
@@ -101,6 +110,8 @@ def _of_ranks(*errors: Exception) -> CheckpointException:
         (FULL, "[Errno 28] No space left on device"),
         (ARCHIVE, "[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
         (RuntimeError("basic_ios::clear: iostream error"), "basic_ios::clear: iostream error"),
+        (_of_the_tokenizer(), "No space left on device (os error 28)"),
+        (Exception("Permission denied (os error 13)"), None),
         (_of_ranks(ARCHIVE, FULL), "[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
         (_of_ranks(FULL, TypeError("a bug")), None),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), None),
