@@ -9,6 +9,7 @@ GUARD = 20  # the monitor's verdict is bad
 EMPTY = 21  # nothing valid to learn from for too long
 NOT_FINITE = 22  # no finite gradient for too long
 DISK = 23  # checkpoints cannot be written
+FOLDER = 24  # the run folder is another run's, or out of reach: soon it may not be
 HUNG_UP = 129  # the terminal was closed
 INTERRUPTED = 130
 TERMINATED = 143
@@ -31,3 +32,11 @@ class Ending:
 
 class UserError(Exception):
     """A setting, file or call that the user can put right; shown as one line, without a traceback."""
+
+    exit_code = WRONG_CALL
+
+
+class FolderInUseError(UserError):
+    """Another run holds the folder; on a cluster it may be the one that this run replaces, which is just ending."""
+
+    exit_code = FOLDER

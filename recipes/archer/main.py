@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer import configuration  # noqa: F401  (makes the configuration composable)
 from recipes.archer.command_line import exit_code_of
-from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, UserError
+from recipes.archer.ending import DISK, FAILED, FOLDER, WRONG_CALL, Ending, UserError
 from recipes.archer.output import best_effort_output
 from recipes.archer.signals import StopRequested, StopSignals
 
@@ -35,10 +35,10 @@ def run(config: DictConfig) -> int:
                 log = _checked(config)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            return WRONG_CALL
+            return error.exit_code
         except OSError as error:  # the run folder cannot be made, or not written to
             print(f"error: {error}", file=sys.stderr)
-            return DISK if _is_full(error) else WRONG_CALL
+            return DISK if _is_full(error) else FOLDER
         except StopRequested:
             return stop.ending().exit_code
         stop.grace_s, stop.record = config.trainer.grace_s, log.ended
@@ -75,7 +75,7 @@ def _checked(config: DictConfig):
     """The run folder's log, taken once nothing is known to be wrong.
 
     Raises:
-        UserError: something is, or another run is using the folder.
+        UserError: something is, or another run is using the folder (FolderInUseError).
     """
     from recipes.archer.model_folder import model_folder
     from recipes.archer.preflight import check, remarks

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from recipes.archer.checkpoint_store import write_atomically
 from recipes.archer.configuration import ROOT
-from recipes.archer.ending import Ending, UserError
+from recipes.archer.ending import Ending, FolderInUseError
 from recipes.archer.run_files import CONFIG, METRICS, RUN, SAMPLES
 from recipes.archer.run_history import forget_what_was_behind, go_on_after
 
@@ -44,7 +44,7 @@ class RunLog:
         folder: the run folder; made if absent.
 
     Raises:
-        UserError: another live run holds the folder.
+        FolderInUseError: another live run holds the folder.
     """
 
     def __init__(self, folder: Path):
@@ -212,7 +212,7 @@ def _lock(folder: Path):
         except BlockingIOError:
             if time.monotonic() > deadline:
                 file.close()
-                raise UserError(
+                raise FolderInUseError(
                     f"another run is using {folder}; wait for it, or set trainer.experiment_name to another name"
                 ) from None
             time.sleep(0.2)

@@ -1,5 +1,6 @@
 """Writing a run folder: rows, provenance, samples, the lock, and going on after a kill."""
 
+import errno
 import json
 import math
 import os
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from recipes.archer import run_log
-from recipes.archer.ending import FINISHED, TERMINATED, Ending, UserError
+from recipes.archer import main, run_log
+from recipes.archer.cluster.job import FINAL_CODES
+from recipes.archer.ending import DISK, FINISHED, FOLDER, TERMINATED, Ending, UserError
 from recipes.archer.run_history import go_on_after
 from recipes.archer.run_log import RunLog, open_notes
 
@@ -181,6 +183,29 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, impatient):
     assert [row["step"] for row in _lines(tmp_path)] == [1]
     first.close(Ending("finished", "done", FINISHED))
     RunLog(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "said"),
+    [
+        (None, FOLDER, "another run is using "),
+        (OSError(errno.ENOLCK, "No locks available"), FOLDER, "[Errno 37] No locks available"),
+        (OSError(errno.ENOSPC, "No space left on device"), DISK, "[Errno 28] No space left on device"),
+    ],
+)
+def test_a_folder_that_cannot_be_had_is_one_line_and_may_be_tried_again(
+    tmp_path, monkeypatch, capsys, impatient, refusal, code, said
+):
+    """The pod that a cluster replaces may hold it for a while."""
+    first = _start(tmp_path)
+    if refusal is not None:
+        monkeypatch.setattr(run_log.fcntl, "flock", lambda *_: (_ for _ in ()).throw(refusal))
+    monkeypatch.setattr(main, "_checked", lambda config: RunLog(tmp_path))
+    assert main.run(CONFIG) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {said}")
+    assert FOLDER not in FINAL_CODES and DISK in FINAL_CODES
+    first._lock.close()
 
 
 HOLDER = """
