@@ -29,6 +29,13 @@ class CheckpointSaver:
         """The state of ``step`` is on disk already."""
         self.saved_step = self._tried_step = step
 
+    def repair(self, report) -> None:
+        """Once the run has gone on from a checkpoint: a save that was interrupted is brought to its end."""
+        try:
+            self.store.repair()
+        except OSError as error:  # the next save tries again
+            report.warn(f"what surrounds the checkpoints is not up to date: {error}")
+
     def save(self, state: dict, write: Callable[[str], Iterable[str | None]], report) -> None:
         """Saves the state of a step, once.
 

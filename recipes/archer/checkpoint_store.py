@@ -111,13 +111,7 @@ class CheckpointStore:
         """
         flush(self.folder)
         whole = [s for s in sorted(self._finals()) if s == step or _looks_whole(self._final(s))]
-        best = self._best(whole)
-        write_atomically(self.folder / POINTER, str(step))
-        if best is not None:
-            write_atomically(self.folder / BEST_POINTER, f"{PREFIX}{best}\n")
-        else:
-            (self.folder / BEST_POINTER).unlink(missing_ok=True)
-        flush(self.folder)
+        best = self._point_to(step, whole)
         # damaged ones do not count, and go when there are enough whole ones after them
         oldest = whole[-self.keep_last] if len(whole) >= self.keep_last else 0
         for old in self._finals():
@@ -125,6 +119,15 @@ class CheckpointStore:
                 shutil.rmtree(self._final(old), ignore_errors=True)
         self._mend()
         return self._final(best) if best is not None else None
+
+    def repair(self) -> None:
+        """Does what an interrupted save had left to do, except for removing what is no longer kept.
+
+        A run that goes on from a checkpoint may have nothing to save any more.
+        """
+        self._mend()
+        if whole := [step for step in sorted(self._finals()) if _looks_whole(self._final(step))]:
+            self._point_to(whole[-1], whole)
 
     def discard(self, partial: Path) -> None:
         """Removes a folder of :meth:`begin` that could not be written."""
@@ -157,6 +160,17 @@ class CheckpointStore:
             return None
         values = {step: self.best_by.value(_state(self._final(step))) for step in steps}
         return self.best_by.best({step: value for step, value in values.items() if value is not None})
+
+    def _point_to(self, newest: int, whole: list[int]) -> int | None:
+        """Replaces the pointers; returns the step of the best."""
+        best = self._best(whole)
+        write_atomically(self.folder / POINTER, str(newest))
+        if best is not None:
+            write_atomically(self.folder / BEST_POINTER, f"{PREFIX}{best}\n")
+        else:
+            (self.folder / BEST_POINTER).unlink(missing_ok=True)
+        flush(self.folder)
+        return best
 
     def _final(self, step: int) -> Path:
         return self.folder / f"{PREFIX}{step}"

@@ -220,3 +220,14 @@ def test_the_first_save_of_an_attempt_ends_what_it_went_back_behind(run):
     run.report.step(2, {"step": 2}, [])
     run.save(2)
     assert not (run.store.folder / ".behind_1").exists()
+
+
+def test_a_disk_that_does_not_let_the_pointers_be_put_right_is_warned_of(run, capsys, monkeypatch):
+    run.save(20)
+    (run.store.folder / "latest_checkpointed_iteration.txt").write_text("10")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        run.saver.repair(run.report)
+    assert capsys.readouterr().err == f"warning: what surrounds the checkpoints is not up to date: {FULL}\n"
+    run.saver.repair(run.report)
+    assert (run.store.folder / "latest_checkpointed_iteration.txt").read_text() == "20"

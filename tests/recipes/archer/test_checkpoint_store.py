@@ -381,6 +381,47 @@ print("done", calls[0])
 """
 
 
+@pytest.mark.parametrize("pointer", ["latest_checkpointed_iteration.txt", "best_checkpoint.txt"])
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text(""), lambda path: path.write_text("7")])
+def test_pointers_are_right_again_without_a_save(tmp_path, pointer, spoil):
+    _earlier(tmp_path, 20, 40, 60)
+    spoil(tmp_path / pointer)
+    CheckpointStore(tmp_path, 1, ACCURACY).repair()
+    assert (tmp_path / "latest_checkpointed_iteration.txt").read_text() == "60"
+    assert (tmp_path / "best_checkpoint.txt").read_text() == "global_step_20\n"
+    assert _steps(tmp_path) == ["global_step_20", "global_step_40", "global_step_60"], "nothing makes room here"
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_run_with_nothing_left_to_save_ends_what_a_crash_interrupted(tmp_path, monkeypatch, scene):
+    earlier, step, allowed = SCENES[scene]
+    _earlier(tmp_path / "before", *earlier)
+    for at in range(1, 200):
+        folder = shutil.copytree(tmp_path / "before", tmp_path / str(at))
+        with monkeypatch.context() as patch:
+            Crashing(patch, at)
+            try:
+                _save(CheckpointStore(folder, 9, ACCURACY), step, {"val/accuracy": 0.01}, attempt=2)
+                died = False
+            except Crash:
+                died = True
+        store = CheckpointStore(folder, 9, ACCURACY)
+        store.repair()
+        newest = store.newest_whole()[0]
+        assert (newest.step, newest.state["attempt"]) in allowed
+        assert (folder / "latest_checkpointed_iteration.txt").read_text() == str(newest.step), f"call {at}"
+        assert (folder / (folder / "best_checkpoint.txt").read_text().strip()).is_dir()
+        assert [p.name for p in folder.glob(".*")] == [], f"call {at}"
+        if not died:
+            break
+    assert not died
+
+
+def test_there_is_nothing_to_repair_in_a_folder_without_checkpoints(tmp_path):
+    CheckpointStore(tmp_path).repair()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_process_that_is_gone_at_once_leaves_a_whole_newest_checkpoint(tmp_path):
     """The same without any of Python's own clean-up: at every second flush or rename, a process each (0.1 s)."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}

@@ -1,6 +1,7 @@
 """One training step, the trainer's own: who is trained on, with which advantages, and what the row says of it all."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -311,3 +312,14 @@ def test_lengths_and_scores_are_of_everything_generated():
     lengths = [mixed(prompt, sample)[1] for prompt in range(4) for sample in range(N)]
     assert row["response_length/mean"] == np.mean(lengths) and row["response_length/min"] == 0
     assert row["critic/score/mean"] == row["reward/accuracy/mean"] == 7 / 16
+
+
+def test_an_interrupted_save_is_brought_to_its_end_once_the_checkpoint_was_read():
+    """Not before: that may be in the folder which is then given its name back."""
+    trainer, order = make_trainer([]), []
+    state = trainer.state_dict()
+    trainer.load_state_dict = lambda state: None
+    trainer.actor_rollout_wg.load_state.side_effect = lambda path: order.append(path)
+    trainer.saver.repair.side_effect = lambda report: order.append(report)
+    trainer.resume(SimpleNamespace(path="behind", step=1, state=state))
+    assert order == ["behind", trainer.report]
