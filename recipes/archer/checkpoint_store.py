@@ -200,10 +200,12 @@ class CheckpointStore:
         for path, step, counts in sorted(asides, key=lambda aside: -aside[1]):  # the mirror image of commit's order
             if counts:
                 os.replace(path, self._final(step))
-            else:
-                shutil.rmtree(path, ignore_errors=True)
+                continue
+            # under a name that never counts: what cannot be removed would count again once its successor is gone
+            with suppress(OSError):
+                os.replace(path, path.with_name(f"{path.name}.partial"))
         for path in self.folder.glob(f".{PREFIX}*.partial"):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         for path in self.folder.glob(".*.tmp"):
             match = _TEMPORARY.fullmatch(path.name)
             if match and int(match[1]) != os.getpid():  # in this folder no other process is writing
@@ -224,6 +226,15 @@ def read(path: Path) -> Checkpoint:
         raise ValueError(problem)
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     return Checkpoint(path, state["step"], state)
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder, a file or a link, as far as the file system lets it."""
+    if path.is_symlink() or path.is_file():
+        with suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _looks_whole(path: Path) -> bool:

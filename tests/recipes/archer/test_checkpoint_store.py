@@ -175,6 +175,23 @@ def test_what_a_run_just_saved_outlives_the_attempt_it_went_back_behind(tmp_path
     assert _steps(tmp_path) == ["global_step_20", "global_step_30"]
 
 
+@pytest.mark.parametrize("kind", ["link", "cannot be removed"])
+def test_an_abandoned_one_that_stays_on_the_disk_never_comes_back(tmp_path, monkeypatch, kind):
+    folder, elsewhere, rmtree = tmp_path / "run", tmp_path / "elsewhere", shutil.rmtree
+    abandoned = _save(CheckpointStore(folder), 60)
+    if kind == "link":  # moved to a larger disk by hand
+        abandoned.rename(elsewhere)
+        abandoned.symlink_to(elsewhere)
+    else:
+        monkeypatch.setattr(shutil, "rmtree", lambda path, **_: "60" in Path(path).name or rmtree(path))
+    store = CheckpointStore(folder, keep_last=1)
+    for step in (30, 40, 50):  # 30 makes room for 40
+        _save(store, step)
+        assert store.newest_whole()[0].step == step
+    assert "global_step_60" not in _steps(folder)
+    assert read(elsewhere).step == 60 if kind == "link" else any("60" in name for name in _steps(folder))
+
+
 def test_a_step_saved_again_replaces_the_first(tmp_path):
     store = CheckpointStore(tmp_path)
     first = _save(store, 5)
