@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from recipes.archer.output import redirect_to_nowhere
 
 CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED, signal.SIGHUP: HUNG_UP}
 GRACE_S = 60.0  # until the configuration has been read
+SAY_S = 1.0  # to say what happens
 RECORD_S = 2.0  # to write down an ending while leaving at once
 
 
@@ -97,11 +97,11 @@ class StopSignals:
         if self.requested:
             self._leave(f"second {signal.Signals(number).name}: leaving at once")
         self._received = number
-        what = "leaving" if self._nothing_to_save else "saving, then leaving"
-        _say(f"{signal.Signals(number).name} received: {what}")
         self._timer = threading.Timer(self.grace_s, self._leave, [f"not done in trainer.grace_s={self.grace_s}"])
         self._timer.daemon = True
         self._timer.start()
+        what = "leaving" if self._nothing_to_save else "saving, then leaving"
+        _say(f"{signal.Signals(number).name} received: {what}")
         if self._nothing_to_save:
             raise KeyboardInterrupt  # the one exception that Ray's calls let through from a handler
 
@@ -116,6 +116,14 @@ class StopSignals:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError):  # nobody is listening any more
-        print(text, file=sys.stderr, flush=True)
+    """Says it on standard error, where that takes it soon: a pipe may be full, a terminal stopped."""
+    # not through sys.stderr, in the middle of whose own write the signal may have come
+    start = "\n" if os.isatty(2) else ""  # a progress bar may be on the line
+    speaker = threading.Thread(target=_write, args=[f"{start}{text}\n".encode()], daemon=True)
+    speaker.start()
+    speaker.join(SAY_S)
 
+
+def _write(line: bytes) -> None:
+    with suppress(OSError):  # nobody is listening any more
+        os.write(2, line)

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from select import select
 
 import pytest
 
@@ -108,9 +110,67 @@ def test_a_second_hang_up_does_not_cut_off_the_save(start, first, code):
     while process.stdout.readline() != "saved\n":
         assert process.poll() is None
     process.send_signal(signal.SIGHUP)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == code
-    assert (out, err) == (f"stopped|{first.name} received; continue with the same command\n", "")
+    assert process.wait(timeout=20) == code
+    assert process.stdout.read() == f"stopped|{first.name} received; continue with the same command\n"
+    assert process.stderr.read() == ""
+
+
+@pytest.fixture
+def full_pipe():
+    """The two ends of a pipe into which nothing more goes."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+@contextmanager
+def _started(script: str, stderr: int, *arguments: str):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # as a run has it
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, env=environment, stdout=-1, stderr=stderr) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_signal_is_obeyed_though_nobody_takes_what_is_said_about_it(full_pipe):
+    with _started(LOOP, full_pipe[1], "checks", "30", "0") as process:
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)  # not the 30 s of grace
+    assert process.returncode == 143 and b"saved\n" in out
+
+
+def test_a_second_signal_is_obeyed_though_nobody_takes_what_is_said_about_it(full_pipe):
+    with _started(LOOP, full_pipe[1], "never", "30", "0") as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)  # two at the same moment would be one
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 143 and b"recorded|143|SIGTERM received, second SIGTERM" in out
+
+
+def test_a_signal_in_the_middle_of_a_write_to_standard_error(full_pipe):
+    """Python allows no second write from inside the first."""
+    script = LOOP.replace("        for stage in", '        sys.stderr.write("a warning\\n")\n        for stage in')
+    reader, writer = full_pipe
+    with _started(script, writer, "checks", "30", "0") as process:
+        time.sleep(0.5)  # it waits in its write
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        said = b""
+        while select([reader], [], [], 3.0)[0]:
+            said += os.read(reader, 1 << 16)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 143 and b"saved\n" in out
+    assert said.lstrip(b"\0").splitlines().count(b"SIGTERM received: saving, then leaving") == 1
 
 
 def test_grace_runs_out(start):
