@@ -82,6 +82,8 @@ def ray_session(config):
                 ray.shutdown()
     finally:
         watcher.communicate()  # closes its input: it kills what is left and removes the folder
+        if watcher.returncode:  # it was killed
+            reaper.reap(str(folder))
         os.close(held)
 
 

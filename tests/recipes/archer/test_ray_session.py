@@ -80,6 +80,23 @@ def test_what_outlived_driver_and_reaper_is_ended(session_of_nobody):
     assert not session_of_nobody.exists()
 
 
+def test_what_outlived_the_reaper_is_ended_with_the_session(monkeypatch):
+    """The reaper was killed while the run went on; the run itself is not ended by its own hand."""
+    watchers, start_reaper = [], ray_session._start_reaper
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=lambda **_: None, shutdown=lambda: None))
+    monkeypatch.setattr(ray_session, "remove_stale", lambda: None)
+    monkeypatch.setattr(ray_session, "worker_environment", lambda config: {})  # it would stay in this process's own
+    monkeypatch.setattr(ray_session, "_start_reaper", lambda f: watchers.append(start_reaper(f)) or watchers[0])
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = _config("cuda", 1)
+    config.ray_init = SimpleNamespace(num_cpus=1, log_to_driver=False, object_store_memory=None)
+    with ray_session.ray_session(config) as folder:
+        left = subprocess.Popen(["sleep", "600"])
+        watchers[0].kill()
+    assert left.wait(10) == -signal.SIGKILL
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(("device", "use_gpu"), [("cpu", False), ("cuda", True)])
 def test_one_pool_for_every_role(monkeypatch, device, use_gpu):
     monkeypatch.setattr(HostResourcePoolManager, "_check_resource_available", lambda _: None)  # asks the cluster
