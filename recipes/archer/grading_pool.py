@@ -2,23 +2,28 @@
 
 Knows nothing of mathematics. Each worker is a keeper process (`grading_worker`) and a thread of this
 process that only reads and writes its pipes; deadlines are the keeper's, so a busy parent cannot make
-them late.
+them late. A keeper that does not hold them (it was stopped, say) is killed after a multiple of them.
 """
 
 import contextlib
 import json
+import math
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recipes.archer import grading_frames as frames
+from recipes.archer.grading_worker import START_TIMEOUT_S, STARVED_TIMES
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MAX_FAILED_STARTS = 3
+_MARGIN_S = 60.0  # beyond what a keeper allows a check and the start of a checker, as a busy machine may take
+_WATCH_S = 0.5  # between two looks at who is late
 _CRASHED: dict = {"outcome": "timeout", "note": "the grading process died"}
 
 Callback = Callable[[dict | BaseException], None]
@@ -32,6 +37,8 @@ class _Keeper:
     """One keeper process, started but not waited for."""
 
     def __init__(self, config: dict):
+        self.patience_s = START_TIMEOUT_S + STARVED_TIMES * config["timeout_s"] + _MARGIN_S
+        self._deadline = math.inf
         arguments = json.dumps({**config, "parent_pid": os.getpid()})
         paths = [str(_ROOT), *(path or os.getcwd() for path in sys.path)]
         # A fixed hash seed: SymPy's order of terms, and with it a verdict, must not change with the process.
@@ -45,13 +52,28 @@ class _Keeper:
         )
 
     def wait_until_ready(self) -> None:
-        greeting = json.loads(frames.read(self.process.stdout))
+        with self._in_time():
+            greeting = json.loads(frames.read(self.process.stdout))
         if "fatal" in greeting:
             raise GradingError(f"a grading process cannot start: {greeting['fatal']}")
 
     def ask(self, body: bytes) -> dict:
-        frames.write(self.process.stdin, body)
-        return json.loads(frames.read(self.process.stdout))
+        with self._in_time():
+            frames.write(self.process.stdin, body)
+            return json.loads(frames.read(self.process.stdout))
+
+    def kill_if_late(self) -> None:
+        """To whoever waits for a reply it is then disconnected."""
+        if time.monotonic() > self._deadline:
+            self.process.kill()
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        self._deadline = time.monotonic() + self.patience_s
+        try:
+            yield
+        finally:
+            self._deadline = math.inf
 
     def kill(self) -> None:
         self.process.kill()
@@ -79,13 +101,14 @@ class Workers:
         self._keepers: dict[int, _Keeper] = {}
         self._lock = threading.Lock()
         self._failure: GradingError | None = None
-        self._ready = threading.Event()
+        self._ready, self._over = threading.Event(), threading.Event()
         self._threads = [
             threading.Thread(target=self._work, args=(number,), name=f"grading-{number}", daemon=True)
             for number in range(num_workers)
         ]
         for thread in self._threads:
             thread.start()
+        threading.Thread(target=self._watch, name="grading-watch", daemon=True).start()
 
     def submit(self, message: dict, callback: Callback) -> None:
         """Queues a request; `callback` gets its reply, or the error that ended the pool, in some thread.
@@ -128,6 +151,7 @@ class Workers:
             self._failure = failure or GradingError("the grading pool is closed")
             keepers = list(self._keepers.values())
         self._ready.set()
+        self._over.set()
         for keeper in keepers:
             keeper.process.kill()
         self._answer_all_with_failure()
@@ -164,6 +188,13 @@ class Workers:
             f"a grading process died {_MAX_FAILED_STARTS} times while starting: its own words are on stderr; "
             f"memory_mb={self._config['memory_mb']} may be too small"
         )
+
+    def _watch(self) -> None:
+        while not self._over.wait(_WATCH_S):
+            with self._lock:
+                keepers = list(self._keepers.values())
+            for keeper in keepers:
+                keeper.kill_if_late()
 
     def _asked(self, number: int, keeper: _Keeper, body: bytes) -> tuple[_Keeper, dict]:
         """The reply, and the keeper to ask next.

@@ -23,11 +23,11 @@ from recipes.archer import grading_frames as frames
 from recipes.archer import grading_sandbox as sandbox
 
 _MEMORY_EXIT = 77  # how a checker says that its memory limit stopped it
-_START_TIMEOUT_S = 300.0  # a user's reward function may import a lot
+START_TIMEOUT_S = 300.0  # a user's reward function may import a lot
 # A checker is forked anew after so many checks: what the libraries cache would grow for the whole run.
 _CHECKS_PER_CHECKER = 500
 _STARVED_SHARE = 0.25  # of its timeout as processor time: less, and a check was starved
-_STARVED_TIMES = 3
+STARVED_TIMES = 3
 
 
 def load_function(spec: str | list) -> Callable:
@@ -134,7 +134,7 @@ class Checker:
         os.close(requests)
         os.close(replies)
         self._stream = os.fdopen(self._requests, "wb")
-        end = time.monotonic() + _START_TIMEOUT_S
+        end = time.monotonic() + START_TIMEOUT_S
         self.greeting = self._receive(lambda: end - time.monotonic())
 
     def _receive(self, time_left: Callable[[], float]) -> bytes:
@@ -152,7 +152,7 @@ class Checker:
 
         def time_left() -> float:
             waited = time.monotonic() - start
-            if waited < timeout_s or self.config["functions"] or waited > _STARVED_TIMES * timeout_s:
+            if waited < timeout_s or self.config["functions"] or waited > STARVED_TIMES * timeout_s:
                 return timeout_s - waited
             starved = _cpu_seconds(pid) - cpu_at_start < _STARVED_SHARE * timeout_s
             return _STARVED_SHARE * timeout_s if starved else 0.0

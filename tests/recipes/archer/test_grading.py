@@ -250,6 +250,20 @@ def test_a_keeper_that_is_killed_over_a_request_costs_no_row():
     assert "no verdict within" in grades[0].note
 
 
+@pytest.mark.timeout(60)
+def test_a_keeper_that_is_stopped_costs_no_row():
+    """It holds no deadlines any more, so the pool has one of its own; also over a request larger than a pipe."""
+    with GradingPool(1, 3.0) as pool:
+        pool.wait_until_ready()
+        stopped = pool._workers._keepers[0]
+        assert stopped.patience_s > 3 * 3.0
+        stopped.patience_s = 0.2
+        os.kill(stopped.process.pid, signal.SIGSTOP)
+        (reply,) = pool._workers.ask_all([{"answer": "4/7", "forms": ["3/7+1/7"], "unread": "x" * 1_000_000}])
+        assert reply["outcome"] == "correct"
+        assert stopped.process.poll() == -signal.SIGKILL
+
+
 OWNER = """
 import sys, time
 from recipes.archer.grading import GradingPool
