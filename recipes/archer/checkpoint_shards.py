@@ -19,6 +19,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
+from recipes.archer.checkpoint_manifest import listed
 from verl.utils.device import get_torch_device
 
 # how the tokenizer's writer, which is not Python's, tells ENOSPC, EDQUOT, EIO and EROFS: in a bare Exception
@@ -104,7 +105,7 @@ def save_shards(path: str, state: WorkerState) -> None:
 
 
 def load_shards(path: str, state: WorkerState) -> None:
-    """Reads the folder ``path`` into model, optimizer, schedule and, where this rank has one, random state.
+    """Reads the finished folder ``path`` into model, optimizer, schedule and, where this rank has one, random state.
 
     With another number of workers than saved, ranks without a state of their own take rank 0's schedule and
     keep their fresh random state: rollouts are seeded by response, so nothing else depends on it.
@@ -116,9 +117,10 @@ def load_shards(path: str, state: WorkerState) -> None:
         raise RuntimeError(f"{path} cannot be loaded: {error}") from None
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     own = _host_file(path, state.rank)
-    # our own file, from a checkpoint whose hashes were verified; it holds numpy and Python state
-    host = torch.load(own if own.exists() else _host_file(path, 0), weights_only=False)
-    state.set_host_state(host, with_rng=own.exists())
+    # by the manifest, whose hashes were verified: a file that only lies there is not ours to unpickle
+    has_own = own.name in listed(Path(path))
+    host = torch.load(own if has_own else _host_file(path, 0), weights_only=False)  # numpy and Python state in it
+    state.set_host_state(host, with_rng=has_own)
     dist.barrier()
 
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from recipes.archer.checkpoint_manifest import write_manifest
 from recipes.archer.checkpoint_shards import WorkerState, load_shards, save_shards, written_by_all
 from tests.recipes.archer.actor_cases import join
 
@@ -72,6 +73,9 @@ def draws() -> list[float]:
 def save(path: Path, state: WorkerState) -> dict:
     """Saves, and returns what the checkpoint must hold; draws from the generators only afterwards."""
     assert written_by_all(lambda: save_shards(str(path), state)) is None
+    if state.rank == 0:
+        write_manifest(path)
+    dist.barrier()
     return whole(state) | {"draws": draws()}
 
 
@@ -121,6 +125,7 @@ def run(rank: int, folder: str) -> None:
     if rank == 0:
         results["saved by one"] = _alone(path, lambda: _trained_and_saved(path / "one"))
         (path / "one.done").touch()
+        torch.save({"not": "of this checkpoint"}, path / "one" / "host_1.pt")
     join(rank, 2, str(path / "meeting-two"))
     dist.barrier()
     results["one in two"] = load(path / "one", seed=2)

@@ -69,6 +69,7 @@ def test_by_another_number_of_workers_it_goes_on_alike(results, read, written):
 
 
 def test_a_rank_without_a_state_of_its_own_keeps_its_random_numbers(results):
+    """By the manifest it has none; a file of its name that lies there is of another origin."""
     first, second = (result["one in two"]["loaded"]["draws"] for result in results)
     assert first == results[0]["saved by one"]["saved"]["draws"]  # rank 0 has one
     assert first != second
