@@ -21,7 +21,7 @@ STAGES = {
     "group filter": ("group_filter",),
     "actor loss": ("policy_loss", "kl_loss", "covariance_loss", "step_loss", "actor"),
     "metrics": ("batch_metrics", "step_row"),
-    "run log": ("run_log", "trackers"),
+    "run log": ("run_log", "run_history", "trackers"),
     "monitor": ("monitor", "guard"),
 }
 STAGE_OF = {module: stage for stage, modules in STAGES.items() for module in modules}
