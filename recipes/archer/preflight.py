@@ -196,7 +196,7 @@ def _check_choices(config: DictConfig) -> None:
         "algorithm.use_kl_in_reward": (config.algorithm.use_kl_in_reward, (False,)),  # use_kl_loss is ours
         "reward_model.enable": (config.reward_model.enable, (False,)),
         "algorithm.group_filter.metric": (config.algorithm.group_filter.metric, METRICS),
-        "trainer.console_metrics": (config.trainer.console_metrics, ("main", "all")),
+        "trainer.console_metrics": (config.trainer.console_metrics, ("auto", "main", "all")),
         "guard.action": (config.guard.action, ("off", "warn", "stop")),
         "grading.answer_format": (config.grading.answer_format, ("boxed", "any")),
         "trainer.resume_mode": (config.trainer.resume_mode, ("auto", "disable", "resume_path")),

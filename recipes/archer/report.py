@@ -48,6 +48,8 @@ class Report:
         out = BestEffort(sys.__stdout__)
         self.console = Console(file=out, highlight=False, soft_wrap=True)
         self._bar = _Bar(self.console, total_steps) if self._shown and out.isatty() else None
+        every = settings.console_metrics == "all" or (settings.console_metrics == "auto" and not out.isatty())
+        self._every_metric = self._shown and every
 
     def say(self, text: str) -> None:
         """A line for the user, above the progress bar."""
@@ -76,7 +78,7 @@ class Report:
             self._bar.update(number, summary(row))
         elif self._shown:
             self.say(f"step {number}/{self.total_steps}  {summary(row)}")
-        if self._shown and self.settings.console_metrics == "all":
+        if self._every_metric:
             self.say(f"step {number} " + " ".join(f"{key}={value}" for key, value in existing(row).items()))
 
     def verdicts(self, decision, summary: dict | None) -> None:

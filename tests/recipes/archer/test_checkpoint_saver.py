@@ -28,7 +28,7 @@ class Run:
     def __init__(self, folder: Path, first_size: int = 0):
         self.log = RunLog(folder)
         self.log.open(OmegaConf.create({}), {}, 0)
-        settings = OmegaConf.create({"logger": [], "samples_freq": 1, "samples_per_step": 1})
+        settings = OmegaConf.create({"logger": [], "samples_freq": 1, "samples_per_step": 1, "console_metrics": "main"})
         self.report = Report(self.log, Trackers([], folder, {}, "p", "n", 1), settings, 100)
         self.store = CheckpointStore(folder, keep_last=2, best_by=BestBy("val/accuracy"))
         self.saver = CheckpointSaver(self.store, {"model": {}}, first_size, max_failed_saves=3)

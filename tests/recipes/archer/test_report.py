@@ -90,14 +90,21 @@ def test_what_libraries_print_does_not_come_between(start):
     assert "a library says" in notes.getvalue() and "a library says" not in out.getvalue()
 
 
-@pytest.mark.parametrize("out", [io.StringIO, Terminal])
-def test_every_metric_that_exists_is_on_the_console_where_that_is_asked_for(start, out):
+@pytest.mark.parametrize(("out", "shown"), [(io.StringIO, "all"), (Terminal, "all"), (io.StringIO, "auto")])
+def test_every_metric_that_exists_is_in_a_log_and_on_a_terminal_where_that_is_asked_for(start, out, shown):
     out = out()
-    steps(start(out, console_metrics="all"), 1)
+    steps(start(out, console_metrics=shown), 1)
     (line,) = (line for line in out.getvalue().splitlines() if "actor/grad_norm=" in line)
-    shown = ROW | {"step": 1, "reward/accuracy/mean": 0.1, "actor/entropy": 1.9}
-    expected = {f"{key}={value}" for key, value in shown.items() if value is not None}
+    row = ROW | {"step": 1, "reward/accuracy/mean": 0.1, "actor/entropy": 1.9}
+    expected = {f"{key}={value}" for key, value in row.items() if value is not None}
     assert set(line.split()[-len(expected) :]) == expected
+
+
+@pytest.mark.parametrize(("out", "shown"), [(io.StringIO, "main"), (Terminal, "main"), (Terminal, "auto")])
+def test_otherwise_the_figures_that_matter_are_enough(start, out, shown):
+    out = out()
+    steps(start(out, console_metrics=shown), 1)
+    assert "actor/grad_norm=" not in out.getvalue()
 
 
 def test_without_the_console_steps_are_silent(start):
