@@ -18,6 +18,8 @@ def collapse(tiny, output):
         "run_archer2.0_qwen3_tiny_cpu.sh",
         "trainer.total_training_steps=20",
         "trainer.val_before_train=false",
+        "data.train_batch_size=8",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=8",
         "trainer.logger=[console,tensorboard,wandb]",
         output=output,
         name="Archer-tiny/tiny_collapse",

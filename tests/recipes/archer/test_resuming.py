@@ -140,8 +140,9 @@ def test_a_path_that_never_was(start, tiny, tmp_path):
     """Known before the run folder is taken; where that has checkpoints of another origin, before Ray starts."""
     back = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={tmp_path}/run/global_step_21")
     problem = f"trainer.resume_from_path={tmp_path}/run/global_step_21 is no folder; name a checkpoint"
+    settings = OmegaConf.from_dotlist([*back, f"trainer.default_local_dir={tmp_path}/run"])
     with pytest.raises(UserError, match=problem):
-        preflight._check_choices(OmegaConf.merge(tiny, OmegaConf.from_dotlist(list(back))))
+        preflight._check_choices(OmegaConf.merge(tiny, settings))
     _save(start()[0], 20)
     with pytest.raises(UserError, match=problem):
         start(*back)

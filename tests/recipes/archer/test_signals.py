@@ -16,10 +16,11 @@ from recipes.archer.signals import StopRequested, StopSignals
 
 ROOT = Path(__file__).resolve().parents[3]
 PREPARE = """
-import signal, sys, time
+import os, signal, sys, time
 from recipes.archer.signals import StopRequested, StopSignals
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup, and an ignored signal is inherited
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # under nohup, or in a script's background, the ignored ones are inherited
 """
 LOOP = (
     PREPARE
@@ -27,7 +28,8 @@ LOOP = (
 
 checks, grace_s = sys.argv[1] == "checks", float(sys.argv[2])
 def record(ending):
-    print("recorded", ending.exit_code, ending.reason, sep="|", flush=True)
+    # not print: the signal may have come in the middle of one, which has the stream to itself
+    os.write(1, f"recorded|{ending.exit_code}|{ending.reason}\\n".encode())
 
 with StopSignals(grace_s, record) as stop:
     print("ready", flush=True)
@@ -182,7 +184,7 @@ def test_grace_runs_out(start):
 
 
 def test_a_disk_that_hangs_does_not_keep_the_process():
-    script = LOOP.replace('print("recorded"', 'time.sleep(100); print("recorded"')
+    script = LOOP.replace("os.write(1", "time.sleep(100); os.write(1")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", script, "never", "0.1", "0"]
     with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:

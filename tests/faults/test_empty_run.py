@@ -4,7 +4,7 @@ import pytest
 
 from launching import launch
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
@@ -21,7 +21,6 @@ def empty(tiny, output, tmp_path_factory):
         f"custom_reward_function.path={script}",
         "trainer.max_empty_steps=3",
         "trainer.val_before_train=false",
-        "actor_rollout_ref.actor.use_kl_loss=false",  # a worker less to start
         "trainer.total_training_steps=10",
         "trainer.logger=[console]",
         "trainer.experiment_name=empty",
