@@ -83,7 +83,7 @@ def test_fewer_prompts_that_fit_than_a_batch_has(config):
 
 
 def test_steps_are_those_asked_for_or_those_of_the_epochs(config):
-    assert planned_steps(config, 3) == 60
+    assert planned_steps(config, 3) == 50
     config.trainer.total_training_steps, config.trainer.total_epochs = None, 5
     assert planned_steps(config, 3) == 7
 
