@@ -15,16 +15,9 @@ from recipes.archer.ending import Ending
 from recipes.archer.signals import StopRequested, StopSignals
 
 ROOT = Path(__file__).resolve().parents[3]
-PREPARE = """
-import os, signal, sys, time
+LOOP = """
+import os, sys, time
 from recipes.archer.signals import StopRequested, StopSignals
-
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, signal.SIG_DFL)  # under nohup, or in a script's background, the ignored ones are inherited
-"""
-LOOP = (
-    PREPARE
-    + """
 
 checks, grace_s = sys.argv[1] == "checks", float(sys.argv[2])
 def record(ending):
@@ -47,7 +40,6 @@ print(ending.status, ending.reason, sep="|", flush=True)
 time.sleep(float(sys.argv[3]))
 sys.exit(ending.exit_code)
 """
-)
 
 
 @pytest.fixture
@@ -195,9 +187,10 @@ def test_a_disk_that_hangs_does_not_keep_the_process():
     assert "recorded" not in out
 
 
-SET_UP = (
-    PREPARE
-    + """
+SET_UP = """
+import sys, time
+from recipes.archer.signals import StopRequested, StopSignals
+
 with StopSignals(30.0) as stop:
     try:
         with stop.nothing_to_save():
@@ -207,7 +200,6 @@ with StopSignals(30.0) as stop:
         print(stop.ending(" during set-up").reason, flush=True)
     sys.exit(stop.ending().exit_code)
 """
-)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
