@@ -33,7 +33,8 @@ def exit_code_of(entry: Callable[[], None]) -> int | str | None:
     try:
         entry()
         if "--cfg" in sys.argv:  # Hydra has printed the configuration; is it one that could be trained with?
-            check_settings(compose([word for word in sys.argv[1:] if "=" in word]))
+            words = (word for word in sys.argv[1:] if not word.startswith("-"))
+            check_settings(compose([word for word in words if "=" in word or word.startswith("~")]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_CALL

@@ -25,4 +25,13 @@ def compose(overrides: list[str] | None = None) -> DictConfig:
         hydra.errors.HydraException: an override names what does not exist.
     """
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra_compose("archer", overrides=overrides or [])
+        config = hydra_compose("archer", overrides=overrides or [])
+    spell_out(config)
+    return config
+
+
+def spell_out(config: DictConfig) -> None:
+    """Gives ``policy_loss=aspo``, which names the loss alone, the form that everything else reads."""
+    actor = config.actor_rollout_ref.actor
+    if isinstance(actor.policy_loss, str):
+        actor.policy_loss = {"loss_mode": actor.policy_loss}

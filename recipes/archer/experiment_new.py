@@ -78,7 +78,11 @@ def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
         if value == experiments.value_at(before, key):
             raise UserError(f"--set {override} repeats the value of {parent}; leave it out")
         changed[key] = value
-    check_settings(configuration.compose([f"experiment={parent}", *experiments.machine_overrides(parent), *overrides]))
+    try:
+        machine = experiments.machine_overrides(parent)
+        check_settings(configuration.compose([f"experiment={parent}", *machine, *overrides]))
+    except OmegaConfBaseException as error:
+        raise UserError(f"--set does not resolve: {str(error).splitlines()[0]}") from None
     return changed
 
 

@@ -14,11 +14,14 @@ from contextlib import ExitStack, redirect_stdout
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.archer import configuration  # noqa: F401  (makes the configuration composable)
+from recipes.archer import configuration
 from recipes.archer.command_line import exit_code_of
-from recipes.archer.ending import DISK, FAILED, FOLDER, WRONG_CALL, Ending, UserError
+from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, FolderInUseError, UserError
 from recipes.archer.output import best_effort_output
 from recipes.archer.signals import StopRequested, StopSignals
+
+# a run folder that cannot be had, now or later
+LASTING = (errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS)
 
 
 @hydra.main(config_path="config", config_name="archer", version_base="1.3")
@@ -36,9 +39,9 @@ def run(config: DictConfig) -> int:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
-        except OSError as error:  # the run folder cannot be made, or not written to
+        except OSError as error:  # a file cannot be read, or the run folder not be made
             print(f"error: {error}", file=sys.stderr)
-            return DISK if _is_full(error) else FOLDER
+            return DISK if _is_full(error) else WRONG_CALL
         except StopRequested:
             return stop.ending().exit_code
         stop.grace_s, stop.record = config.trainer.grace_s, log.ended
@@ -79,14 +82,31 @@ def _checked(config: DictConfig):
     """
     from recipes.archer.model_folder import model_folder
     from recipes.archer.preflight import check, remarks
-    from recipes.archer.run_log import RunLog
 
+    configuration.spell_out(config)
     check(config)
     OmegaConf.resolve(config)
     config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))
     for remark in remarks(config):
         print(f"warning: {remark}", file=sys.stderr)
-    return RunLog(config.trainer.default_local_dir)
+    return _run_folder(config.trainer.default_local_dir)
+
+
+def _run_folder(path: str):
+    """The run folder, taken.
+
+    Raises:
+        FolderInUseError: another run holds it, or it is out of reach for now, as a volume that is away.
+        OSError: there can be no such folder, or the disk is full.
+    """
+    from recipes.archer.run_log import RunLog
+
+    try:
+        return RunLog(path)
+    except OSError as error:
+        if _is_full(error) or error.errno in LASTING:
+            raise
+        raise FolderInUseError(error) from None
 
 
 def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
@@ -144,7 +164,6 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                 trainer.init_workers()
                 if checkpoint:
                     trainer.resume(checkpoint)
-                    trainer.report.continuing(checkpoint)
             ending = trainer.fit()
         except (UserError, StopRequested, RolloutHungError):
             trainer.report.broke_off()

@@ -101,11 +101,15 @@ def check_settings(config: DictConfig) -> None:
     for name in SWITCHES:
         if not isinstance(value := OmegaConf.select(config, name), bool):  # a text is true, whatever it says
             raise UserError(f"{name}={value}: use true or false")
+    actor = config.actor_rollout_ref.actor
+    clip_ratio_counts = actor.clip_ratio_low is None or actor.clip_ratio_high is None
     for name, (kept, remedy) in UNUSED.items():
+        if name == f"{ACTOR}.clip_ratio" and clip_ratio_counts:
+            continue
         if (value := OmegaConf.select(config, name)) != kept:
             raise UserError(f"{name}={value} has no effect here; leave it out ({remedy})")
     try:
-        loss_config_from(config.actor_rollout_ref.actor)
+        loss_config_from(actor)
     except ValueError as error:
         raise UserError(str(error)) from None
 

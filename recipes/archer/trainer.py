@@ -286,6 +286,7 @@ class ArcherTrainer(RayPPOTrainer):
         """Loads a whole checkpoint into the driver and the workers."""
         self.load_state_dict(checkpoint.state)
         self.actor_rollout_wg.load_state(str(checkpoint.path))
+        self.report.continuing(checkpoint)
         self.saver.repair(self.report)  # not before: it may give the checkpoint its name back
 
     def _save(self, state: dict) -> None:

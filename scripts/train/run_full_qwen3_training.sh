@@ -7,7 +7,7 @@ source "$here/lib/launch.sh"
 
 # need_prompt_files SETTING PATH-OR-LIST ARGUMENT...: exits where a file is not there, unless an argument names others.
 need_prompt_files() {
-    local setting=$1 paths=("$2") list word path
+    local setting=$1 paths=("$2") list word path first
     for word in "${@:3}"; do
         case $word in "$setting="* | "+$setting="* | "++$setting="*) return ;; esac
     done
@@ -18,7 +18,9 @@ need_prompt_files() {
     for path in "${paths[@]}"; do
         path=${path# }
         [ -f "$path" ] && continue
-        echo "error: $setting: $path: no such file; make it as docs/data.md says, or set TRAIN_FILE and VAL_FILE" >&2
+        [ -x "$python" ] || first="run make setup, then "
+        echo "error: $setting: $path: no such file; ${first:-}make it as docs/data.md says, or set TRAIN_FILE and" \
+            "VAL_FILE" >&2
         exit 2
     done
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from recipes.archer.cluster.leaks import check_names
 from recipes.archer.cluster.settings import SecretKey, Settings
@@ -133,7 +133,12 @@ def _configuration(experiment: str, overrides: Sequence[str]) -> DictConfig:
         config = compose([f"experiment={experiment}", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
-    check_settings(config)  # here, and not when the job has waited for its machine
+    try:
+        check_settings(config)  # here, and not when the job has waited for its machine
+    except InterpolationKeyError as error:
+        raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
+    except InterpolationResolutionError:
+        pass  # a variable of the container's environment
     return config
 
 

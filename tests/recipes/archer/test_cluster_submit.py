@@ -257,12 +257,18 @@ def test_a_binary_of_neither_generation_is_refused(site, monkeypatch):
     assert code == 2 and "--cli v1|v2" in one_line(err)
 
 
+def test_a_variable_of_the_containers_environment_is_left_to_it(site):
+    code, out, err = site.generation("v2").archer("submit", "v3", "seed=${oc.env:SEED_OF_THE_POD}", "--dry-run")
+    assert code == 0 and "SEED_OF_THE_POD" in out, err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["submit", "v99"], "unknown experiment 'v99'"),
         (["submit", "v3", "actor_rollout_ref.actor.ratio_cap=0.5"], "ratio_cap is 0.5: a cap on the ratio must"),
         (["submit", "v3", "no.such.key=1"], "no.such.key"),
+        (["submit", "v3", "trainer.total_training_steps=${nope}"], "Interpolation key 'nope'"),
         (["submit", "v3", "--name", "Not_A_Label"], "job name 'Not_A_Label'"),
         (["submit", "v3", "--backend", "runai", "--nodes", "2"], "--backend kubernetes"),
         (["submit", "v3", "+trainer.wandb_api_key=x"], "no place for a secret"),

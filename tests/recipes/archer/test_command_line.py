@@ -63,6 +63,15 @@ def test_a_configuration_that_is_only_printed_is_judged_too(monkeypatch, capsys,
     assert capsys.readouterr().err.startswith(f"error: {setting} is 0.5: " if code else "")
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), [(["~actor_rollout_ref.actor.use_kl_loss"], WRONG_CALL), (["--config-name=archer"], 0)]
+)
+def test_it_is_judged_by_all_overrides_and_by_nothing_else(monkeypatch, words, code):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr("sys.argv", ["main", "experiment=archer", *words, "--cfg", "job"])
+    assert exit_code_of(lambda: None) == code
+
+
 def test_an_error_of_the_program_is_not_taken_for_one_of_the_caller():
     def broken():
         raise ValueError("a defect")

@@ -40,6 +40,12 @@ def test_it_is_a_delta_over_verls_own():
     assert config.trainer.default_local_dir == f"output/Archer2.0/{config.trainer.experiment_name}"
 
 
+def test_a_loss_that_is_named_alone_is_where_reports_and_pages_look_for_it():
+    assert compose([*NEEDED, "actor_rollout_ref.actor.policy_loss=aspo"]).actor_rollout_ref.actor.policy_loss == {
+        "loss_mode": "aspo"
+    }
+
+
 def test_devices():
     cuda, cpu = (compose([*NEEDED, f"device={name}"]) for name in ("cuda", "cpu"))
     assert (cuda.trainer.device, cpu.trainer.device) == ("cuda", "cpu")

@@ -268,6 +268,11 @@ def test_a_setting_that_nothing_reads_is_refused(refusal, setting, remedy):
     assert "has no effect here; leave it out (" in message and remedy in message
 
 
+def test_upstreams_one_clip_counts_where_ours_are_null(make_config):
+    actor = "actor_rollout_ref.actor"
+    check(make_config(f"{actor}.clip_ratio=0.3", f"{actor}.clip_ratio_low=null", f"{actor}.clip_ratio_high=null"))
+
+
 def test_gpus_that_are_not_there(refusal, monkeypatch):
     message = refusal("trainer.device=cuda", "trainer.n_gpus_per_node=4")
     assert message.startswith("trainer.n_gpus_per_node=4, but there is no NVIDIA GPU on this machine; set N_GPUS")

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from recipes.archer import main, run_log
 from recipes.archer.cluster.job import FINAL_CODES
-from recipes.archer.ending import DISK, FINISHED, FOLDER, TERMINATED, Ending, UserError
+from recipes.archer.ending import DISK, FINISHED, FOLDER, TERMINATED, WRONG_CALL, Ending, UserError
 from recipes.archer.run_history import go_on_after
 from recipes.archer.run_log import RunLog, open_notes
 
@@ -191,16 +191,17 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, impatient):
         (None, FOLDER, "another run is using "),
         (OSError(errno.ENOLCK, "No locks available"), FOLDER, "[Errno 37] No locks available"),
         (OSError(errno.ENOSPC, "No space left on device"), DISK, "[Errno 28] No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied"), WRONG_CALL, "[Errno 13] Permission denied"),
     ],
 )
-def test_a_folder_that_cannot_be_had_is_one_line_and_may_be_tried_again(
+def test_a_folder_that_cannot_be_had_is_one_line_and_may_be_tried_again_where_that_helps(
     tmp_path, monkeypatch, capsys, impatient, refusal, code, said
 ):
     """The pod that a cluster replaces may hold it for a while."""
     first = _start(tmp_path)
     if refusal is not None:
         monkeypatch.setattr(run_log.fcntl, "flock", lambda *_: (_ for _ in ()).throw(refusal))
-    monkeypatch.setattr(main, "_checked", lambda config: RunLog(tmp_path))
+    monkeypatch.setattr(main, "_checked", lambda config: main._run_folder(tmp_path))
     assert main.run(CONFIG) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {said}")

@@ -150,6 +150,9 @@ class Report:
     def verdicts(self, decision, summary) -> None:
         pass
 
+    def continuing(self, checkpoint) -> None:
+        pass
+
 
 def make_trainer(script, prompts: int = 40, **settings):
     """A trainer whose ``calls`` is a `World`; settings are Hydra overrides with ``__`` for a dot."""
