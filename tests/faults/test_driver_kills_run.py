@@ -13,6 +13,7 @@ import pytest
 from comparing import assert_nothing_stays_behind, assert_same_end, newest_step
 from injecting import random_points
 from launching import lasting
+from recipes.archer.checkpoint_store import CheckpointStore
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
@@ -86,7 +87,8 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(seed, name, s
         assert_nothing_stays_behind()
         if point.name not in SET_UP:
             _assert_said(run, newest, to_say)
-            to_say = None
+            _, passed_over = CheckpointStore(run.folder).newest_whole()
+            to_say = to_say if passed_over else None  # a kill before the rename leaves a damaged one in its place
         newest = _assert_little_is_lost(run, point, newest, straight)
         if number in damages:
             damage, expected = damages[number]
