@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recipes.archer.surrogate import Clip, clipped_surrogate, inside, outside_trust_region, prepared
+from recipes.archer.surrogate import Clip, clipped_surrogate, inside, log_ratio_inside, outside_trust_region, prepared
 from recipes.archer.token_stats import TokenStats, policy_stats
 
 
@@ -127,7 +127,7 @@ def kl_cov_token_loss(
     nothing = torch.zeros_like(mask)
     stats = policy_stats(log_ratio.detach(), advantages, mask, low_entropy, clipped=nothing, capped=nothing)
     # not log_ratio, which is bounded and so without a gradient where the policy has run furthest away
-    distance = (inside(log_prob, mask) - inside(old_log_prob.detach(), mask)).abs()
+    distance = log_ratio_inside(old_log_prob, log_prob, mask).abs()
     return -advantages * log_ratio.exp() + coef * torch.where(selected, distance, 0.0), stats
 
 

@@ -61,6 +61,7 @@ def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
     before, launcher, changed = experiments.composed(parent), experiments.launcher(parent), {}
     if not overrides:
         raise UserError("nothing is changed: give --set key=value")
+    fixed = [f"experiment={parent}", *experiments.machine_overrides(parent)]
     for override in overrides:
         key = override.partition("=")[0]
         if "=" not in override or key[:1] in "+~" or key in ("experiment", "device"):
@@ -70,8 +71,7 @@ def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
         if key == "trainer.experiment_name":
             raise UserError(f"--set {override}: the run is named for the experiment; leave it out")
         try:
-            machine = experiments.machine_overrides(parent)
-            after = configuration.compose([f"experiment={parent}", *machine, override])
+            after = configuration.compose([*fixed, override])
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"--set {override}: {str(error).splitlines()[0]}") from None
         value = experiments.value_at(after, key)
@@ -79,8 +79,7 @@ def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
             raise UserError(f"--set {override} repeats the value of {parent}; leave it out")
         changed[key] = value
     try:
-        machine = experiments.machine_overrides(parent)
-        check_settings(configuration.compose([f"experiment={parent}", *machine, *overrides]))
+        check_settings(configuration.compose([*fixed, *overrides]))
     except OmegaConfBaseException as error:
         raise UserError(f"--set does not resolve: {str(error).splitlines()[0]}") from None
     return changed

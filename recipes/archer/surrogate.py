@@ -21,13 +21,17 @@ def inside(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, widened(values), 0.0)
 
 
+def log_ratio_inside(old_log_prob: Tensor, log_prob: Tensor, mask: Tensor) -> Tensor:
+    """log π − log π_old, 0 outside the mask; arguments and result as of `bounded_log_ratio`."""
+    return inside(log_prob, mask) - inside(old_log_prob.detach(), mask)
+
+
 def bounded_log_ratio(old_log_prob: Tensor, log_prob: Tensor, mask: Tensor) -> Tensor:
     """log π − log π_old, clamped to ±20, and 0 (ratio 1) outside the mask whatever stands there.
 
     Args: all (batch, response_length), `mask` boolean. Returns the same shape, with a gradient to `log_prob`.
     """
-    difference = inside(log_prob, mask) - inside(old_log_prob.detach(), mask)
-    return difference.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+    return log_ratio_inside(old_log_prob, log_prob, mask).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
 
 
 def prepared(
