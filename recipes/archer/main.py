@@ -27,7 +27,9 @@ LASTING = (errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.
 @hydra.main(config_path="config", config_name="archer", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Trains; exits with the ending's code."""
-    sys.exit(run(config))
+    code = run(config)
+    gc.freeze()  # nothing is left that must be closed, and the interpreter would look through all of it for seconds
+    sys.exit(code)
 
 
 def run(config: DictConfig) -> int:
