@@ -3,10 +3,10 @@
 Run: python -m benchmarks.bench_actor_update [--device cuda|cpu] [--responses 16] [--tokens 4096] [--loss aspo]
 
 The recipe's own actor under FSDP2 on one device, with the settings of the experiment `archer` for that device: forward
-and backward over so many responses, policy loss, KL to a reference, AdamW. On a GPU parameters are gathered in bf16,
-activations are recomputed, and with flash-attn padding is removed; on a CPU everything is fp32. The first update, which
-allocates and compiles, is left out of the time, not of the peak. Peak is of allocated memory on a GPU, of resident
-memory on a CPU. Nothing is downloaded.
+and backward over so many responses, policy loss, KL to a reference, AdamW. On a GPU, which needs flash-attn, parameters
+are gathered in bf16, activations are recomputed and padding is removed; on a CPU everything is fp32. The first update,
+which allocates and compiles, is left out of the time, not of the peak. Peak is of allocated memory on a GPU, of
+resident memory on a CPU. Nothing is downloaded.
 
 Writes benchmarks/results/actor_update_<device>.json and a paragraph of docs/algorithms.md.
 """
@@ -27,6 +27,7 @@ from omegaconf import open_dict
 from benchmarks.bench_chunked_head import PAGE, described
 from benchmarks.page import marks, put_between
 from recipes.archer.configuration import ROOT, compose
+from recipes.archer.preflight import NEEDS_FLASH_ATTN
 
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = marks("update", "benchmarks.bench_actor_update")
@@ -72,7 +73,7 @@ def actor_config(device: str, loss: str, responses: int, tokens: int):
     overrides = [f"{name}={value}" for name, value in settings.items()]
     whole = compose(["experiment=archer", f"device={device}", *files, *overrides]).actor_rollout_ref
     with open_dict(whole):  # as the worker sets them: our forward pass answers as upstream's fused kernels do
-        whole.actor.use_remove_padding = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
+        whole.actor.use_remove_padding = whole.model.use_remove_padding
         whole.actor.use_fused_kernels = True
     return whole
 
@@ -143,8 +144,10 @@ def alone(device: str):
     with tempfile.TemporaryDirectory() as folder:
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
+        try:
+            yield
+        finally:  # left there, NCCL's would keep the process from ending
+            dist.destroy_process_group()
 
 
 def measure(shape: str, device: str, loss: str, responses: int, tokens: int, repeats: int) -> dict:
@@ -216,6 +219,8 @@ def main() -> None:
     args = parser.parse_args()
     if (args.device == "cuda") != torch.cuda.is_available():
         sys.exit("--device cuda: no GPU here" if args.device == "cuda" else "--device cpu: set CUDA_VISIBLE_DEVICES=")
+    if args.device == "cuda" and importlib.util.find_spec("flash_attn") is None:  # verl's actor imports it there
+        sys.exit(f"--device cuda: {NEEDS_FLASH_ATTN}")
     head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **described(args.device)}
     result = head | measure(args.shape, args.device, args.loss, args.responses, args.tokens, args.repeats)
     print(json.dumps(result, indent=1))

@@ -1,6 +1,7 @@
 """The benchmark of an update runs the recipe's actor, at the shapes that it says."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -19,6 +20,27 @@ def test_an_update_of_a_small_model_is_measured():
     assert len(result["update_s"]) == 2 and 0 < result["median_s"] < 60 and result["peak_gb"] > 0
     assert result["tokens_computed"] == result["response_tokens"] + 4 * bench.PROMPT
     assert not result["padding_removed"] and not result["activations_recomputed"]  # as device=cpu says
+
+
+def test_an_error_leaves_no_process_group():
+    with pytest.raises(ZeroDivisionError), bench.alone("cpu"):
+        assert dist.is_initialized()
+        raise ZeroDivisionError
+    assert not dist.is_initialized()
+
+
+def test_a_gpu_without_flash_attn_is_refused_in_one_line_before_anything_is_built(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "flash_attn", None)  # also in an environment that has it
+    monkeypatch.setattr(sys, "argv", ["bench_actor_update", "--device", "cuda"])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert str(ended.value).startswith("--device cuda: needs flash-attn, which make setup builds")
+
+
+def test_padding_is_removed_as_the_device_says():
+    assert bench.actor_config("cuda", "aspo", 4, 16).actor.use_remove_padding
+    assert not bench.actor_config("cpu", "aspo", 4, 16).actor.use_remove_padding
 
 
 def test_the_shapes_are_qwen3s():
