@@ -1,12 +1,14 @@
 """One update of the actor at Qwen3-0.6B's shapes, with random weights: seconds and peak memory.
 
 Run: python -m benchmarks.bench_actor_update [--device cuda|cpu] [--responses 16] [--tokens 4096] [--loss aspo]
+         [--micro-batch-tokens 4224 8448 16896]
 
 The recipe's own actor under FSDP2 on one device, with the settings of the experiment `archer` for that device: forward
-and backward over so many responses, policy loss, KL to a reference, AdamW. On a GPU parameters are gathered in bf16,
-activations are recomputed, and with flash-attn padding is removed; on a CPU everything is fp32. The first update, which
-allocates and compiles, is left out of the time, not of the peak. Peak is of allocated memory on a GPU, of resident
-memory on a CPU. Nothing is downloaded.
+and backward over so many responses, policy loss, KL to a reference, AdamW. On a GPU, which needs flash-attn, parameters
+are gathered in bf16, activations are recomputed and padding is removed; on a CPU everything is fp32. The same batch is
+cut into micro-batches of each budget of tokens in turn, smallest first. The first update with each, which allocates and
+compiles, is left out of the time, not of the peak. Peak is of allocated memory on a GPU; on a CPU of resident memory,
+with the budgets before. Nothing is downloaded.
 
 Writes benchmarks/results/actor_update_<device>.json and a paragraph of docs/algorithms.md.
 """
@@ -14,7 +16,6 @@ Writes benchmarks/results/actor_update_<device>.json and a paragraph of docs/alg
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import sys
 import tempfile
@@ -24,13 +25,13 @@ from datetime import UTC, datetime
 
 from omegaconf import open_dict
 
-from benchmarks.bench_chunked_head import PAGE, described
+from benchmarks.bench_chunked_head import PAGE, described, peak_bytes
 from benchmarks.page import marks, put_between
 from recipes.archer.configuration import ROOT, compose
+from recipes.archer.preflight import NEEDS_FLASH_ATTN
 
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = marks("update", "benchmarks.bench_actor_update")
-NOT_ON_A_GPU = "It has not been measured on a GPU."
 PROMPT = 128  # tokens
 SHAPES = {  # the fields of Qwen3-0.6B's config.json that give its tensors their shapes, and a small one to try with
     "qwen3-0.6b": {
@@ -72,7 +73,7 @@ def actor_config(device: str, loss: str, responses: int, tokens: int):
     overrides = [f"{name}={value}" for name, value in settings.items()]
     whole = compose(["experiment=archer", f"device={device}", *files, *overrides]).actor_rollout_ref
     with open_dict(whole):  # as the worker sets them: our forward pass answers as upstream's fused kernels do
-        whole.actor.use_remove_padding = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
+        whole.actor.use_remove_padding = whole.model.use_remove_padding
         whole.actor.use_fused_kernels = True
     return whole
 
@@ -143,62 +144,81 @@ def alone(device: str):
     with tempfile.TemporaryDirectory() as folder:
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
+        try:
+            yield
+        finally:  # left there, NCCL's would keep the process from ending
+            dist.destroy_process_group()
 
 
-def measure(shape: str, device: str, loss: str, responses: int, tokens: int, repeats: int) -> dict:
-    """Seconds and peak memory of updates over the same batch, after one that is not counted."""
-    import torch
+def attention(config) -> str:
+    """Whose kernels the model's attention runs with."""
+    if not config.actor.use_remove_padding:
+        return "sdpa"
+    import flash_attn
 
+    return f"flash-attn {flash_attn.__version__}"
+
+
+def measure(shape: str, device: str, loss: str, responses: int, tokens: int, repeats: int, budgets: list[int]) -> dict:
+    """Seconds and peak memory of updates over the same batch, with each budget of tokens a micro-batch."""
     config = actor_config(device, loss, responses, tokens)
     with alone(device):
         actor = build_actor(shape, device, config)
         batch = make_batch(SHAPES[shape]["vocab_size"], responses, tokens).to(device)
-        seconds = []
-        for _ in range(1 + repeats):
-            start = time.perf_counter()
-            metrics = actor.update_policy(batch)  # reads the metrics off the device, and so waits for it
-            seconds.append(time.perf_counter() - start)
-        if metrics["actor/num_updates"] != 1:
-            raise SystemExit("the update was skipped: its gradient is not finite")
-        cuda = device == "cuda"
-        peak = torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    computed = int(batch.batch["attention_mask"].sum())
+        return {
+            "shape": shape,
+            "loss": loss,
+            "responses": responses,
+            "tokens_computed": int(batch.batch["attention_mask"].sum()),
+            "response_tokens": int(batch.batch["response_mask"].sum()),
+            "padding_removed": bool(config.actor.use_remove_padding),
+            "activations_recomputed": bool(config.model.enable_gradient_checkpointing),
+            "attention": attention(config),
+            "budgets": [with_budget(actor, batch, device, budget, repeats) for budget in sorted(budgets)],
+        }
+
+
+def with_budget(actor, batch, device: str, budget: int, repeats: int) -> dict:
+    """Updates in micro-batches of so many tokens, after one that is not counted."""
+    import torch
+
+    actor.config.ppo_max_token_len_per_gpu = budget
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        metrics = actor.update_policy(batch)  # reads the metrics off the device, and so waits for it
+        seconds.append(time.perf_counter() - start)
+    if metrics["actor/num_updates"] != 1:
+        raise SystemExit("the update was skipped: its gradient is not finite")
     median = statistics.median(seconds[1:])
     return {
-        "shape": shape,
-        "loss": loss,
-        "responses": responses,
-        "tokens_computed": computed,
-        "response_tokens": int(batch.batch["response_mask"].sum()),
-        "tokens_a_micro_batch": config.actor.ppo_max_token_len_per_gpu,
-        "padding_removed": bool(config.actor.use_remove_padding),
-        "activations_recomputed": bool(config.model.enable_gradient_checkpointing),
-        "first_update_s": round(seconds[0], 3),
+        "tokens_a_micro_batch": budget,
         "update_s": [round(value, 3) for value in seconds[1:]],
         "median_s": round(median, 3),
-        "tokens_a_second": round(computed / median),
-        "peak_gb": round(peak / 1e9, 2),
+        "tokens_a_second": round(int(batch.batch["attention_mask"].sum()) / median),
+        "peak_gb": round(peak_bytes(device) / 1e9, 2),
     }
 
 
 def sentence(result: dict) -> str:
-    """What the page says of one device."""
+    """What the page says of one device: a line a budget."""
     tokens = f"{result['responses']} responses, {result['tokens_computed']:,} tokens with their prompts"
     switches = {"activations recomputed": "activations_recomputed", "padding removed": "padding_removed"}
-    how = ", ".join([result["dtype"], *(words for words, name in switches.items() if result[name])])
-    return (
-        f"On {result['device']} ({how}): `{result['loss']}`, {tokens}: {result['median_s']} s an update, "
-        f"{result['tokens_a_second']:,} tokens a second, peak {result['peak_gb']} GB."
-    )
+    how = [result["dtype"], *(words for words, name in switches.items() if result[name]), result["attention"]]
+    lines = [
+        f"- {each['tokens_a_micro_batch']:,} tokens a micro-batch: {each['median_s']} s an update, "
+        f"{each['tokens_a_second']:,} tokens a second, peak {each['peak_gb']} GB"
+        for each in result["budgets"]
+    ]
+    return "\n".join([f"On {result['device']} ({', '.join(how)}): `{result['loss']}`, {tokens}:\n", *lines])
 
 
 def paragraph() -> str:
-    """What was measured so far, and what was not."""
+    """What was measured so far."""
     files = [RESULTS / f"actor_update_{device}.json" for device in ("cuda", "cpu")]
-    said = [sentence(json.loads(file.read_text(encoding="utf-8"))) for file in files if file.is_file()]
-    return "\n".join(said + [NOT_ON_A_GPU] * (not files[0].is_file()))
+    return "\n\n".join(sentence(json.loads(file.read_text(encoding="utf-8"))) for file in files if file.is_file())
 
 
 def main() -> None:
@@ -211,13 +231,18 @@ def main() -> None:
     parser.add_argument("--responses", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=4096, help="cap of a response")
     parser.add_argument("--loss", default="aspo")
+    budgets = "default: one, two and four times a prompt and the cap"
+    parser.add_argument("--micro-batch-tokens", type=int, nargs="+", help=budgets)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-result", action="store_true", help="print only: a trial")
     args = parser.parse_args()
     if (args.device == "cuda") != torch.cuda.is_available():
         sys.exit("--device cuda: no GPU here" if args.device == "cuda" else "--device cpu: set CUDA_VISIBLE_DEVICES=")
+    if args.device == "cuda" and importlib.util.find_spec("flash_attn") is None:  # verl's actor imports it there
+        sys.exit(f"--device cuda: {NEEDS_FLASH_ATTN}")
     head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **described(args.device)}
-    result = head | measure(args.shape, args.device, args.loss, args.responses, args.tokens, args.repeats)
+    budgets = args.micro_batch_tokens or [times * (PROMPT + args.tokens) for times in (1, 2, 4)]
+    result = head | measure(args.shape, args.device, args.loss, args.responses, args.tokens, args.repeats, budgets)
     print(json.dumps(result, indent=1))
     if not args.no_result and args.shape == "qwen3-0.6b":
         (RESULTS / f"actor_update_{args.device}.json").write_text(json.dumps(result, indent=1) + "\n")

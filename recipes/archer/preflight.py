@@ -17,6 +17,11 @@ from recipes.archer.records import record_in, require_plan
 from recipes.archer.setting_checks import ACTOR, MICRO_BATCHES, ROLLOUT, check_settings
 from recipes.archer.trackers import KNOWN
 
+NEEDS_FLASH_ATTN = (
+    "needs flash-attn, which make setup builds where CUDA 12's nvcc is on PATH; install the CUDA toolkit and run make "
+    "setup again"
+)
+
 
 def check(config: DictConfig) -> None:
     """Raises on the first thing that would stop the run.
@@ -128,10 +133,7 @@ def _check_device(config: DictConfig) -> None:
             "to what there is, or train the embedded job: scripts/train/run_archer2.0_qwen3_tiny_cpu.sh"
         )
     if device == "cuda" and found and importlib.util.find_spec("flash_attn") is None:
-        raise UserError(
-            "device=cuda needs flash-attn, which make setup builds where CUDA 12's nvcc is on PATH; install the CUDA "
-            "toolkit and run make setup again"
-        )
+        raise UserError(f"device=cuda {NEEDS_FLASH_ATTN}")
     if device == "cpu" and found:
         raise UserError("device=cpu on a machine with a GPU: hide it with CUDA_VISIBLE_DEVICES= or use device=cuda")
 

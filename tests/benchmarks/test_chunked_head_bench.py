@@ -29,6 +29,33 @@ def test_the_plain_way_is_the_formula_and_no_more():
     torch.testing.assert_close(found, expected)
 
 
+def test_on_a_gpu_the_whole_pass_is_made_once_before_the_measured_one(tmp_path, monkeypatch):
+    """With the gradients of both outputs; what the first pass left in the gradients is gone."""
+    seen = []
+
+    def function(hidden, weight, labels, temperature):
+        seen.append(len(hidden))
+        outputs = bench.plain(hidden, weight, labels, temperature)
+        for name, output in zip(("log_prob", "entropy"), outputs, strict=True):
+            output.register_hook(lambda gradient, name=name: seen.append(name))
+        return outputs
+
+    for name, size in {"HIDDEN": 6, "VOCAB": 9}.items():
+        monkeypatch.setattr(bench, name, size)
+    tensors = bench.inputs(20, "cpu")
+    monkeypatch.setattr(bench, "inputs", lambda tokens, device: tensors)
+    monkeypatch.setattr(bench, "function_of", lambda way: function)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: seen.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    bench.measure("plain", 20, "cuda", tmp_path / "values")
+    first, measured = seen[: seen.index("reset")], seen[seen.index("reset") + 1 :]
+    assert first[0] == measured[0] == 20 and sorted(first[1:]) == sorted(measured[1:]) == ["entropy", "log_prob"]
+    outputs = bench.plain(*tensors[:3], bench.TEMPERATURE)
+    expected = torch.autograd.grad(outputs, tensors[:2], list(tensors[3]))
+    found = torch.load(tmp_path / "values")
+    torch.testing.assert_close((found["grad_hidden"], found["grad_weight"]), expected)
+
+
 def test_what_was_measured_before_stays_unless_the_machine_is_another(tmp_path):
     file = tmp_path / "result.json"
     assert bench.result_before(file, HEAD) == HEAD | {"sizes": {}}
