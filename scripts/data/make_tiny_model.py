@@ -46,12 +46,18 @@ def progress_bar(total: int) -> Iterator[Callable[[float], None]]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("train", total=total, loss=float("nan"))
-        yield lambda loss: progress.update(task, advance=1, loss=loss)
+
+        def step(loss: float) -> None:
+            if progress.finished:  # it is made again
+                progress.reset(task)
+            progress.update(task, advance=1, loss=loss)
+
+        yield step
 
 
 def prepare_process() -> None:
-    """Settings of the C libraries, before torch is loaded; together they save a third of the time."""
-    # A second thread that waits by spinning made a step ten times slower where the cores had other work, too.
+    """Settings of the C libraries, before torch is loaded."""
+    # An operation's second thread that waits by spinning is ten times slower where the cores have other work, too.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with suppress(AttributeError, OSError):  # another libc; freed activations stay in the process and are used again
         libc = ctypes.CDLL(None)

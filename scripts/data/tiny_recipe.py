@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from tiny_corpus import Problem, draw_problem, draw_problems, draw_solution, question
@@ -17,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from recipes.archer.prompt_file import prompt_row, write_prompt_file
 
 DATA_SOURCE = "tiny_arithmetic"
+SKILL_TAIL = 40  # steps over which the loss is averaged
 TOKENIZER_TEXTS = 2000  # of the mixture: every wording occurs many times
 
 
@@ -29,7 +32,7 @@ def build(folder: Path, settings: Settings, report: Callable[[float], None]) -> 
     prompts = draw_problems(rng, settings.mixture, settings.train_rows, held_out)
     write_prompt_file(folder / "train.json", prompt_rows(rng, prompts, "train"))
     write_prompt_file(folder / "val.json", prompt_rows(rng, val, "val"))
-    model, tokenizer = train_from_scratch(settings, rng, held_out, report)
+    model, tokenizer = train_until_learned(settings, rng, held_out, report)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return measure(model, tokenizer, probes, settings)
@@ -43,16 +46,39 @@ def prompt_rows(rng: random.Random, problems: list[Problem], split: str) -> list
     ]
 
 
-def train_from_scratch(
+def train_until_learned(
     settings: Settings, rng: random.Random, held_out: set[Problem], report: Callable[[float], None]
+) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    """The first of `attempts` models that has learned its arithmetic, or the last one, and its tokenizer.
+
+    Whether it has is a matter of draws: the seed's, and those of the processor, whose rounding differs from another's.
+    """
+    schedule = settings.schedule
+    for attempt in range(schedule.attempts):
+        losses: list[float] = []
+
+        def step(loss: float, losses=losses) -> None:
+            losses.append(loss)
+            report(loss)
+
+        made = train_from_scratch(settings, rng, held_out, step, settings.seed + attempt)
+        loss = fmean(losses[max(0, schedule.skill_steps - SKILL_TAIL) : schedule.skill_steps])
+        if loss <= schedule.learned_loss:
+            break
+        print(f"tiny model: a loss of {loss:.2f}: the arithmetic was not learned with these draws", file=sys.stderr)
+    return made
+
+
+def train_from_scratch(
+    settings: Settings, rng: random.Random, held_out: set[Problem], report: Callable[[float], None], seed: int
 ) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
     """The trained model, in eval mode, and its tokenizer; no problem of `held_out` is trained on."""
     questions, solutions = draw_conversations(settings, rng, held_out)
     texts = [f"user\n{q}\nassistant\n{s}" for q, s in zip(questions, solutions, strict=True)]
     tokenizer = train_tokenizer(texts[-TOKENIZER_TEXTS:], settings.max_vocab, settings.shape.context)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(seed)
     model = build_model(tokenizer, settings.shape)
-    train(model, encode(tokenizer, questions, solutions), settings.schedule, settings.seed, report)
+    train(model, encode(tokenizer, questions, solutions), settings.schedule, seed, report)
     return model, tokenizer
 
 

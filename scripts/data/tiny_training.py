@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from tiny_optimizer import Muon
-from tiny_sampling import chat_prompt
+from tiny_sampling import chat_prompts
 from tiny_settings import ModelShape, Schedule
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 Row = tuple[list[int], int]  # a conversation's token ids, and how many of them are the prompt's
 IGNORED = -100  # the label that cross_entropy leaves out
 USUAL_LENGTH = 30  # response tokens
+PARTS = 2  # of a batch, and of the matrices, each on a thread of its own
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> Qwen3ForCausalLM:
@@ -44,8 +47,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> Qwen3F
 
 def encode(tokenizer: PreTrainedTokenizerFast, questions: list[str], solutions: list[str]) -> list[Row]:
     """The conversations in token ids, each ending in eos."""
-    prompts = [chat_prompt(tokenizer, question) for question in questions]
-    prompt_ids = tokenizer(prompts).input_ids
+    prompt_ids = tokenizer(chat_prompts(tokenizer, questions)).input_ids
     response_ids = tokenizer([solution + tokenizer.eos_token for solution in solutions]).input_ids
     return [(p + r, len(p)) for p, r in zip(prompt_ids, response_ids, strict=True)]
 
@@ -97,30 +99,53 @@ def train(
     seed: int,
     report: Callable[[float], None],
 ) -> None:
-    """Warm-up and linear decay over `rows` in order, one pass; `report` gets each step's loss."""
+    """Warm-up and linear decay over `rows` in order, one pass; `report` gets each step's loss.
+
+    The same numbers on any number of cores: a gradient is the sum of two parts', in which order does not matter.
+    """
     optimizers = build_optimizers(model, schedule)
     schedulers = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, schedule))
         for optimizer in optimizers
     ]
     model.train()
-    for ids, labels in batches(rows, schedule.batch_size, seed):
-        loss = response_loss(model, ids, labels)
-        model.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for part in (*optimizers, *schedulers):
-            part.step()
-        report(loss.item())
+    with one_thread_an_operation(), ThreadPoolExecutor(PARTS) as pool:
+        for ids, labels in batches(rows, schedule.batch_size, seed):
+            model.zero_grad()
+            parts = [(ids[part::PARTS], labels[part::PARTS], len(ids)) for part in range(min(PARTS, len(ids)))]
+            loss = sum(pool.map(lambda part: add_gradient(model, *part), parts))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            list(pool.map(lambda optimizer: optimizer.step(), optimizers))
+            for scheduler in schedulers:
+                scheduler.step()
+            report(loss)
     model.eval()
 
 
+@contextmanager
+def one_thread_an_operation() -> Iterator[None]:
+    """Our own threads fill the cores: operations this small would wait for their threads a quarter of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def add_gradient(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor, whole: int) -> float:
+    """Add the gradient of these conversations' share of the loss of a batch of `whole`; returns the share."""
+    loss = response_loss(model, ids, labels) * (len(ids) / whole)
+    loss.backward()
+    return loss.item()
+
+
 def build_optimizers(model: Qwen3ForCausalLM, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices, AdamW for the embedding and the norms."""
+    """Muon for the hidden matrices, in parts, and AdamW for the embedding and the norms."""
     hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in model.named_parameters() if p.ndim < 2 or "embed" in name]
     return [
-        Muon(hidden, lr=schedule.matrix_lr),
+        *(Muon(hidden[part::PARTS], lr=schedule.matrix_lr) for part in range(PARTS)),
         torch.optim.AdamW(rest, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 

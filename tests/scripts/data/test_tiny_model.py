@@ -1,6 +1,7 @@
 """The tiny model's tokenizer, its training step, and the folder it is kept in. Trained for three steps only."""
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_corpus import draw_problem, question
 from tiny_optimizer import orthogonalized
-from tiny_recipe import build, draw_conversations, measure_folder
-from tiny_sampling import summarize
+from tiny_recipe import build, draw_conversations, measure_folder, train_until_learned
+from tiny_sampling import chat_prompts, summarize
 from tiny_settings import Mixture, ModelShape, Schedule, Settings, fingerprint
 from tiny_tokenizer import train_tokenizer
-from tiny_training import build_model, encode, learning_rate_factor, pad, response_loss, train
+from tiny_training import add_gradient, build_model, encode, learning_rate_factor, pad, response_loss, train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes.archer.prompt_file import read_prompt_file
@@ -32,7 +33,7 @@ SHORT = Settings(
     val_rows=4,
     measured_prompts=4,
     max_response_tokens=4,
-    schedule=Schedule(skill_steps=2, mixture_steps=1, batch_size=8),
+    schedule=Schedule(skill_steps=2, mixture_steps=1, batch_size=8, attempts=1),
 )
 CORPUS = replace(SHORT, schedule=Schedule(skill_steps=10, mixture_steps=10, batch_size=16))
 
@@ -84,6 +85,7 @@ def test_chat_layout(tokenizer):
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert text == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"
+    assert chat_prompts(tokenizer, ["U", "V"])[0] in text
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
     assert ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == 3 and ids == tokenizer(text).input_ids
 
@@ -100,6 +102,40 @@ def test_loss_counts_response_tokens_only(tokenizer, conversations):
     torch.testing.assert_close(alone[0], upstream * (labels != -100).sum() / 30)
     assert (labels[0] != -100).sum() == len(rows[0][0]) - rows[0][1]
     assert labels[0, -1] == tokenizer.eos_token_id
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tokenizer, conversations):
+    torch.manual_seed(0)
+    model = build_model(tokenizer, ModelShape(layers=1))
+    ids, labels = pad(encode(tokenizer, *(part[:5] for part in conversations)))
+    loss = response_loss(model, ids, labels)
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    parts = [add_gradient(model, ids[part::2], labels[part::2], 5) for part in range(2)]
+    assert sum(parts) == pytest.approx(loss.item(), rel=1e-5)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_training_can_be_repeated_bit_for_bit(tokenizer, conversations):
+    """Though two threads add up each gradient."""
+    rows, ends = encode(tokenizer, *(part[:40] for part in conversations)), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = build_model(tokenizer, ModelShape(layers=2))
+        schedule = Schedule(skill_steps=5, mixture_steps=0, batch_size=8, warmup_steps=1)
+        train(model, rows, schedule, 0, lambda loss: None)
+        ends.append(list(model.parameters()))
+    assert all(map(torch.equal, *ends))
+
+
+@pytest.mark.parametrize(("learned_loss", "attempts"), [(math.inf, 1), (0.0, 3)])
+def test_a_model_that_has_not_learned_its_arithmetic_is_made_again(learned_loss, attempts, capsys):
+    schedule = replace(SHORT.schedule, attempts=3, learned_loss=learned_loss)
+    losses = []
+    train_until_learned(replace(SHORT, schedule=schedule), random.Random(0), set(), losses.append)
+    assert len(losses) == attempts * schedule.steps
+    assert capsys.readouterr().err.count("not learned") == (attempts if attempts > 1 else 0)
+    assert len(set(losses)) == len(losses)  # of other draws
 
 
 def test_training_learns(tokenizer, conversations):
