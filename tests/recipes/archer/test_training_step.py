@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.archer.ending import EMPTY, NOT_FINITE
+from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE
 from tests.recipes.archer.trainer_cases import CAP, PROMPT, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
 
 POLICY_KEYS = ("actor/entropy", *(f"rollout/log_ratio/{name}" for name in ("mean", "abs_mean", "abs_max")))
@@ -184,6 +184,19 @@ def test_updates_skipped_in_a_row_end_a_run_and_one_that_goes_on_from_it(counts,
     again = make_trainer(mixed, trainer__max_skipped_updates=10)
     again.load_state_dict(trainer.state_dict())
     assert again.fit() == ending and again.report.rows == [], "it trained on"
+
+
+def test_a_guard_that_says_stop_ends_the_run_after_that_step_with_its_state_saved():
+    trainer = make_trainer(mixed)
+
+    def check(row):
+        trainer.guard.reason = "bad since step 2" if row["step"] == 3 else None
+
+    trainer.guard.check.side_effect = check
+    ending = trainer.fit()
+    assert (ending.status, ending.reason, ending.exit_code) == ("stopped", "guard: bad since step 2", GUARD)
+    assert [row["step"] for row in trainer.report.rows] == [1, 2, 3]
+    assert trainer.saver.save.call_args.args[0]["step"] == 3
 
 
 def test_a_run_without_a_right_answer_ends_with_a_reason_and_every_step_on_record():

@@ -8,7 +8,7 @@ import pytest
 
 from launching import ROOT, launch
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
