@@ -15,7 +15,7 @@ setup(
     packages=find_packages(include=["recipes", "recipes.*", "verl", "verl.*"]),
     include_package_data=True,
     entry_points={
-        "console_scripts": ["archer = recipes.archer.cli:main"],
+        "console_scripts": ["archer = recipes.archer.commands.cli:main"],
         "vllm.general_plugins": ["archer_qwen3 = verl.third_party.vllm:register_qwen3"],
     },
 )

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.algorithms_page import draw, put_into_page, table
-from recipes.archer.configuration import ROOT
-from recipes.archer.run_folder import Run, is_run, read_run
+from recipes.archer.runs.folder import Run, is_run, read_run
+from recipes.archer.settings.configuration import ROOT
 
 PROJECT = "Archer-algorithms"
 LAUNCHER = ROOT / "scripts" / "train" / "run_archer2.0_qwen3_tiny_cpu.sh"

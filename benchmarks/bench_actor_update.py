@@ -27,8 +27,8 @@ from omegaconf import open_dict
 
 from benchmarks.bench_chunked_head import PAGE, described, peak_bytes
 from benchmarks.page import marks, put_between
-from recipes.archer.configuration import ROOT, compose
-from recipes.archer.preflight import NEEDS_FLASH_ATTN
+from recipes.archer.settings.configuration import ROOT, compose
+from recipes.archer.startup.preflight import NEEDS_FLASH_ATTN
 
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = marks("update", "benchmarks.bench_actor_update")
@@ -85,8 +85,8 @@ def build_actor(shape: str, device: str, config):
     from torch.distributed.fsdp import MixedPrecisionPolicy
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from recipes.archer.actor import ArcherActor
-    from recipes.archer.model_forward import bind_token_forward
+    from recipes.archer.workers.actor import ArcherActor
+    from recipes.archer.workers.model_forward import bind_token_forward
     from verl.utils.fsdp_utils import apply_fsdp2
 
     torch.manual_seed(1)

@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.page import marks, put_between
-from recipes.archer.configuration import ROOT
+from recipes.archer.settings.configuration import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "chunked_head.json"
 PAGE = ROOT / "docs" / "algorithms.md"
@@ -62,7 +62,7 @@ def function_of(way: str):
         from verl.utils.experimental.torch_functional import FusedLinearForPPOFunction
 
         return FusedLinearForPPOFunction.apply
-    from recipes.archer.chunked_head import head_log_prob_and_entropy
+    from recipes.archer.workers.chunked_head import head_log_prob_and_entropy
 
     return head_log_prob_and_entropy if way == "chunked" else plain
 

@@ -21,13 +21,13 @@ import numpy as np
 import yaml
 
 from benchmarks.result_file import write_judged
-from recipes.archer.configuration import ROOT
-from recipes.archer.experiments import plan_as_written, resolved_path
+from recipes.archer.experiments.registry import plan_as_written, resolved_path
+from recipes.archer.settings.configuration import ROOT
 
 TARGET_S = 10.0
 HELP_TARGET_S = 1.0
 WIDTH = 160  # keys of a row; a run's own has fewer
-CLI = (sys.executable, "-c", "from recipes.archer.cli import main; main()")
+CLI = (sys.executable, "-c", "from recipes.archer.commands.cli import main; main()")
 
 
 def rows(steps: int, seed: int) -> list[dict]:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.result_file import write
-from recipes.archer.checkpoint_manifest import listed
-from recipes.archer.configuration import ROOT
+from recipes.archer.checkpoints.manifest import listed
+from recipes.archer.settings.configuration import ROOT
 
 STEPS, SAVE_FREQ, TURNS = 40, 10, 2
 BAR = 0.05

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.result_file import write_judged  # noqa: E402
-from recipes.archer.text_metrics import text_metrics  # noqa: E402
-from recipes.archer.word_families import WORD_FAMILIES  # noqa: E402
+from recipes.archer.text.metrics import text_metrics  # noqa: E402
+from recipes.archer.text.word_families import WORD_FAMILIES  # noqa: E402
 
 TARGET_S = 2.0
 

@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-from recipes.archer.configuration import ROOT
+from recipes.archer.settings.configuration import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 

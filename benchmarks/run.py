@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from benchmarks.result_file import write
-from recipes.archer.configuration import ROOT
+from recipes.archer.settings.configuration import ROOT
 
 PARTS = (
     "benchmarks.bench_text_metrics",

@@ -21,8 +21,8 @@ from rich.table import Table
 from benchmarks.grading import mixes
 from benchmarks.grading.graders import GRADERS, archer
 from benchmarks.result_file import write
-from recipes.archer.grades import Grade
-from recipes.archer.grading import GradingPool
+from recipes.archer.grading.grader import GradingPool
+from recipes.archer.grading.grades import Grade
 
 WORKERS = 2
 NUM_ROWS = 1_024
@@ -58,9 +58,7 @@ def compare() -> dict[str, dict]:
     results = {}
     for name, function in GRADERS.items():
         spec = f"{function.__module__}:{function.__name__}"
-        with GradingPool(
-            1, 20.0, memory_mb=None, score_fn=spec
-        ) as pool:  # torch, with verl, needs the memory
+        with GradingPool(1, 20.0, memory_mb=None, score_fn=spec) as pool:  # torch, with verl, needs the memory
             grades = pool.grade_batch(predictions, golds)
         times = [grade.extra["ms"] for grade in grades if "ms" in grade.extra]
         if function is archer:

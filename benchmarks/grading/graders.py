@@ -46,23 +46,23 @@ def math_verify_installed(data_source, solution_str, ground_truth, extra_info=No
 
 def math_verify_repaired(data_source, solution_str, ground_truth, extra_info=None) -> dict:
     """math-verify with its defaults, after the repairs that grading_judge makes when it is imported."""
-    from recipes.archer import grading_judge
+    from recipes.archer.grading import judge
 
-    assert grading_judge.PERCENT_REPAIRED
+    assert judge.PERCENT_REPAIRED
     return math_verify_installed(data_source, solution_str, ground_truth)
 
 
 def archer(data_source, solution_str, ground_truth, extra_info=None) -> dict:
     """Ours without its processes, for the time of one check."""
-    from recipes.archer import grading_judge
-    from recipes.archer.grades import Grade
-    from recipes.archer.grading_rules import without_judge
+    from recipes.archer.grading import judge
+    from recipes.archer.grading.grades import Grade
+    from recipes.archer.grading.rules import without_judge
 
     def check() -> bool:
         grade_or_question = without_judge(solution_str, ground_truth)
         if isinstance(grade_or_question, Grade):
             return grade_or_question.outcome == "correct"
-        return grading_judge.judge(*grade_or_question)["outcome"] == "correct"
+        return judge.judge(*grade_or_question)["outcome"] == "correct"
 
     return _timed(check)
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from recipes.archer.configuration import ROOT
+from recipes.archer.settings.configuration import ROOT
 
 STEPS, WARM_UP, TURNS = 20, 4, 2
 PROMPTS, N, CAP, LR, BETA = 16, 8, 96, 1e-4, 0.001

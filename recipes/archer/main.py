@@ -14,11 +14,11 @@ from contextlib import ExitStack, redirect_stdout
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.archer import configuration
-from recipes.archer.command_line import exit_code_of
 from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, FolderInUseError, UserError
-from recipes.archer.output import best_effort_output
-from recipes.archer.signals import StopRequested, StopSignals
+from recipes.archer.session.output import best_effort_output
+from recipes.archer.session.signals import StopRequested, StopSignals
+from recipes.archer.settings import configuration
+from recipes.archer.settings.command_line import exit_code_of
 
 # a run folder that cannot be had, now or later
 LASTING = (errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS)
@@ -82,8 +82,8 @@ def _checked(config: DictConfig):
     Raises:
         UserError: something is, or another run is using the folder (FolderInUseError).
     """
-    from recipes.archer.model_folder import model_folder
-    from recipes.archer.preflight import check, remarks
+    from recipes.archer.settings.model_folder import model_folder
+    from recipes.archer.startup.preflight import check, remarks
 
     configuration.spell_out(config)
     check(config)
@@ -101,7 +101,7 @@ def _run_folder(path: str):
         FolderInUseError: another run holds it, or it is out of reach for now, as a volume that is away.
         OSError: there can be no such folder, or the disk is full.
     """
-    from recipes.archer.run_log import RunLog
+    from recipes.archer.runs.log import RunLog
 
     try:
         return RunLog(path)
@@ -113,11 +113,11 @@ def _run_folder(path: str):
 
 def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
     """Trains to the run's end, in as many Ray sessions as deaths of workers make necessary."""
-    from recipes.archer.restarts import Restarts
-    from recipes.archer.run_inputs import tokenizer_and_prompts
-    from recipes.archer.secrets import wandb_environment
-    from recipes.archer.worker_calls import RolloutHungError
-    from recipes.archer.worker_death import WorkerDiedError
+    from recipes.archer.session.secrets import wandb_environment
+    from recipes.archer.startup.inputs import tokenizer_and_prompts
+    from recipes.archer.startup.restarts import Restarts
+    from recipes.archer.workers.calls import RolloutHungError
+    from recipes.archer.workers.death import WorkerDiedError
 
     with stop.nothing_to_save():
         os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
@@ -142,11 +142,11 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
         WorkerDiedError, RolloutHungError: the session is lost, the run is not.
         StopRequested: a signal came before there was anything to save.
     """
-    from recipes.archer.ray_session import ray_session
-    from recipes.archer.run_inputs import check_ground_truths, grading_pool
-    from recipes.archer.run_log import open_notes
-    from recipes.archer.worker_calls import RolloutHungError
-    from recipes.archer.worker_death import Roster
+    from recipes.archer.runs.log import open_notes
+    from recipes.archer.session.ray_session import ray_session
+    from recipes.archer.startup.inputs import check_ground_truths, grading_pool
+    from recipes.archer.workers.calls import RolloutHungError
+    from recipes.archer.workers.death import Roster
 
     with ExitStack() as session:
         with stop.nothing_to_save():
@@ -185,13 +185,13 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, chec
     """The trainer, before its workers start; the run folder is written to from here on."""
     import ray
 
-    from recipes.archer.guard import Guard
-    from recipes.archer.report import Report
-    from recipes.archer.resources import HostResourcePoolManager
-    from recipes.archer.reward_manager import ArcherRewardManager
-    from recipes.archer.trackers import Trackers
+    from recipes.archer.monitoring.guard import Guard
+    from recipes.archer.reports.live import Report
+    from recipes.archer.reward.manager import ArcherRewardManager
+    from recipes.archer.runs.trackers import Trackers
     from recipes.archer.trainer import ArcherTrainer
-    from recipes.archer.workers import ArcherWorker
+    from recipes.archer.workers.resources import HostResourcePoolManager
+    from recipes.archer.workers.worker import ArcherWorker
     from verl.trainer.ppo.ray_trainer import Role
     from verl.utils.device import get_torch_device
 
@@ -238,9 +238,9 @@ def _checkpoint(config: DictConfig, datasets, again: bool):
     Raises:
         UserError: there is one that this run cannot go on from, or ``trainer.keep_best`` names no metric.
     """
-    from recipes.archer.checkpoint_identity import identity
-    from recipes.archer.checkpoint_saver import CheckpointSaver
-    from recipes.archer.resuming import check_best_by, checkpoint_to_continue, size_of_first, store_of
+    from recipes.archer.checkpoints.identity import identity
+    from recipes.archer.checkpoints.saver import CheckpointSaver
+    from recipes.archer.startup.resuming import check_best_by, checkpoint_to_continue, size_of_first, store_of
 
     train, val = datasets
     if again and config.trainer.resume_mode == "disable":  # the checkpoints that are there are this very run's

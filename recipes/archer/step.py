@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from recipes.archer.group_filter import GroupVerdict, rows_of
-from recipes.archer.reward_manager import Rewards
+from recipes.archer.reward.group_filter import GroupVerdict, rows_of
+from recipes.archer.reward.manager import Rewards
 from verl import DataProto
 
 

@@ -6,20 +6,21 @@ The only file that imports every stage.  Workers, resource pools and the check o
 
 import numpy as np
 
-from recipes.archer import batch_metrics
-from recipes.archer.deal import dealt
 from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending
-from recipes.archer.group_filter import judge_groups, rows_of
-from recipes.archer.overlong import overlong_filter_mask
-from recipes.archer.prompts import PromptStream, prompt_batch, trim_responses
-from recipes.archer.response_seeds import response_seeds
-from recipes.archer.reward_manager import Rewards, token_level
-from recipes.archer.run_inputs import planned_steps
-from recipes.archer.signals import StopRequested
+from recipes.archer.metrics import batch as batch_metrics
+from recipes.archer.metrics.row import step_row
+from recipes.archer.prompts.dataset import prompt_batch, trim_responses
+from recipes.archer.prompts.stream import PromptStream
+from recipes.archer.reward.group_filter import judge_groups, rows_of
+from recipes.archer.reward.manager import Rewards, token_level
+from recipes.archer.reward.overlong import overlong_filter_mask
+from recipes.archer.rollout.seeds import response_seeds
+from recipes.archer.session.signals import StopRequested
+from recipes.archer.startup.inputs import planned_steps
 from recipes.archer.step import Round, Step, concatenate
-from recipes.archer.step_row import step_row
-from recipes.archer.text_metrics import text_metrics
-from recipes.archer.worker_calls import WorkerCalls
+from recipes.archer.text.metrics import text_metrics
+from recipes.archer.workers.calls import WorkerCalls
+from recipes.archer.workers.deal import dealt
 from verl import DataProto
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 from verl.trainer.ppo.ray_trainer import RayPPOTrainer

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
-from recipes.archer.prompt_file import (  # noqa: E402
+from recipes.archer.prompts.file import (  # noqa: E402
     PromptFileError,
     iterate_rows,
     prompt_row,

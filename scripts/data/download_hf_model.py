@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
-from recipes.archer.weight_check import Fault, folder_faults  # noqa: E402
+from recipes.archer.settings.weight_check import Fault, folder_faults  # noqa: E402
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "LICENSE*", "README*"]
 UNWANTED = ["original/*", "onnx/*"]  # the same weights again, in other formats

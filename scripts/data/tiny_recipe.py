@@ -16,7 +16,7 @@ from tiny_tokenizer import train_tokenizer
 from tiny_training import build_model, encode, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from recipes.archer.prompt_file import prompt_row, write_prompt_file
+from recipes.archer.prompts.file import prompt_row, write_prompt_file
 
 DATA_SOURCE = "tiny_arithmetic"
 SKILL_TAIL = 40  # steps over which the loss is averaged

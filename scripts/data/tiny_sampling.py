@@ -11,7 +11,7 @@ from tiny_corpus import Problem, question
 from tiny_settings import Settings
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from recipes.archer.text_metrics import connective_counts
+from recipes.archer.text.metrics import connective_counts
 
 BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from benchmarks import bench_actor_update as bench
 from benchmarks.bench_chunked_head import PAGE
 from benchmarks.page import part_of
-from recipes.archer import actor as actor_module
+from recipes.archer.workers import actor as actor_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 

@@ -9,8 +9,8 @@ import yaml
 from benchmarks import algorithms
 from benchmarks.algorithms import EXPERIMENTS, SETTINGS, Job, figures, made, whole
 from benchmarks.algorithms_page import BEGIN, END, draw, put_into_page, table
-from recipes.archer.configuration import compose
-from recipes.archer.run_folder import read_run
+from recipes.archer.runs.folder import read_run
+from recipes.archer.settings.configuration import compose
 
 STEPS = 20
 

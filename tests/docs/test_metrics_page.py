@@ -12,46 +12,33 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recipes.archer import batch_metrics
-from recipes.archer.grades import Grade
-from recipes.archer.group_filter import judge_groups
-from recipes.archer.prompts import PromptStream
-from recipes.archer.reward_manager import ArcherRewardManager
+from metrics_page import PAGE, SOURCE, documented
+from recipes.archer.grading.grades import Grade
+from recipes.archer.metrics import batch as batch_metrics
+from recipes.archer.metrics.row import step_row
+from recipes.archer.prompts.stream import PromptStream
+from recipes.archer.reward.group_filter import judge_groups
+from recipes.archer.reward.manager import ArcherRewardManager
 from recipes.archer.step import Step
-from recipes.archer.step_row import step_row
-from recipes.archer.text_metrics import text_metrics
+from recipes.archer.text.metrics import text_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "metrics.md"
 KEY = re.compile(r"[a-z]\w*(/[a-z]\w*)+")
-SOURCE = "<data_source>"
 # Where a key can be born. verl's is read for one function: what its worker adds to the actor's metrics.
 WORKER_OF_VERL = ROOT / "verl" / "workers" / "fsdp_workers.py"
 SOURCES = [
     ROOT / "recipes" / "archer" / f"{name}.py"
-    for name in ("trainer", "worker_calls", "workers", "actor", "step_loss", "token_stats", "batch_metrics", "step_row")
+    for name in (
+        "trainer",
+        "workers/calls",
+        "workers/worker",
+        "workers/actor",
+        "losses/objective",
+        "losses/token_stats",
+        "metrics/batch",
+        "metrics/row",
+    )
 ]
-
-
-def documented(page: str) -> list[str]:
-    """Keys in the first column of the tables headed "key", with ``<family>`` as each in the table headed "family"."""
-    columns: dict[str, list[str]] = {"key": [], "family": []}
-    heading = None
-    for line in page.splitlines():
-        if not line.startswith("|"):
-            heading = None
-            continue
-        first = line.split("|")[1].strip()
-        if heading is None:
-            heading = first
-        elif heading in columns and not set(first) <= set("-:"):
-            columns[heading] += re.findall(r"`([^`]+)`", first)
-    families = columns["family"]
-    return [
-        key.replace("<family>", family)
-        for key in columns["key"]
-        for family in (families if "<family>" in key else [""])
-    ]
 
 
 def graded(correct: list[bool], switch: float):

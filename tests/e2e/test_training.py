@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from launching import lasting, launch, left_behind_by, steps_logged, tensors
-from tests.docs.test_metrics_page import PAGE, SOURCE, documented
+from metrics_page import PAGE, SOURCE, documented
 
 TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
 SHORT = ("trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.test_freq=4", "trainer.samples_freq=2")

@@ -13,7 +13,7 @@ from launching import tensors
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 OPTIMIZER_STEP = "verl.workers.actor.dp_actor:DataParallelPPOActor._optimizer_step"
-SAVE_SHARDS = "recipes.archer.checkpoint_shards:save_shards"
+SAVE_SHARDS = "recipes.archer.checkpoints.shards:save_shards"
 
 
 def test_a_full_disk_costs_no_earlier_checkpoint_and_training_goes_on_for_a_while(short_run, planned, straight, room):

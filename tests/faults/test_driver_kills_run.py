@@ -13,13 +13,13 @@ import pytest
 from comparing import assert_nothing_stays_behind, assert_same_end, newest_step
 from injecting import random_points
 from launching import lasting
-from recipes.archer.checkpoint_store import CheckpointStore
+from recipes.archer.checkpoints.store import CheckpointStore
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
-TRAINER, CALLS = "recipes.archer.trainer:ArcherTrainer", "recipes.archer.worker_calls:WorkerCalls"
-SAVER, STORE = "recipes.archer.checkpoint_saver:CheckpointSaver", "recipes.archer.checkpoint_store:CheckpointStore"
-REPORT = "recipes.archer.report:Report"
+TRAINER, CALLS = "recipes.archer.trainer:ArcherTrainer", "recipes.archer.workers.calls:WorkerCalls"
+SAVER, STORE = "recipes.archer.checkpoints.saver:CheckpointSaver", "recipes.archer.checkpoints.store:CheckpointStore"
+REPORT = "recipes.archer.reports.live:Report"
 SET_UP = ("tokenizer_and_prompts", "ArcherTrainer.init_workers", "ArcherTrainer.resume")  # nothing was said by then
 SAVE_FREQ = 2
 
@@ -41,7 +41,7 @@ def _torn_text(folder):
 CHAINS = {
     "before-the-first-checkpoint": (
         [
-            ("recipes.archer.run_inputs:tokenizer_and_prompts", 1, 1),
+            ("recipes.archer.startup.inputs:tokenizer_and_prompts", 1, 1),
             (f"{TRAINER}.init_workers", 1, 1),
             (f"{CALLS}.generate", 1, 3),
             (f"{TRAINER}._score_untrained", 1, 2),
@@ -52,7 +52,7 @@ CHAINS = {
     "between-checkpoints": (
         [
             (f"{CALLS}.add_reference", 1, 3),
-            ("recipes.archer.reward_manager:PendingRewards.result", 1, 3),
+            ("recipes.archer.reward.manager:PendingRewards.result", 1, 3),
             (f"{STORE}.settle", 1, 1),
             (f"{TRAINER}.resume", 1, 1),
             (f"{CALLS}.update", 1, 2),

@@ -6,10 +6,10 @@ from launching import launch
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
-REWARD = '''
+REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     return 0.0
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -56,9 +56,9 @@ def test_killed_graders_a_clock_that_jumps_back_and_a_stop_change_nothing(short_
     hour_back = planned(
         "odds",
         [
-            Point("recipes.archer.reward_manager:PendingRewards.result", call=1, fault="kill_graders"),
-            Point("recipes.archer.report:Report.step", call=2, fault="clock", seconds=-3600.0),
-            Point("recipes.archer.worker_calls:WorkerCalls.add_reference", call=1, fault="term"),
+            Point("recipes.archer.reward.manager:PendingRewards.result", call=1, fault="kill_graders"),
+            Point("recipes.archer.reports.live:Report.step", call=2, fault="clock", seconds=-3600.0),
+            Point("recipes.archer.workers.calls:WorkerCalls.add_reference", call=1, fault="term"),
         ],
         clock=True,
     )

@@ -29,7 +29,7 @@ def collapse(tiny, output):
 
 
 def archer(*words):
-    program = "from recipes.archer.cli import main; main()"
+    program = "from recipes.archer.commands.cli import main; main()"
     return subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
 
 

@@ -18,8 +18,8 @@ def test_one_of_two_dies_in_an_update_and_in_a_save(short_run, planned):
     """The other one waits for it in a collective; two workers end as two that nothing happened to, bit for bit."""
     points = random_points(
         20,
-        ("recipes.archer.actor:ArcherActor.update_policy", 3, 3),
-        ("recipes.archer.checkpoint_shards:save_shards", 1, 1),
+        ("recipes.archer.workers.actor:ArcherActor.update_policy", 3, 3),
+        ("recipes.archer.checkpoints.shards:save_shards", 1, 1),
     )
     plan = planned("two-workers", points)
     run = short_run("two-workers", TWO, plan=plan)

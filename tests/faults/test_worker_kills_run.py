@@ -9,13 +9,13 @@ from injecting import random_points
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
-ACTOR, SHARDS = "recipes.archer.actor:ArcherActor", "recipes.archer.checkpoint_shards"
-GENERATE = "recipes.archer.rollout:SeededRollout.generate_sequences"
+ACTOR, SHARDS = "recipes.archer.workers.actor:ArcherActor", "recipes.archer.checkpoints.shards"
+GENERATE = "recipes.archer.rollout.engine:SeededRollout.generate_sequences"
 # places with the first and the last call that are sure to come; the steps after which training goes on
 CHAINS = {
     "worker-in-the-first-steps": (
         [
-            ("recipes.archer.workers:ArcherWorker.init_model", 1, 1),
+            ("recipes.archer.workers.worker:ArcherWorker.init_model", 1, 1),
             (GENERATE, 1, 3),
             (f"{ACTOR}.compute_log_prob", 1, 3),
             (f"{ACTOR}.update_policy", 1, 2),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from launching import Launch, lasting, left_behind, tensors
-from recipes.archer.checkpoint_store import CheckpointStore
+from recipes.archer.checkpoints.store import CheckpointStore
 
 REAPED_S = 20  # the reaper works after the driver has gone
 

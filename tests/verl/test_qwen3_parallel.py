@@ -10,7 +10,7 @@ import os
 import pytest
 import torch
 
-from tests.verl.qwen3_cases import FP32_TOLERANCE, PROMPTS, assert_greedy, build_engine, generate, sync, tiny_qwen3
+from qwen3_cases import FP32_TOLERANCE, PROMPTS, assert_greedy, build_engine, generate, sync, tiny_qwen3
 
 
 @pytest.fixture(scope="module", autouse=True)

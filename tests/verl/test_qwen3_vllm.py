@@ -7,7 +7,7 @@ imports are shared.
 import pytest
 import torch
 
-from tests.verl.qwen3_cases import (
+from qwen3_cases import (
     assert_greedy,
     build_engine,
     generate,

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from tests.verl.qwen3_cases import NEW_TOKENS, PROMPTS, assert_greedy, tiny_qwen3
+from qwen3_cases import NEW_TOKENS, PROMPTS, assert_greedy, tiny_qwen3
 
 
 def test_plain_vllm_finds_the_model_through_the_plugin(plain_vllm, tmp_path):

@@ -1,1 +1,4 @@
-"""Jobs on a cluster: site settings, the job of an experiment, and the command or manifest that starts it."""
+"""Jobs for RunAI and Kubernetes from an experiment and a site's settings.
+
+Builds what is submitted, and never holds a secret's value. Begin with ``job.py``.
+"""

@@ -11,9 +11,9 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from recipes.archer.cluster.leaks import check_names
 from recipes.archer.cluster.settings import SecretKey, Settings
-from recipes.archer.configuration import CONFIG_DIR, compose
 from recipes.archer.ending import DISK, EMPTY, GUARD, NOT_FINITE, WRONG_CALL, UserError
-from recipes.archer.setting_checks import check_settings
+from recipes.archer.settings.checks import check_settings
+from recipes.archer.settings.configuration import CONFIG_DIR, compose
 
 # Ends that the same command reaches again: a retry would only burn the node.
 FINAL_CODES = (WRONG_CALL, GUARD, EMPTY, NOT_FINITE, DISK)
@@ -114,9 +114,7 @@ def shell_command(job: Job, settings: Settings) -> list[str]:
     return [*shlex.split(settings.shell), job.script]
 
 
-def _script(
-    name: str, workdir: str | None, launcher: str, facts: Sequence[str], overrides: Sequence[str]
-) -> str:
+def _script(name: str, workdir: str | None, launcher: str, facts: Sequence[str], overrides: Sequence[str]) -> str:
     final = ",".join(str(code) for code in FINAL_CODES)
     command = ["env", *facts, "bash", JOB_SCRIPT, "--log", f"output/{name}.log", "--final", final]
     command += ["--", "bash", launcher, *overrides]

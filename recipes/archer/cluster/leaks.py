@@ -5,9 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from recipes.archer.ending import UserError
 
-_SECRET_NAME = re.compile(
-    r"api_?key|passw(or)?d|secret|credential|(auth|access|hf|hub)_?token", re.IGNORECASE
-)
+_SECRET_NAME = re.compile(r"api_?key|passw(or)?d|secret|credential|(auth|access|hf|hub)_?token", re.IGNORECASE)
 _KNOWN_SECRETS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -26,9 +24,7 @@ def check_names(environment: Mapping[str, str], overrides: Iterable[str], source
     for override in overrides:
         name = override.partition("=")[0]
         if _SECRET_NAME.search(name):
-            raise UserError(
-                f"override {name}: the configuration is printed and uploaded, no place for a secret"
-            )
+            raise UserError(f"override {name}: the configuration is printed and uploaded, no place for a secret")
 
 
 def check_values(rendered: str, environ: Mapping[str, str]) -> None:

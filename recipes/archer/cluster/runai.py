@@ -59,9 +59,7 @@ def find_generation(settings: Settings, override: str | None = None) -> str:
 def require_binary(binary: str, setting: str, settings: Settings) -> None:
     """Raises UserError where the binary is not on PATH."""
     if shutil.which(binary) is None:
-        raise UserError(
-            f'no {binary} on PATH: install it, or set {setting} = "/path/to/it" in {settings.source}'
-        )
+        raise UserError(f'no {binary} on PATH: install it, or set {setting} = "/path/to/it" in {settings.source}')
 
 
 def submit_command(job: Job, settings: Settings, generation: str) -> list[str]:

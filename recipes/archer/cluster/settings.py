@@ -125,9 +125,7 @@ def _converted(source: Path, name: str, value: Any) -> Any:
         return tuple(Claim(**_record(source, name, entry, {"claim", "path"})) for entry in entries)
     if name == "secrets":
         table = _typed(source, name, value, dict)
-        records = {
-            key: _record(source, f"secrets.{key}", entry, {"name", "key"}) for key, entry in table.items()
-        }
+        records = {key: _record(source, f"secrets.{key}", entry, {"name", "key"}) for key, entry in table.items()}
         return {key: SecretKey(**record) for key, record in records.items()}
     if name == "node_pools":
         return tuple(_typed(source, name, pool, str) for pool in _typed(source, name, value, list))

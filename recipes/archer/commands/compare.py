@@ -15,7 +15,7 @@ def compare(
     from recipes.archer.reports import comparison
     from recipes.archer.reports.terminal import console, table
     from recipes.archer.reports.verdict import state_of
-    from recipes.archer.run_folder import locate, read_run
+    from recipes.archer.runs.folder import locate, read_run
 
     if len(runs) < 2:
         raise UserError("compare needs two runs or more: `archer runs` lists them, `archer report` shows one")

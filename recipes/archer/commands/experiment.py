@@ -18,12 +18,12 @@ def list_experiments() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from recipes.archer import experiments
+    from recipes.archer.experiments import registry
 
     table = Table("experiment", "parent", "changes", "outcome")
-    for name in experiments.names():
-        record = experiments.load_record(name)
-        named = [key for key in experiments.changes(name) if key != "trainer.experiment_name"]
+    for name in registry.names():
+        record = registry.load_record(name)
+        named = [key for key in registry.changes(name) if key != "trainer.experiment_name"]
         changed = ", ".join([key.split(".")[-1] for key in named[:4]] + ["…"] * (len(named) > 4))
         outcome = record.results.outcome if record.results else "no results recorded"
         table.add_row(*map(Text, (name, record.parent or "base", changed, outcome)))
@@ -33,12 +33,12 @@ def list_experiments() -> None:
 @experiment_app.command()
 def show(name: Name) -> None:
     """Print an experiment's page, and what is still missing in its plan."""
-    from recipes.archer import experiments
-    from recipes.archer.experiment_pages import page
-    from recipes.archer.records import todo
+    from recipes.archer.experiments import registry
+    from recipes.archer.experiments.pages import page
+    from recipes.archer.experiments.records import todo
 
     typer.echo(page(name))
-    gaps = todo(experiments.load_record(name))
+    gaps = todo(registry.load_record(name))
     if gaps:
         typer.echo(f"still to be written: {', '.join(gaps)}", err=True)
 
@@ -51,13 +51,13 @@ def new(
     hypothesis: Annotated[str, typer.Option(help="What is expected of it.")] = "TODO: what is expected, and why",
 ) -> None:
     """Start the next experiment: writes its file, with the plan to fill in."""
-    from recipes.archer import experiments
-    from recipes.archer.experiment_new import write_new
-    from recipes.archer.records import todo
+    from recipes.archer.experiments import registry
+    from recipes.archer.experiments.new import write_new
+    from recipes.archer.experiments.records import todo
 
     path = write_new(name, parent, overrides, hypothesis)
-    record = experiments.load_record(name)
-    typer.echo(f"{path}\nW&B run {experiments.composed(name).trainer.experiment_name}, job {record.job}")
+    record = registry.load_record(name)
+    typer.echo(f"{path}\nW&B run {registry.composed(name).trainer.experiment_name}, job {record.job}")
     typer.echo(f"write: {', '.join(todo(record)) or 'nothing is missing'}; look over criteria and contingency")
     typer.echo("then: archer experiment resolve && archer experiment render")
 
@@ -65,7 +65,7 @@ def new(
 @experiment_app.command()
 def resolve(check: Check = False) -> None:
     """Write every experiment's resolved configuration to config/resolved/."""
-    from recipes.archer.experiment_files import resolved_files
+    from recipes.archer.experiments.files import resolved_files
 
     _make(resolved_files(), check, "archer experiment resolve")
 
@@ -73,13 +73,13 @@ def resolve(check: Check = False) -> None:
 @experiment_app.command()
 def render(check: Check = False) -> None:
     """Write every experiment's page to docs/experiments/."""
-    from recipes.archer.experiment_files import page_files
+    from recipes.archer.experiments.files import page_files
 
     _make(page_files(), check, "archer experiment render")
 
 
 def _make(files: dict[Path, str], check: bool, command: str) -> None:
-    from recipes.archer.experiment_files import stale, write
+    from recipes.archer.experiments.files import stale, write
 
     if check:
         problems = stale(files)

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from recipes.archer.answers import GroundTruthError, accepted_forms
 from recipes.archer.ending import UserError
-from recipes.archer.grades import OUTCOMES, Grade, PendingGrades
-from recipes.archer.grading import DEFAULT_TIMEOUT_S, GradingPool
+from recipes.archer.grading.answers import GroundTruthError, accepted_forms
+from recipes.archer.grading.grader import DEFAULT_TIMEOUT_S, GradingPool
+from recipes.archer.grading.grades import OUTCOMES, Grade, PendingGrades
 
 _POLL_S = 0.2
 
@@ -29,9 +29,7 @@ DEFAULT_WORKERS = max(1, (os.cpu_count() or 1) // 2)
 
 
 def grade_command(
-    input_path: Annotated[
-        Path, typer.Argument(metavar="IN.jsonl", help="Rows with `response` and `ground_truth`.")
-    ],
+    input_path: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Rows with `response` and `ground_truth`.")],
     output_path: Annotated[
         Path, typer.Argument(metavar="OUT.jsonl", help="The rows with `score`, `outcome`, `answer`.")
     ],

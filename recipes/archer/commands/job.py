@@ -11,9 +11,7 @@ job_app = typer.Typer(no_args_is_help=True, help="Look at a submitted job, follo
 
 Name = Annotated[str, typer.Argument(help="The job's name, for example archer-qwen3-math-v3.")]
 Nodes = Annotated[int, typer.Option(min=1, help="As submitted: more than 1 is a RayJob.")]
-Chosen = Annotated[
-    Backend | None, typer.Option(help="As submitted; default: runai; kubernetes for several nodes.")
-]
+Chosen = Annotated[Backend | None, typer.Option(help="As submitted; default: runai; kubernetes for several nodes.")]
 
 
 @job_app.command()

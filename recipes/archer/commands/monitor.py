@@ -19,7 +19,7 @@ def monitor(
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks with --follow.")] = 5.0,
 ) -> None:
     """Judge a run by an experiment's criteria. Exit 0: healthy, 10: watch, 20: bad, 2: cannot be judged."""
-    from recipes.archer.verdicts import EXIT_CODES
+    from recipes.archer.monitoring.verdicts import EXIT_CODES
 
     live = _Live(run, experiment)
     if follow:
@@ -35,7 +35,7 @@ class _Live:
     """A run that may still grow, and its monitor."""
 
     def __init__(self, run: str, experiment: str | None):
-        from recipes.archer.run_folder import locate
+        from recipes.archer.runs.folder import locate
 
         self.run = locate(run)
         self.metrics = self._read()
@@ -70,7 +70,7 @@ class _Live:
         return verdict_view(self.monitor, self.metrics, live)
 
     def _start(self) -> None:
-        from recipes.archer.monitor import Monitor
+        from recipes.archer.monitoring.monitor import Monitor
 
         self.monitor, self.seen = Monitor(self.record, self.metrics.config), 0
         self._judge(self.metrics.rows)
@@ -81,7 +81,7 @@ class _Live:
         self.seen += len(rows)
 
     def _read(self):
-        from recipes.archer.metrics_reader import read_metrics
+        from recipes.archer.runs.metrics_reader import read_metrics
 
         return read_metrics(self.run)
 
@@ -89,10 +89,10 @@ class _Live:
 def _record(experiment: str | None, config: dict):
     """The named experiment's record, else the one that the run was started with."""
     if experiment:
-        from recipes.archer.experiments import load_record
+        from recipes.archer.experiments.registry import load_record
 
         return load_record(experiment)
-    from recipes.archer.records import record_in
+    from recipes.archer.experiments.records import record_in
 
     return record_in(config)
 

@@ -4,9 +4,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from recipes.archer.metrics_reader import Metrics
-from recipes.archer.monitor import Monitor
-from recipes.archer.verdicts import BAD, GOOD, HEALTHY, WATCH, Verdict, worst_first
+from recipes.archer.monitoring.monitor import Monitor
+from recipes.archer.monitoring.verdicts import BAD, GOOD, HEALTHY, WATCH, Verdict, worst_first
+from recipes.archer.runs.metrics_reader import Metrics
 
 _STYLES = {BAD: "bold red", WATCH: "yellow", GOOD: "green", HEALTHY: "bold green"}
 

@@ -12,8 +12,8 @@ def report(
 ) -> None:
     """Write a run's report: curves, criteria, verdicts, responses, provenance."""
     from recipes.archer.ending import UserError
-    from recipes.archer.reports.content import write_report
-    from recipes.archer.run_folder import locate, read_run
+    from recipes.archer.reports.writing import write_report
+    from recipes.archer.runs.folder import locate, read_run
 
     read = read_run(locate(run))
     target = out or read.folder / "report"

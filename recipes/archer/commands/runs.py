@@ -16,7 +16,7 @@ def runs(
 
     from recipes.archer.ending import UserError
     from recipes.archer.reports.terminal import console
-    from recipes.archer.run_folder import find_runs
+    from recipes.archer.runs.folder import find_runs
 
     found = find_runs(output)
     if not found:
@@ -42,7 +42,7 @@ def _line_or_problem(folder: Path) -> list | str:
     import time
 
     from recipes.archer.ending import UserError
-    from recipes.archer.run_folder import read_run
+    from recipes.archer.runs.folder import read_run
 
     try:
         return _line(read_run(folder), time.time())

@@ -27,7 +27,7 @@ def samples(
     """Page through the responses that a run kept, with their grades."""
     from recipes.archer.ending import UserError
     from recipes.archer.reports.samples import outcome as outcome_of
-    from recipes.archer.run_folder import locate, read_run, read_samples, sample_steps
+    from recipes.archer.runs.folder import locate, read_run, read_samples, sample_steps
 
     read = read_run(locate(run))
     steps = sample_steps(read)

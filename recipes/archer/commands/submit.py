@@ -29,22 +29,16 @@ class Generation(StrEnum):
     v2 = "v2"
 
 
-ClusterFile = Annotated[
-    Path | None, typer.Option(help="Site settings; default ~/.config/archer/cluster.toml.")
-]
+ClusterFile = Annotated[Path | None, typer.Option(help="Site settings; default ~/.config/archer/cluster.toml.")]
 Cli = Annotated[Generation | None, typer.Option(help="Generation of runai; default: asked of the binary.")]
 Project = Annotated[str | None, typer.Option(help="RunAI project, instead of the settings'.")]
 
 
 def submit(
     experiment: Annotated[str, typer.Argument(help="Which experiment, for example v3.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Hydra overrides, passed on to the launcher.")
-    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, passed on to the launcher.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the command or manifest and start nothing.")] = False,
-    backend: Annotated[
-        Backend | None, typer.Option(help="Default: runai; kubernetes for several nodes.")
-    ] = None,
+    backend: Annotated[Backend | None, typer.Option(help="Default: runai; kubernetes for several nodes.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes, instead of the experiment's.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the job, instead of the experiment's.")] = None,
     image: Annotated[str | None, typer.Option(help="Container image, instead of the settings'.")] = None,
@@ -75,8 +69,8 @@ def submit(
 
 def _require_plan(experiment: str, dry_run: bool) -> None:
     """The plan has to be written before the job is submitted; a dry run only says so."""
-    from recipes.archer.experiments import load_record
-    from recipes.archer.records import require_plan
+    from recipes.archer.experiments.records import require_plan
+    from recipes.archer.experiments.registry import load_record
 
     record = load_record(experiment)
     try:

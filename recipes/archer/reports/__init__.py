@@ -1,1 +1,4 @@
-"""Runs in words, tables and pictures: what `archer runs`, `compare`, `report` and `samples` show."""
+"""What people look at: the terminal during a run, curves, the page of a run, comparisons, samples.
+
+Whatever a run folder holds is data of a stranger here; a report never changes a run. Begin with ``content.py``.
+"""

@@ -9,7 +9,7 @@ import numpy as np
 from recipes.archer.reports import drawing
 from recipes.archer.reports.figures import FIGURES, VAL, best_row, formatted, last, number, series
 from recipes.archer.reports.text import printable
-from recipes.archer.run_folder import Run
+from recipes.archer.runs.folder import Run
 
 # Differ between any two runs and say nothing about why they went differently.
 _NAMES = ("trainer.experiment_name", "trainer.default_local_dir", "trainer.output_dir", "record")

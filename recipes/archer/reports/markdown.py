@@ -3,15 +3,15 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from recipes.archer.reports.content import PICTURE, Content
+from recipes.archer.reports.content import Content
 from recipes.archer.reports.samples import StepSamples, grade_text, outcome
 from recipes.archer.reports.text import printable, shortened
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 
 
-def as_markdown(content: Content) -> str:
-    """The report as Markdown; refers to the picture by its name."""
+def as_markdown(content: Content, picture: str) -> str:
+    """The report as Markdown; ``picture`` is the name of the curves' file beside it."""
     known = dict(content.provenance)
     names = ("experiment", "status", "steps", "took", "device")
     facts = " · ".join(f"{name} {plain(known[name])}" for name in names if name in known)
@@ -23,7 +23,7 @@ def as_markdown(content: Content) -> str:
             for f in judgement.findings
         ]
         blocks += ["## Verdicts", table(("", "criterion", "what was seen", "since step", "what to try"), rows)]
-    blocks += ["## Curves", f"![Curves of the run over its steps]({PICTURE})", "## Figures"]
+    blocks += ["## Curves", f"![Curves of the run over its steps]({picture})", "## Figures"]
     if content.figures:
         blocks += [table(("", "first", "best", "last"), content.figures), plain(content.best_title)]
     else:

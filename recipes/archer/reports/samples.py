@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from recipes.archer.reports.figures import best_row
 from recipes.archer.reports.text import printable
-from recipes.archer.run_folder import Run, read_samples, sample_steps
+from recipes.archer.runs.folder import Run, read_samples, sample_steps
 
 SHOWN = 4  # responses a step in a report
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from recipes.archer.ending import UserError
 from recipes.archer.reports.drawing import Band
 from recipes.archer.reports.text import printable
-from recipes.archer.run_folder import Run
+from recipes.archer.runs.folder import Run
 
 NONE = "no verdict"
 
@@ -46,9 +46,9 @@ class Judgement:
 
 def judge(run: Run) -> Judgement:
     """The verdict on the rows in the run folder, by the record in its configuration and the detectors."""
-    from recipes.archer.monitor import judge as judge_rows
-    from recipes.archer.records import record_in
-    from recipes.archer.verdicts import worst_first
+    from recipes.archer.experiments.records import record_in
+    from recipes.archer.monitoring.monitor import judge as judge_rows
+    from recipes.archer.monitoring.verdicts import worst_first
 
     try:
         record = record_in(run.config)

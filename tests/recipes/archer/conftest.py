@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipes.archer.ending import Ending
-from recipes.archer.run_log import RunLog
+from recipes.archer.runs.log import RunLog
 
 HOSTILE = (
     "<script>document.title='owned'</script> </pre> <img src=x onerror=alert(1)> \x1b[2J\x1b[31m \u202e ``` \ud800 "

@@ -12,28 +12,28 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from recipes.archer.aggregation import aggregate, denominator
-from recipes.archer.configuration import compose
+from loss_cases import random_batch, unpadded, with_gradient
+from objective_cases import make_batch, value_of
 from recipes.archer.ending import EMPTY
-from recipes.archer.grading import GradingPool
-from recipes.archer.kl_loss import kl_token_loss
-from recipes.archer.loss_config import LossConfig, loss_config_from, setting_name
-from recipes.archer.policy_loss import (
+from recipes.archer.grading.grader import GradingPool
+from recipes.archer.losses.aggregation import aggregate, denominator
+from recipes.archer.losses.constants import LossConfig, loss_config_from, setting_name
+from recipes.archer.losses.kl import kl_token_loss
+from recipes.archer.losses.objective import step_loss
+from recipes.archer.losses.policy import (
     archer_token_loss,
     aspo_policy_loss,
     low_entropy_mask,
     policy_token_loss,
     vanilla_token_loss,
 )
-from recipes.archer.prompts import PromptStream
-from recipes.archer.reward_manager import token_level
-from recipes.archer.secrets import run_id
-from recipes.archer.step_loss import step_loss
-from recipes.archer.text_metrics import text_metrics
-from recipes.archer.token_stats import merge_stats
-from tests.recipes.archer.loss_cases import random_batch, unpadded, with_gradient
-from tests.recipes.archer.test_step_loss import make_batch, value_of
-from tests.recipes.archer.trainer_cases import CAP, RIGHT, WRONG, N, make_trainer, step_of
+from recipes.archer.losses.token_stats import merge_stats
+from recipes.archer.prompts.stream import PromptStream
+from recipes.archer.reward.manager import token_level
+from recipes.archer.session.secrets import run_id
+from recipes.archer.settings.configuration import compose
+from recipes.archer.text.metrics import text_metrics
+from trainer_cases import CAP, RIGHT, WRONG, N, make_trainer, step_of
 
 BASE = ["experiment=tiny", "device=cpu", "data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=m"]
 REWARD = """

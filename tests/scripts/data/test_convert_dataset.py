@@ -12,7 +12,7 @@ import pytest
 import typer
 from convert_dataset import INSTRUCTION, Item, RowFault, deduplicate, main, read_item, strip_wrappers
 
-from recipes.archer.prompt_file import read_prompt_file
+from recipes.archer.prompts.file import read_prompt_file
 
 DAPO_BEFORE = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.numpy import save
 
-from recipes.archer.weight_check import INDEX, folder_faults
+from recipes.archer.settings.weight_check import INDEX, folder_faults
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts/data/download_hf_model.py"

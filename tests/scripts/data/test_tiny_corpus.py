@@ -22,7 +22,7 @@ from tiny_corpus import (
 )
 from tiny_settings import Mixture
 
-from recipes.archer.text_metrics import connective_counts
+from recipes.archer.text.metrics import connective_counts
 
 STEP = re.compile(r"(\d+)([+-]\d+)=(\d+)")
 BOX = re.compile(r"\\boxed\{(\d+)\}")

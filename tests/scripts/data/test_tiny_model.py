@@ -25,7 +25,7 @@ from tiny_tokenizer import train_tokenizer
 from tiny_training import add_gradient, build_model, encode, learning_rate_factor, pad, response_loss, train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipes.archer.prompt_file import read_prompt_file
+from recipes.archer.prompts.file import read_prompt_file
 
 SCRIPT = Path(__file__).parents[3] / "scripts/data/make_tiny_model.py"
 SHORT = Settings(

@@ -131,7 +131,7 @@ def _kill_graders(injection: Injection, point: dict, args) -> None:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"recipes.archer.grading_worker" in (entry / "cmdline").read_bytes():
+            if parent == os.getpid() and b"recipes.archer.grading.worker" in (entry / "cmdline").read_bytes():
                 os.kill(int(entry.name), signal.SIGKILL)
         except OSError:  # gone by now
             continue

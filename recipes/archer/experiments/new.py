@@ -1,0 +1,117 @@
+"""Starts the next experiment: a file with the delta, derived names, and the plan to fill in."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recipes.archer.ending import UserError
+from recipes.archer.experiments import registry
+from recipes.archer.experiments.records import TODO
+from recipes.archer.settings import configuration
+from recipes.archer.settings.checks import check_settings
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def write_new(name: str, parent: str, overrides: list[str], hypothesis: str) -> Path:
+    """Writes ``config/experiment/<name>.yaml``.
+
+    Args:
+        name: of the new experiment; lower case.
+        parent: the experiment that it changes; its criteria and contingency are where the plan starts from.
+        overrides: ``key=value``, Hydra's syntax.
+        hypothesis: what is expected.
+
+    Raises:
+        UserError: a bad name, an experiment of that name, an unknown parent or key, or a value that changes nothing.
+    """
+    path = registry.folder() / f"{name}.yaml"
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{name!r} cannot name an experiment: use lower-case letters, digits and underscores")
+    if path.exists():
+        raise UserError(f"{path} exists already: choose another name")
+    registry.load_record(parent)
+    changed = _changed(parent, overrides)
+    run = registry.composed(parent).trainer.experiment_name
+    changed["trainer.experiment_name"] = derived_name(run, parent, name)
+    text = _text(name, parent, changed, hypothesis)
+    try:
+        with open(path, "x", encoding="utf-8") as file:  # x: never over a file that appeared meanwhile
+            file.write(text)
+    except OSError as error:  # a read-only checkout, a full disk
+        raise UserError(f"{path} cannot be written: {os.strerror(error.errno)}") from None
+    registry.forget()
+    return path
+
+
+def derived_name(parent_name: str, parent: str, name: str) -> str:
+    """A run's name for the child: the parent's, with its own stem at the end replaced, or appended."""
+    if parent_name == parent:
+        return name
+    return f"{parent_name.removesuffix(f'-{parent}')}-{name}"
+
+
+def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
+    """Key and value of each override; each has to exist and to differ from the parent's."""
+    before, launcher, changed = registry.composed(parent), registry.launcher(parent), {}
+    if not overrides:
+        raise UserError("nothing is changed: give --set key=value")
+    fixed = [f"experiment={parent}", *registry.machine_overrides(parent)]
+    for override in overrides:
+        key = override.partition("=")[0]
+        if "=" not in override or key[:1] in "+~" or key in ("experiment", "device"):
+            raise UserError(f"--set {override}: write key=value with a key of the configuration")
+        if key in launcher.machine:
+            raise UserError(f"--set {override}: {launcher.path} decides {key} from the machine's facts, no experiment")
+        if key == "trainer.experiment_name":
+            raise UserError(f"--set {override}: the run is named for the experiment; leave it out")
+        try:
+            after = configuration.compose([*fixed, override])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"--set {override}: {str(error).splitlines()[0]}") from None
+        value = registry.value_at(after, key)
+        if value == registry.value_at(before, key):
+            raise UserError(f"--set {override} repeats the value of {parent}; leave it out")
+        changed[key] = value
+    try:
+        check_settings(configuration.compose([*fixed, *overrides]))
+    except OmegaConfBaseException as error:
+        raise UserError(f"--set does not resolve: {str(error).splitlines()[0]}") from None
+    return changed
+
+
+def _text(name: str, parent: str, changed: dict[str, Any], hypothesis: str) -> str:
+    nested = OmegaConf.create({})
+    for key, value in changed.items():
+        OmegaConf.update(nested, key, value)
+    parts = [{"defaults": [parent, "_self_"]}, OmegaConf.to_container(nested)]
+    parts.append({"record": _record(name, parent, changed, hypothesis)})
+    body = "\n".join(yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=120) for part in parts)
+    return f"# @package _global_\n{body}"
+
+
+def _record(name: str, parent: str, changed: dict[str, Any], hypothesis: str) -> dict[str, Any]:
+    """The plan: what is known is filled in, the rest says TODO; criteria and contingency are the parent's."""
+    plan = registry.plan_as_written(parent)
+    return {
+        "name": name,
+        "title": f"{TODO}: one line",
+        "parent": parent,
+        "date": None,
+        "commit": None,
+        "job": registry.launcher(name).job_prefix + name.replace("_", "-"),
+        "problem": f"{TODO}: what {parent} showed that makes this run necessary",
+        "hypothesis": hypothesis,
+        "changes": [
+            {"key": key, "why": "Its own W&B run." if key == "trainer.experiment_name" else f"{TODO}: why this value"}
+            for key in changed
+        ],
+        **plan,
+        "results": None,
+    }

@@ -1,0 +1,147 @@
+"""Evaluates criteria on a stream of values, one row at a time; the cost of a row is bounded by the windows."""
+
+from recipes.archer.experiments.criteria import Condition, Criterion
+from recipes.archer.monitoring.stream import Hold, Stateful, Window
+from recipes.archer.monitoring.trends import trend_of
+from recipes.archer.monitoring.verdicts import BAD, GOOD, NO_DATA, TOO_EARLY, WATCH, Verdict, figure
+
+UNKNOWN, HOLDS, PENDING, FAILS, EXEMPT = "unknown", "holds", "pending", "fails", "exempt"
+EVALUATIONS = 10  # of a trend, while its window passes once: the tests cost a millisecond
+MEMORY = 50  # steps for which a bad spell that is over still asks to be watched
+
+
+class ConditionState(Stateful):
+    """One condition.
+
+    Attributes:
+        outcome: ``unknown`` (too early, or a trend that the data leave open), ``holds``, ``pending`` (holds, not yet
+            for long enough), ``fails``, or ``exempt`` (by ``unless``).
+        since: first step at which it was, without a break, as it is now.
+    """
+
+    STATE = ("window", "hold", "holds", "outcome", "since", "value", "step", "tested", "direction", "movement")
+
+    def __init__(self, condition: Condition):
+        self.condition = condition
+        self.window = Window(condition.window)
+        self.hold = Hold(condition.sustained, condition.rows)
+        self.outcome = UNKNOWN
+        self.holds, self.since = None, None
+        self.value = self.step = None
+        self.tested: int | None = None  # step of the last test of a trend
+        self.direction: str | None = None
+        self.movement: float | None = None
+
+    def update(self, step: int, value: float) -> str:
+        """Takes in a finite value; returns the outcome."""
+        condition = self.condition
+        if condition.at is not None and self.outcome != UNKNOWN:
+            return self.outcome
+        self.window.add(step, value)
+        self.value, self.step = self.window.median(), step
+        if step < max(condition.from_step, condition.at or 1):
+            return self.outcome
+        if condition.unless is not None and self.value in condition.unless:
+            self.hold.update(step, False)
+            self.outcome, self.holds = EXEMPT, None
+            self.direction = self.tested = None
+            return self.outcome
+        holds = self._trend_holds(step) if condition.trend else self.value in condition.level
+        if holds is None:
+            self.outcome = UNKNOWN
+            return self.outcome
+        if holds != self.holds:
+            self.holds, self.since = holds, step
+        confirmed = self.hold.update(step, holds)
+        self.outcome = HOLDS if confirmed else PENDING if holds else FAILS
+        return self.outcome
+
+    def _trend_holds(self, step: int) -> bool | None:
+        """None while the data leave it open."""
+        condition = self.condition
+        every = max(1, condition.window // EVALUATIONS)
+        # at the same steps, whenever it began: a criterion's good and bad condition then share a test
+        if self.tested is None or step // every > self.tested // every:
+            self.tested = step
+            trend = trend_of(*zip(*self.window.items, strict=True), condition.change, condition.window)
+            self.direction = trend.direction if trend else None
+            self.movement = trend.movement if trend else None
+        return None if self.direction in (None, "unclear") else self.direction in condition.trend
+
+    @property
+    def seen(self) -> str:
+        """What was seen, in words."""
+        if self.direction is not None:
+            return f"{self.direction}, {self.movement:+.3g} over the last {len(self.window.items)} rows"
+        return f"{figure(self.value)} at step {self.step}"
+
+
+class CriterionState(Stateful):
+    """One criterion: ``observe`` rows, then ask for the ``verdict``."""
+
+    STATE = ("was_bad", "last_bad", "last_step")
+
+    def __init__(self, criterion: Criterion):
+        self.criterion, self.text = criterion, str(criterion)
+        self.good = [ConditionState(condition) for condition in criterion.good]
+        self.bad = [ConditionState(condition) for condition in criterion.bad]
+        self.was_bad: int | None = None  # first and last step of the latest bad spell
+        self.last_bad: int | None = None
+        self.last_step: int | None = None
+
+    def observe(self, step: int, value: float | None) -> None:
+        """Takes in a row; a value that does not exist changes nothing."""
+        self.last_step = step
+        if value is not None:
+            for state in (*self.good, *self.bad):
+                state.update(step, value)
+        status, decisive = self._decide()
+        if status == BAD:
+            self.was_bad, self.last_bad = decisive.since, step
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the rows so far."""
+        status, state = self._decide()
+        if state is None:
+            return self._verdict(NO_DATA, "no value so far", None)
+        detail, since = state.seen, None
+        if status == BAD:
+            detail, since = f"{state.condition}: {detail}", state.since
+        elif status == WATCH:
+            words = f"{state.condition}, not yet for long enough" if state in self.bad else f"not {state.condition}"
+            detail, since = f"{words}: {detail}", state.since
+        elif self.last_bad is not None and self.last_step - self.last_bad <= MEMORY:
+            status, since = WATCH, self.was_bad
+            detail = f"bad from step {self.was_bad} to {self.last_bad}, no longer: {detail}"
+        return self._verdict(status, detail, state, since)
+
+    def _decide(self) -> tuple[str, ConditionState | None]:
+        """Status, and the condition that it is for."""
+        states = [*self.good, *self.bad]
+        if all(state.step is None for state in states):
+            return NO_DATA, None
+        for status, outcome in ((BAD, HOLDS), (WATCH, PENDING)):
+            for state in self.bad:
+                if state.outcome == outcome:
+                    return status, state
+        for state in self.good:
+            if state.outcome == FAILS:
+                return WATCH, state
+        sides = self.good or self.bad
+        reached = [s for s in sides if s.outcome in (HOLDS, PENDING, EXEMPT, FAILS)]
+        return GOOD if len(reached) == len(sides) else TOO_EARLY, sides[0]
+
+    def _verdict(self, status: str, detail: str, state: ConditionState | None, since: int | None = None) -> Verdict:
+        value, step = (state.value, state.step) if state else (None, None)
+        return Verdict(self.text, self.criterion.metric, status, detail, value, step, since)
+
+    def state_dict(self) -> dict:
+        conditions = {side: [s.state_dict() for s in getattr(self, side)] for side in ("good", "bad")}
+        return super().state_dict() | conditions
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        for side in ("good", "bad"):
+            for mine, loaded in zip(getattr(self, side), state[side], strict=True):
+                mine.load_state_dict(loaded)

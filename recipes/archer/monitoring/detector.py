@@ -1,0 +1,174 @@
+"""What every run is watched for, whatever its experiment says: small stateful detectors, thresholds as fields.
+
+Each compares a run with its own start, so that one set of thresholds serves a model of a million parameters and one of
+a billion.  A detector whose alarm is excused by learning (`Progress.learned`) follows the finding that low entropy as
+such is no failure: runs at 0.1 nats solve most of their problems.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from recipes.archer.monitoring.stream import Baseline, Hold, Stateful, Window
+from recipes.archer.monitoring.verdicts import BAD, GOOD, NO_DATA, WATCH, Verdict
+from recipes.archer.runs.names import STEP_KEYS
+
+FINE, SUSPICIOUS, ALARM = 0, 1, 2
+MEMORY = 50  # steps for which an alarm that is over still asks to be watched
+
+
+def number(row: dict[str, Any], metric: str) -> float | None:
+    """A row's value where it is a finite number, else None."""
+    value = row.get(metric)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+class Progress(Stateful):
+    """How well the run does by its score: accuracy where it is logged, else the shaped score.
+
+    Attributes:
+        current: median of the last 10 steps; None without a score.
+        best: greatest ``current`` so far.
+        gain: ``current`` minus the run's own start.
+    """
+
+    STATE = ("metric", "best", "current", "_window", "_start")
+    METRICS = ("reward/accuracy/mean", "critic/score/mean")
+    GAIN, LEVEL, KEPT = 0.05, 0.3, 0.7  # what counts as learned, as knowing already, as not lost again
+    LEAST = 0.1  # below, a rise may be no more than shorter responses with a smaller overlong penalty
+
+    def __init__(self):
+        self.metric: str | None = None
+        self.current: float | None = None
+        self.best: float | None = None
+        self._window, self._start = Window(10), Baseline()
+
+    def update(self, row: dict[str, Any]) -> None:
+        """Takes in a row."""
+        if self.metric is None:
+            self.metric = next((m for m in self.METRICS if number(row, m) is not None), None)
+        value = number(row, self.metric) if self.metric else None
+        if value is None:
+            return
+        self._window.add(row["step"], value)
+        self._start.add(row["step"], value)
+        self.current = self._window.median()
+        self.best = self.current if self.best is None else max(self.best, self.current)
+
+    @property
+    def gain(self) -> float | None:
+        return None if self.current is None else self.current - self._start.value
+
+    @property
+    def learned(self) -> bool:
+        """Whether the score has risen, or was high, and has not been lost; False without a score."""
+        if self.current is None or self.current < max(self.LEAST, self.KEPT * self.best):
+            return False
+        return self.gain >= self.GAIN or self.current >= self.LEVEL
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a detector sees in one row: ``FINE``, ``SUSPICIOUS`` or ``ALARM``, the value, and a sentence."""
+
+    level: int
+    value: float
+    text: str
+
+
+@dataclass
+class Detector(ABC, Stateful):
+    """Turns findings into verdicts: an alarm or a suspicion counts once it has lasted ``sustained`` steps."""
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    MEMORIES: ClassVar[tuple[str, ...]] = ()  # further state of a subclass
+    STATE: ClassVar[tuple[str, ...]] = ("_alarm", "_suspicion", "_last", "_last_alarm")
+
+    sustained: int = 5
+
+    def __post_init__(self):
+        self._alarm, self._suspicion = Hold(self.sustained), Hold(self.sustained)
+        self._last: dict | None = None  # the last verdict's fields
+        self._last_alarm: int | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Makes a subclass's own memories."""
+
+    @abstractmethod
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        """What this row says; None where it lacks what the detector needs."""
+
+    def observe(self, row: dict[str, Any], progress: Progress) -> None:
+        """Takes in a row; a row without a finding leaves the verdict as it was."""
+        finding = self.look(row, progress)
+        if finding is not None:
+            self._last = self._judge(row["step"], finding)
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the rows so far."""
+        fields = self._last or {"status": NO_DATA, "detail": f"needs {self.metric}"}
+        return Verdict(self.name, self.metric, **fields)
+
+    def _judge(self, step: int, finding: Finding) -> dict[str, Any]:
+        alarmed = self._alarm.update(step, finding.level == ALARM)
+        suspected = self._suspicion.update(step, finding.level >= SUSPICIOUS)
+        fields = {"status": GOOD, "detail": finding.text, "value": finding.value, "step": step, "since": None}
+        if alarmed:
+            self._last_alarm = step
+            fields |= {"status": BAD, "since": self._alarm.since}
+        elif self._last_alarm is not None and step - self._last_alarm <= MEMORY:
+            detail = f"bad until step {self._last_alarm}; now {finding.text}"
+            fields |= {"status": WATCH, "since": self._last_alarm, "detail": detail}
+        elif suspected:
+            fields |= {"status": WATCH, "since": self._suspicion.since}
+        return fields
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {name: getattr(self, name).state_dict() for name in self.MEMORIES}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        for name in self.MEMORIES:
+            getattr(self, name).load_state_dict(state[name])
+
+
+class NotFinite(Stateful):
+    """NaN or infinity in any metric: bad at once, and for good."""
+
+    name, metric = "not_finite", "every metric"
+    STATE = ("found", "step")
+
+    def __init__(self):
+        self.found: list | None = None  # [step, metric, value as text]
+        self.step: int | None = None
+
+    def observe(self, row: dict[str, Any], progress: Progress) -> None:
+        """Takes in a row; one without any figure says nothing."""
+        if self.step is None and not any(_is_figure(metric, value) for metric, value in row.items()):
+            return
+        self.step = row["step"]
+        if self.found is None:
+            for metric, value in row.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    self.found = [self.step, metric, str(value)]
+                    return
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the rows so far."""
+        if self.step is None:
+            return Verdict(self.name, self.metric, NO_DATA, "no value so far")
+        if self.found is None:
+            return Verdict(self.name, self.metric, GOOD, "every value is finite", step=self.step)
+        step, metric, value = self.found
+        return Verdict(self.name, metric, BAD, f"{metric} is {value} at step {step}", float(value), step, step)
+
+
+def _is_figure(metric: str, value: Any) -> bool:
+    return metric not in STEP_KEYS and not isinstance(value, bool) and isinstance(value, int | float)

@@ -1,0 +1,139 @@
+"""Judges a run row by row: an experiment's criteria and the detectors that every run has, as verdicts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from recipes.archer.ending import UserError
+from recipes.archer.experiments.records import Record
+from recipes.archer.monitoring import outcome, policy
+from recipes.archer.monitoring.criterion_state import CriterionState
+from recipes.archer.monitoring.detector import Detector, NotFinite, Progress, number
+from recipes.archer.monitoring.verdicts import BAD, EXIT_CODES, WATCH, Verdict, overall, worst_first
+
+DETECTORS: tuple[type[Detector], ...] = (
+    policy.EntropyCollapse,
+    policy.EntropyExplosion,
+    policy.EntropyOscillation,
+    outcome.GuessingShortcut,
+    outcome.Repetition,
+    outcome.ValidGroupsDying,
+    outcome.NoSignal,
+    outcome.ScoreLost,
+    policy.KlRunaway,
+    policy.GradientNorm,
+    outcome.StepTime,
+)
+
+
+class Monitor:
+    """A run's verdicts so far.
+
+    Args:
+        record: the experiment's record; None: detectors only.
+        config: the run's configuration; ``guard.detectors.<name>.<field>`` there replaces a detector's threshold.
+
+    Raises:
+        UserError: such a detector or field does not exist, or its value is no number.
+    """
+
+    def __init__(self, record: Record | None = None, config: Mapping[str, Any] | None = None):
+        self.record = record
+        self.progress = Progress()
+        self.criteria = {str(c): CriterionState(c) for c in (record.criteria if record else ())}
+        self.detectors = {NotFinite.name: NotFinite()} | _make_detectors(config)
+        self.step: int | None = None
+        if any(c.trend for criterion in self.criteria.values() for c in _conditions(criterion)):
+            import scipy.stats  # noqa: F401  (a trend cannot be judged without it: found out now, not at step 100)
+
+    def observe(self, row: Mapping[str, Any]) -> None:
+        """Takes in one row of metrics.jsonl.
+
+        Raises:
+            ValueError: the row has no step, or one that is not after the last.
+        """
+        step = row.get("step")
+        if not isinstance(step, int) or (self.step is not None and step <= self.step):
+            raise ValueError(f"row of step {step!r} after step {self.step}: rows come in the order of their steps")
+        self.step = step
+        self.progress.update(row)
+        for state in self.criteria.values():
+            state.observe(step, number(row, state.criterion.metric))
+        for detector in self.detectors.values():
+            detector.observe(row, self.progress)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts on the rows so far, criteria first; none before the first row."""
+        if self.step is None:
+            return []
+        states = (*self.criteria.values(), *self.detectors.values())
+        return [self._with_contingency(state.verdict) for state in states]
+
+    def overall(self) -> str:
+        """One word for the run: ``healthy``, ``watch``, ``bad``, or ``too early`` to say anything."""
+        return overall(self.verdicts)
+
+    def summary(self) -> dict[str, Any]:
+        """The verdict as JSON: experiment, step, overall word, its exit code, and every verdict, the worst first."""
+        return {
+            "experiment": self.record.name if self.record else None,
+            "step": self.step,
+            "overall": self.overall(),
+            "exit_code": EXIT_CODES[self.overall()],
+            "verdicts": [verdict.to_dict() for verdict in worst_first(self.verdicts)],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as JSON; it does not grow with the run."""
+        return {
+            "step": self.step,
+            "progress": self.progress.state_dict(),
+            "criteria": {key: state.state_dict() for key, state in self.criteria.items()},
+            "detectors": {key: detector.state_dict() for key, detector in self.detectors.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a saved state; what is new since then starts afresh, what is gone is dropped."""
+        self.step = state["step"]
+        self.progress.load_state_dict(state["progress"])
+        for mine, saved in ((self.criteria, state["criteria"]), (self.detectors, state["detectors"])):
+            for key in mine.keys() & saved.keys():
+                mine[key].load_state_dict(saved[key])
+
+    def _with_contingency(self, verdict: Verdict) -> Verdict:
+        if self.record is None or verdict.status not in (BAD, WATCH):
+            return verdict
+        return replace(verdict, contingency=self.record.contingency_for(verdict.metric))
+
+
+def judge(rows: Iterable[Mapping[str, Any]], record: Record | None = None, config: Mapping | None = None) -> Monitor:
+    """A monitor that has seen all rows."""
+    monitor = Monitor(record, config)
+    for row in rows:
+        monitor.observe(row)
+    return monitor
+
+
+def _conditions(state: CriterionState):
+    return (*state.criterion.good, *state.criterion.bad)
+
+
+def _make_detectors(config: Mapping[str, Any] | None) -> dict[str, Detector]:
+    guard = (config or {}).get("guard") or {}
+    settings = guard.get("detectors") or {}
+    known = {cls.name: cls for cls in DETECTORS}
+    for name in settings:
+        if name not in known:
+            raise UserError(f"guard.detectors.{name} is no detector; use {', '.join(known)}")
+    return {name: cls(**_thresholds(cls, settings.get(name) or {})) for name, cls in known.items()}
+
+
+def _thresholds(cls: type[Detector], given: Mapping[str, Any]) -> dict[str, Any]:
+    known = [field.name for field in fields(cls)]
+    for name, value in given.items():
+        if name not in known:
+            raise UserError(f"guard.detectors.{cls.name}.{name} is no threshold; use {', '.join(known)}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"guard.detectors.{cls.name}.{name} must be a number, not {value!r}")
+    return dict(given)

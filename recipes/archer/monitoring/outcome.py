@@ -1,0 +1,191 @@
+"""Detectors of what comes out: guessed answers, repetition, groups without a signal, a lost score, slow steps."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from recipes.archer.monitoring.detector import ALARM, FINE, SUSPICIOUS, Detector, Finding, Progress, number
+from recipes.archer.monitoring.stream import Baseline, Hold, Window
+from recipes.archer.monitoring.verdicts import figure
+
+
+@dataclass
+class GuessingShortcut(Detector):
+    """The score rises while correct responses shrink to a few tokens and connectives vanish: V1, and V2 at its end."""
+
+    name, metric = "guessing_shortcut", "response_length/pos/mean"
+    MEMORIES: ClassVar = ("_length", "_correct_words", "_words")
+    WORDS: ClassVar = ("logical_connectives/pos/mean", "logical_connectives/mean")
+
+    few: float = 25.0  # tokens
+    shrunk: float = 0.25  # share of the start
+    shrinking: float = 0.15  # share of the start that is suspicious at any length
+    vanished: float = 0.35  # share of the start's connectives
+    least_start: float = 50.0  # tokens: where responses were short from the start, nothing shrinks
+    solved: float = 0.8  # a score that no guessing reaches
+
+    def start(self) -> None:
+        self._length, self._correct_words, self._words = Baseline(), Baseline(), Baseline()
+
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        vanished = self._vanished(row)
+        length = number(row, self.metric)
+        if length is None:
+            return None
+        start = self._length.add(row["step"], length)
+        text = f"correct responses of {figure(length)} tokens, {figure(start)} at the start"
+        if start < self.least_start or not vanished or (progress.gain or 0.0) < progress.GAIN:
+            return Finding(FINE, length, text)
+        text += f"; few connectives are left, and {progress.metric} has risen by {figure(progress.gain)}"
+        if length <= self.few and length <= self.shrunk * start:
+            return Finding(ALARM if progress.current < self.solved else SUSPICIOUS, length, text)
+        return Finding(SUSPICIOUS if length <= self.shrinking * start else FINE, length, text)
+
+    def _vanished(self, row: dict[str, Any]) -> bool:
+        """By the correct responses where they are told apart, else by all."""
+        vanished = None
+        for metric, baseline in zip(self.WORDS, (self._correct_words, self._words), strict=True):
+            words = number(row, metric)
+            if words is not None:
+                start = baseline.add(row["step"], words)
+                vanished = words < self.vanished * start if vanished is None else vanished
+        return bool(vanished)
+
+
+@dataclass
+class Repetition(Detector):
+    """Responses repeat themselves: V0's ended in rows of one character."""
+
+    name, metric = "repetition", "repetition/ratio/mean"
+    MEMORIES: ClassVar = ("_start",)
+
+    suspicious: float = 0.3
+    suspicious_rise: float = 0.15  # above the start
+    alarming: float = 0.5
+    rise: float = 0.25
+
+    def start(self) -> None:
+        self._start = Baseline()
+
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        ratio = number(row, self.metric)
+        if ratio is None:
+            return None
+        start = self._start.add(row["step"], ratio)
+        level = FINE
+        if ratio > self.suspicious and ratio - start > self.suspicious_rise:
+            repeats = ratio > self.alarming and ratio - start > self.rise
+            level = ALARM if repeats and not progress.learned else SUSPICIOUS
+        return Finding(level, ratio, f"{figure(ratio)} of the text, {figure(start)} at the start")
+
+
+@dataclass
+class ValidGroupsDying(Detector):
+    """Prompts stop being solved: V4 went from 62 valid groups of 64 to 1 in 14 steps, with 63 unsolved.
+
+    Valid groups that vanish because every response is right are a success, and no finding.
+    """
+
+    name, metric = "valid_groups_dying", "batch/valid"
+    MEMORIES: ClassVar = ("_recent",)
+    STATE: ClassVar = (*Detector.STATE, "_best")
+
+    alive: float = 0.2  # share of prompts solved at the best, below which nothing can die
+    dead: float = 0.05  # share of prompts that are still solved
+    dying: float = 0.25  # the same, against the best
+
+    def start(self) -> None:
+        self._recent, self._best = Window(3), 0.0
+
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        shares = group_shares(row)
+        if shares is None:
+            return None
+        valid, solved = shares
+        self._recent.add(row["step"], solved)
+        self._best = best = max(self._best, self._recent.median())
+        level = FINE
+        if best >= self.alive:
+            level = ALARM if solved <= self.dead else SUSPICIOUS if solved <= self.dying * best else FINE
+        text = f"{solved:.0%} of the prompts are solved at least once, {best:.0%} at the best; {valid:.0%} are valid"
+        return Finding(level, number(row, self.metric), text)
+
+
+@dataclass
+class NoSignal(Detector):
+    """No group is worth training on, for so long that nothing will change: V0's note gives it 100 steps."""
+
+    name, metric = "no_signal", "batch/solve_none"
+
+    sustained: int = 100
+    suspicious_after: int = 30  # steps
+    unsolved: float = 0.98  # share of prompts
+
+    def start(self) -> None:
+        self._suspicion = Hold(self.suspicious_after)
+
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        shares = group_shares(row)
+        if shares is None:
+            return None
+        _, solved = shares
+        text = f"{solved:.0%} of the prompts are solved at least once"
+        return Finding(ALARM if 1 - solved >= self.unsolved else FINE, number(row, self.metric), text)
+
+
+def group_shares(row: dict[str, Any]) -> tuple[float, float] | None:
+    """Shares of a step's prompts that are valid, and that are solved at least once; None without the counts."""
+    valid, none = number(row, "batch/valid"), number(row, "batch/solve_none")
+    if valid is None or none is None:
+        return None
+    total = valid + none + (number(row, "batch/solve_all") or 0.0)
+    return (valid / total, 1 - none / total) if total else None
+
+
+@dataclass
+class ScoreLost(Detector):
+    """What had been learned is gone: training past the peak is what costs."""
+
+    name, metric = "score_lost", "reward/accuracy/mean"
+
+    sustained: int = 10
+    least: float = 0.1  # drop from the best
+    kept: float = 0.7  # share of the best, below which it is suspicious
+    lost: float = 0.5
+
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        if progress.current is None or number(row, progress.metric) is None:
+            return None
+        current, best = progress.current, progress.best
+        text = f"{progress.metric} {figure(current)}, {figure(best)} at its best (medians of 10 steps)"
+        level = FINE
+        if best - current > self.least and current < self.kept * best:
+            level = ALARM if current < self.lost * best else SUSPICIOUS
+        return Finding(level, current, text)
+
+
+@dataclass
+class StepTime(Detector):
+    """Steps take many times as long as at the start; validation and saving are left out."""
+
+    name, metric = "step_time", "timing_s/step"
+    MEMORIES: ClassVar = ("_recent", "_start")
+
+    slow: float = 4.0  # times the start
+    stuck: float = 10.0
+    least: float = 60.0  # seconds: below, nobody waits
+    least_stuck: float = 120.0
+
+    def start(self) -> None:
+        self._recent, self._start = Window(5), Baseline()
+
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        seconds = number(row, self.metric)
+        if seconds is None:
+            return None
+        seconds -= sum(number(row, f"timing_s/{part}") or 0.0 for part in ("testing", "save_checkpoint"))
+        self._recent.add(row["step"], seconds)
+        usual, start = self._recent.median(), self._start.add(row["step"], seconds)
+        level = FINE
+        if usual > max(self.least, self.slow * start):
+            level = ALARM if usual > max(self.least_stuck, self.stuck * start) else SUSPICIOUS
+        return Finding(level, usual, f"{figure(usual)} s, {figure(start)} s at the start")

@@ -1,0 +1,68 @@
+"""Rollout engine: vLLM through verl, with one random seed a response and no prefix cache on CPU.
+
+Both are arguments that verl 0.5.0 does not pass on: ``vLLMRollout.__init__`` hard-codes
+``enable_prefix_caching=True`` (vLLM 0.7.3 on CPU then imports a library that is not there), and
+``generate_sequences`` hands one ``SamplingParams`` to the whole batch, whose random numbers depend on what
+else is in it.  They are set here by subclassing the two classes that verl looks up by name, in
+:func:`install`; it can go when verl passes both.
+"""
+
+import copy
+
+import verl.workers.rollout.vllm_rollout as vllm_rollout_package
+from recipes.archer.rollout.batch_sampler import BatchSampler
+from recipes.archer.rollout.stop import run_until_stopped
+from verl import DataProto
+from verl.third_party.vllm import LLM
+from verl.utils.device import get_device_name
+from verl.workers.rollout.vllm_rollout import vllm_rollout_spmd
+
+
+class SeededLLM(LLM):
+    """An engine whose next ``generate`` gives every request a seed of its own."""
+
+    def __init__(self, *args, **kwargs):
+        if get_device_name() == "cpu":
+            kwargs["enable_prefix_caching"] = False
+        self.request_seeds: list[int] | None = None
+        self.stop_file: str | None = None
+        super().__init__(*args, **kwargs)
+        if get_device_name() == "cpu":
+            self._sample_in_batches()
+
+    def _sample_in_batches(self) -> None:
+        self.llm_engine.model_executor.driver_worker.worker.model_runner.model.sampler = BatchSampler()
+
+    def generate(self, prompts, sampling_params, **kwargs):
+        """As ``LLM.generate``; with ``request_seeds`` set, one copy of the parameters a request."""
+        seeds, self.request_seeds = self.request_seeds, None
+        if seeds is not None:
+            sampling_params = [_with_seed(sampling_params, seed) for seed in seeds]
+        return super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)
+
+    def _run_engine(self, *, use_tqdm: bool):
+        if self.stop_file is None or not hasattr(self.llm_engine, "scheduler"):  # vLLM's V1 engine is another process
+            return super()._run_engine(use_tqdm=use_tqdm)
+        return run_until_stopped(self.llm_engine, self.stop_file)
+
+
+def _with_seed(sampling_params, seed: int):
+    seeded = copy.copy(sampling_params)  # shallow: a deep copy of 1,024 parameter sets takes longer than a decode
+    seeded.seed = int(seed)
+    seeded.__dict__.pop("sampling_type", None)  # cached: random, greedy, or random with a seed
+    return seeded
+
+
+class SeededRollout(vllm_rollout_spmd.vLLMRollout):
+    """verl's rollout; a ``seed`` column in the batch (one integer a row) seeds that row's response."""
+
+    def generate_sequences(self, prompts: DataProto, **kwargs) -> DataProto:
+        self.inference_engine.request_seeds = prompts.non_tensor_batch.pop("seed", None)
+        self.inference_engine.stop_file = prompts.meta_info.get("stop_file")
+        return super().generate_sequences(prompts, **kwargs)
+
+
+def install() -> None:
+    """Makes verl build the classes above; calling it again changes nothing."""
+    vllm_rollout_spmd.LLM = SeededLLM
+    vllm_rollout_package.vLLMRollout = SeededRollout

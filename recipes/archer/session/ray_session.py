@@ -1,0 +1,190 @@
+"""Ray for one run: started with what the run needs, in a folder of its own, and gone afterwards."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from recipes.archer.session import reaper
+
+PREFIX = "archer-ray-"
+WORKER_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "true",
+    "NCCL_DEBUG": "WARN",
+    "VLLM_LOGGING_LEVEL": "WARN",
+    "CUDA_DEVICE_MAX_CONNECTIONS": "1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",  # nothing is sent; each engine would start a process to describe the machine
+}
+
+
+def worker_environment(config) -> dict[str, str]:
+    """What every worker process finds in its environment, unless the user has set it."""
+    environment = dict(WORKER_ENVIRONMENT)
+    if config.trainer.device == "cpu":
+        # Ray gives a worker one OpenMP thread unless told otherwise
+        threads = max(1, (os.cpu_count() or 1) // config.trainer.n_gpus_per_node)
+        environment |= {
+            "OMP_NUM_THREADS": str(threads),
+            "VLLM_USE_V1": "0",
+            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+            "VLLM_TARGET_DEVICE": "cpu",
+            # Ray's 15 lets any other process take a core from under a worker, whose second thread then waits
+            "RAY_worker_niceness": "0",
+        }
+    return {name: value for name, value in environment.items() if name not in os.environ}
+
+
+@contextmanager
+def ray_session(config):
+    """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine.
+
+    Yields:
+        The folder of this session, None on a cluster that was there before.
+    """
+    import ray
+
+    environment = worker_environment(config)
+    if "RAY_ADDRESS" in os.environ:
+        try:
+            with _own_sigterm_handler():
+                ray.init(runtime_env={"env_vars": environment}, log_to_driver=True)
+            yield None
+        finally:
+            ray.shutdown()
+        return
+    os.environ.update(environment)  # workers of a local Ray inherit it; a runtime_env would cost a second each
+    remove_stale()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))  # short: sockets live in it
+    watcher, held = _start_reaper(folder), _hold(folder)
+    try:
+        with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)}):
+            try:
+                with _own_sigterm_handler(), _in_process_group(watcher.pid):
+                    ray.init(
+                        num_cpus=config.ray_init.num_cpus or _num_cpus(config.trainer),
+                        include_dashboard=False,
+                        log_to_driver=config.ray_init.log_to_driver,
+                        logging_level="ERROR",
+                        object_store_memory=config.ray_init.object_store_memory,
+                        _temp_dir=str(folder),
+                    )
+                yield folder
+            finally:
+                ray.shutdown()
+    finally:
+        watcher.communicate()  # closes its input: it kills what is left and removes the folder
+        if watcher.returncode:  # it was killed
+            reaper.reap(str(folder))
+        os.close(held)
+
+
+def _num_cpus(trainer) -> int:
+    """One for each worker and one for verl's register of them, however few there are."""
+    return max(os.cpu_count() or 1, trainer.n_gpus_per_node + 1)
+
+
+def _start_reaper(folder: Path) -> subprocess.Popen:
+    # in a process group of its own: a signal to ours must not take it along
+    command = [sys.executable, "-S", "-E", reaper.__file__, str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keeps the process's own handler, in whose place Ray puts one that ends the process without a save."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # from Ray's, which was there for a moment
+        signal.signal(signal.SIGTERM, ours)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, ours)
+
+
+@contextmanager
+def _in_process_group(group: int) -> Iterator[None]:
+    """Has Ray start its processes in another process group than ours.
+
+    A Ctrl-C, a closed terminal or ``timeout`` signals the whole group; Ray's processes must outlive that by as long
+    as a save takes. This process stays in its own meanwhile, or it would miss the signal.
+    """
+    from ray._private import services
+
+    plain = services.ConsolePopen
+    services.ConsolePopen = partial(plain, process_group=group)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = plain
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Temporary files of the session's processes go where they end with it, unless the user wants them elsewhere.
+
+    torch's compiled kernels, which are worth keeping, do not.
+    """
+    if "TMPDIR" in os.environ:
+        yield
+        return
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or os.path.join(user_cache, "archer", "torchinductor")
+    before, tempfile.tempdir = tempfile.tempdir, str(temporary)
+    try:
+        with _environment({"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": kernels}):
+            yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _hold(folder: Path) -> int:
+    """An open descriptor with a lock on the folder, for as long as this process lives."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        os.close(_hold(folder))
+    except OSError:  # held, or gone by now
+        return True
+    return False
+
+
+def remove_stale() -> None:
+    """Ends what is left of sessions whose driver and reaper are both gone, and removes their folders.
+
+    A process number alone says little: containers that share /tmp each count their own.
+    """
+    for folder in Path("/tmp").glob(f"{PREFIX}*"):
+        process = folder.name.removeprefix(PREFIX).split("-")[0]
+        if process.isdigit() and not Path(f"/proc/{process}").exists() and not _is_held(folder):
+            reaper.reap(str(folder))

@@ -1,0 +1,4 @@
+"""The configuration, and what can be wrong with it whatever the machine and the data; model folders.
+
+Composing it imports neither torch nor Ray nor verl. Begin with ``configuration.py``.
+"""

@@ -1,0 +1,75 @@
+"""What is wrong with a command line, in one line: Hydra's own messages take several and end with exit code 1."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recipes.archer.ending import WRONG_CALL, UserError
+from recipes.archer.settings.checks import check_settings
+from recipes.archer.settings.configuration import compose
+
+GROUPS = ("experiment", "device")
+_NO_SUCH_SETTING = re.compile(r"Could not override '([^']+)'")
+
+
+def exit_code_of(entry: Callable[[], None]) -> int | str | None:
+    """Runs a Hydra entry point on this process's arguments; what is wrong with them is said in one line.
+
+    Returns:
+        The exit code that the entry point ended with, or that of a wrong call.
+    """
+    upstream = Path(os.environ["ARCHER_VERL_CONFIG"])
+    if not upstream.is_dir():
+        print(f"error: {upstream} is missing, so verl is not unpacked; run: make setup", file=sys.stderr)
+        return WRONG_CALL
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
+    try:
+        entry()
+        if "--cfg" in sys.argv:  # Hydra has printed the configuration; is it one that could be trained with?
+            words = (word for word in sys.argv[1:] if not word.startswith("-"))
+            check_settings(compose([word for word in words if "=" in word or word.startswith("~")]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_CALL
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return WRONG_CALL
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of Hydra or OmegaConf: the setting that is wrong, and the remedy."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option} is not known; use {' or '.join(sorted(error.options))}"
+    if found := _NO_SUCH_SETTING.search(str(error)):
+        return f"{found[1]}: there is no such setting; {_remedy(found[1])}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} is no Hydra override; write name=value, or 'name=\"...\"' for several words"
+    return " ".join(f"{error} {error.__cause__ or ''}".split())
+
+
+def _remedy(name: str) -> str:
+    known, leaf = [*GROUPS, *settings(OmegaConf.to_container(compose()))], name.rpartition(".")[2]
+    same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
+    if near := (get_close_matches(name, same_leaf, 1, 0.0) or get_close_matches(name, known, 1, 0.6)):
+        return f"did you mean {near[0]}? (a setting that the configuration does not have needs a + in front)"
+    return "DRY_RUN=1 prints those that there are (one that the configuration does not have needs a + in front)"
+
+
+def settings(tree: dict, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings of a plain configuration."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

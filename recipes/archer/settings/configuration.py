@@ -1,0 +1,37 @@
+"""Where the configuration comes from: Hydra over verl's ppo_trainer, without importing verl.
+
+Importing this module makes ``config/archer.yaml`` composable: it registers the resolvers and says where
+verl's own configuration lies.
+"""
+
+import os
+from pathlib import Path
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG_DIR = Path(__file__).resolve().parents[1] / "config"
+
+os.environ.setdefault("ARCHER_VERL_CONFIG", str(ROOT / "verl" / "trainer" / "config"))
+OmegaConf.register_new_resolver("archer.sum", lambda *terms: sum(int(t) for t in terms), replace=True)
+
+
+def compose(overrides: list[str] | None = None) -> DictConfig:
+    """The configuration that the trainer would get for these Hydra overrides.
+
+    Raises:
+        hydra.errors.HydraException: an override names what does not exist.
+    """
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = hydra_compose("archer", overrides=overrides or [])
+    spell_out(config)
+    return config
+
+
+def spell_out(config: DictConfig) -> None:
+    """Gives ``policy_loss=aspo``, which names the loss alone, the form that everything else reads."""
+    actor = config.actor_rollout_ref.actor
+    if isinstance(actor.policy_loss, str):
+        actor.policy_loss = {"loss_mode": actor.policy_loss}

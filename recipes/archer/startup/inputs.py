@@ -1,0 +1,93 @@
+"""What a run is made of before its workers start: tokenizer, prompts, grading processes, checked ground truths."""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipes.archer.ending import UserError
+
+DATA_FILES = ("train_files", "val_files")
+
+
+def grading_pool(config: DictConfig):
+    """The grading processes, which live as long as the run; a user's reward function runs inside them."""
+    from recipes.archer.grading.grader import GradingPool
+
+    settings, custom = config.grading, config.custom_reward_function
+    workers = settings.workers or min(16, max(1, (os.cpu_count() or 2) // 2))
+    return GradingPool(
+        workers,
+        settings.timeout_s,
+        answer_format=settings.answer_format,
+        memory_mb=settings.memory_mb,
+        score_fn=(custom.path, custom.name) if custom.path else None,
+        score_fn_kwargs=custom.get("reward_kwargs"),
+        data_sources=OmegaConf.to_container(settings.data_sources),
+    )
+
+
+def check_ground_truths(config: DictConfig, pool) -> None:
+    """Every ground truth of the data can be graded against; remembered by the files' hashes.
+
+    Raises:
+        UserError: names file, row and field.
+    """
+    from recipes.archer.grading.grader import GroundTruthError
+    from recipes.archer.grading.ground_truths import check_file
+
+    if config.custom_reward_function.path:
+        return  # what such a function takes for a ground truth is its own affair
+    for files in (config.data[name] for name in DATA_FILES):
+        for path in [files] if isinstance(files, str) else files:
+            try:
+                check_file(path, pool=pool)
+            except GroundTruthError as error:
+                raise UserError(str(error)) from None
+
+
+def tokenizer_and_prompts(config: DictConfig):
+    """Tokenizer, and the prompts to train on and to hold out.
+
+    Raises:
+        UserError: the tokenizer cannot be used, no prompt of a file can, or they are too few for a batch.
+    """
+    from recipes.archer.prompts.dataset import PromptDataset
+    from recipes.archer.prompts.file import PromptFileError
+
+    tokenizer = _tokenizer(config.actor_rollout_ref.model.path)
+    try:
+        datasets = [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
+    except PromptFileError as error:
+        raise UserError(str(error)) from None
+    planned_steps(config, len(datasets[0]))
+    return tokenizer, datasets
+
+
+def _tokenizer(folder: str):
+    from recipes.archer.settings.model_folder import remedy
+    from verl.utils import hf_tokenizer
+
+    try:
+        tokenizer = hf_tokenizer(folder)
+        tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1?"}], add_generation_prompt=True)
+    except Exception as error:  # whatever files may hold, and the template is a program of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = f"model folder {folder}: its tokenizer cannot be used ({reason})"
+        raise UserError(f"{problem}; {remedy(Path(folder))}") from None
+    return tokenizer
+
+
+def planned_steps(config: DictConfig, num_prompts: int) -> int:
+    """Steps of the whole run: ``trainer.total_training_steps``, or those of its epochs.
+
+    Raises:
+        UserError: the prompts that fit do not fill a batch.
+    """
+    batch = config.data.train_batch_size
+    if batch > num_prompts:
+        raise UserError(
+            f"data.train_batch_size={batch} is more than the {num_prompts} prompts of data.train_files that fit "
+            "data.max_prompt_length; lower it"
+        )
+    return config.trainer.total_training_steps or num_prompts * config.trainer.total_epochs // batch

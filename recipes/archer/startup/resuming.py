@@ -1,0 +1,99 @@
+"""Which checkpoint a run goes on from, and whether it may; all of it before Ray starts."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from recipes.archer.checkpoints.disk_space import COPIES, first_size, shortage
+from recipes.archer.checkpoints.identity import check_identity
+from recipes.archer.checkpoints.store import BestBy, Checkpoint, CheckpointStore, read
+from recipes.archer.ending import UserError
+from recipes.archer.metrics.names import metric_names
+
+
+def store_of(trainer) -> CheckpointStore:
+    """The run folder's checkpoints, with the rules of the configuration's ``trainer`` section.
+
+    Raises:
+        UserError: ``trainer.keep_best`` is wrong.
+    """
+    return CheckpointStore(trainer.default_local_dir, trainer.keep_last, _best_by(trainer.keep_best))
+
+
+def _best_by(settings) -> BestBy | None:
+    if settings is None:
+        return None
+    if not isinstance(settings, Mapping):
+        raise UserError(f"trainer.keep_best={settings}: write trainer.keep_best.metric=val/accuracy")
+    if settings["mode"] not in ("max", "min"):
+        raise UserError(f"trainer.keep_best.mode={settings['mode']} is not known; use max or min")
+    return None if settings["metric"] is None else BestBy(str(settings["metric"]), settings["mode"])
+
+
+def check_best_by(store: CheckpointStore, val_sources: Iterable[str]) -> None:
+    """Refuses a metric that no row will have.
+
+    Raises:
+        UserError: names the setting, and metrics that exist.
+    """
+    if store.best_by is None:
+        return
+    metric, known = store.best_by.metric, metric_names(val_sources)
+    if metric not in known:
+        last = metric.split("/")[-1]
+        near = sorted(name for name in known if last in name.split("/")) or sorted(n for n in known if "val/" in n)
+        raise UserError(
+            f"trainer.keep_best.metric={metric} is no metric of this run; take one of docs/metrics.md, "
+            f"such as {', '.join(near[:3])}"
+        )
+
+
+def size_of_first(config) -> int:
+    """Bytes that this configuration's first checkpoint is expected to take."""
+    model = config.actor_rollout_ref.model
+    dtype = config.actor_rollout_ref.actor.fsdp_config.get("model_dtype") or "fp32"
+    bytes_each = 4 if "32" in str(dtype) else 2
+    return first_size(Path(os.path.expanduser(model.path)), bytes_each, 1 if model.get("lora_rank", 0) else COPIES)
+
+
+def checkpoint_to_continue(config, store: CheckpointStore, identity: dict) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint that the run goes on from, None for a new run; and what to warn of, a line each.
+
+    Args:
+        config: the whole configuration.
+        identity: of this run.
+
+    Raises:
+        UserError: the one to go on from is not whole or belongs to something else, or there must be none and is.
+    """
+    checkpoint, warnings = _chosen(config.trainer, store)
+    if checkpoint is not None:
+        warnings += check_identity(checkpoint, identity, config.actor_rollout_ref.actor.use_kl_loss)
+    if lack := shortage(store.folder, store.size() or size_of_first(config)):
+        warnings.append(f"there is no room for a checkpoint: {lack}")
+    return checkpoint, warnings
+
+
+def _chosen(trainer, store: CheckpointStore) -> tuple[Checkpoint | None, list[str]]:
+    if trainer.resume_mode == "resume_path":
+        path = Path(str(trainer.resume_from_path))
+        own, skipped = store.newest_whole()
+        went_back_to = own.state.get("identity", {}).get("resume_from_path") if own is not None else None
+        if went_back_to is not None and Path(went_back_to) == path:
+            return own, skipped  # written after this very command had gone back to the path, then was interrupted
+        if not path.is_dir():
+            raise UserError(f"trainer.resume_from_path={path} is no folder; name a checkpoint, .../global_step_<n>")
+        try:
+            return read(path), []
+        except ValueError as error:
+            raise UserError(f"trainer.resume_from_path={path}: {error}") from None
+    checkpoint, skipped = store.newest_whole()
+    if trainer.resume_mode != "disable":
+        again = ["no checkpoint is whole: training starts from the first step"] if skipped and not checkpoint else []
+        return checkpoint, skipped + again
+    if checkpoint is not None:
+        raise UserError(
+            f"trainer.resume_mode=disable, but {store.folder} holds checkpoints of an earlier run; "
+            "remove the folder, or set trainer.experiment_name to another name"
+        )
+    return None, []

@@ -1,0 +1,106 @@
+"""What the trainer asks of its workers: batches in, tensors of the batch or metrics out."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import ray
+
+from recipes.archer.rollout.stop import stop_file
+from verl import DataProto
+from verl.protocol import pad_dataproto_to_divisor, unpad_dataproto
+
+PROMPT_KEYS = ("input_ids", "attention_mask", "position_ids")
+SCORED_KEYS = ("responses", *PROMPT_KEYS)
+POLL_S = 0.5  # between two looks at whether a stop was asked for
+
+
+@contextmanager
+def _removed_afterwards(file: Path) -> Iterator[Path]:
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+class RolloutHungError(RuntimeError):
+    """The engine did not answer within its deadline."""
+
+
+class WorkerCalls:
+    """Calls to the actor's and the reference policy's worker groups.
+
+    Args:
+        config: the whole configuration.
+        actor: worker group of actor and engine.
+        reference: worker group of the reference policy; None where there is none, or where it is the actor
+            without its adapter.
+        stop: ``StopSignals``.
+    """
+
+    def __init__(self, config, actor, reference, stop):
+        self.actor, self.reference, self.stop = actor, reference or actor, stop
+        self.rollout = config.actor_rollout_ref.rollout
+        sequence_parallel = config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
+        self.dp_size = actor.world_size // sequence_parallel
+
+    def generate(self, batch: DataProto, seeds: np.ndarray, validate: bool) -> DataProto:
+        """Responses to left-padded prompts, (rows, max_response_length) and the engine's log-probabilities.
+
+        Raises:
+            RolloutHungError: no answer within ``rollout.deadline_s``.
+        """
+        prompts = batch.pop(batch_keys=list(PROMPT_KEYS), non_tensor_batch_keys=["raw_prompt_ids"])
+        prompts.non_tensor_batch["seed"] = seeds
+        do_sample = self.rollout.val_kwargs.do_sample if validate else self.rollout.do_sample
+        prompts.meta_info = {"do_sample": do_sample, "validate": validate}
+        if not validate and self.rollout.tensor_model_parallel_size == 1:  # parallel engines must stop in step
+            prompts.meta_info["stop_file"] = str(stop_file())
+        padded, filler = pad_dataproto_to_divisor(prompts, self.actor.world_size)
+        future = self.actor.generate_sequences(padded)
+        response = unpad_dataproto(future.collect_fn(self._wait(future.futures)), pad_size=filler)
+        response.meta_info.clear()
+        return response
+
+    def _wait(self, futures: list) -> list:
+        """The answers of all engines; the first error of any of them is raised at once."""
+        deadline = time.monotonic() + self.rollout.deadline_s
+        with _removed_afterwards(stop_file()) as file:
+            while (left := deadline - time.monotonic()) > 0:
+                if self.stop.requested:
+                    file.touch()
+                try:
+                    return ray.get(futures, timeout=min(left, POLL_S))
+                except ray.exceptions.GetTimeoutError:
+                    continue
+        waiting = ray.wait(futures, num_returns=len(futures), timeout=0)[1]
+        if not waiting:
+            return ray.get(futures)
+        ranks = ", ".join(str(futures.index(future)) for future in waiting)
+        raise RolloutHungError(
+            f"no answer from the rollout engine of worker rank {ranks} within "
+            f"actor_rollout_ref.rollout.deadline_s={self.rollout.deadline_s}"
+        )
+
+    def add_reference(self, batch: DataProto) -> None:
+        """Adds ref_log_prob, (rows, response_length)."""
+        output = self._score(self.reference.compute_ref_log_prob, batch)
+        batch.batch["ref_log_prob"] = output.batch["ref_log_prob"]
+
+    def add_old_log_probs(self, batch: DataProto) -> None:
+        """Adds old_log_probs and rollout_entropy, (rows, response_length), under the policy as it is now."""
+        output = self._score(self.actor.compute_log_prob, batch)
+        batch.batch["old_log_probs"] = output.batch["old_log_probs"]
+        batch.batch["rollout_entropy"] = output.batch["entropys"]
+
+    def update(self, batch: DataProto) -> dict[str, float | None]:
+        """All optimizer updates of a step; metrics are of the whole step, the same on every worker."""
+        batch.meta_info["temperature"] = self.rollout.temperature
+        batch.meta_info["global_token_num"] = batch.batch["attention_mask"].sum(-1).tolist()
+        return dict(self.actor.update_actor(batch).meta_info["metrics"])
+
+    def _score(self, method, batch: DataProto) -> DataProto:
+        padded, filler = pad_dataproto_to_divisor(batch.select(batch_keys=list(SCORED_KEYS)), self.dp_size)
+        return unpad_dataproto(method(padded), pad_size=filler)

@@ -1,0 +1,127 @@
+"""The FSDP worker of the recipe: verl's, with our actor, seeded rollouts, whole checkpoints and the CPU device.
+
+What verl 0.5.0 needs to start on a host without an accelerator is in :func:`prepare_process`; it changes
+nothing on a GPU.
+"""
+
+import gc
+import os
+
+import torch
+import torch.distributed as dist
+from omegaconf import open_dict
+
+from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
+from recipes.archer.workers.actor import ArcherActor
+from recipes.archer.workers.model_forward import bind_token_forward
+from verl import DataProto
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.utils.device import get_device_name
+from verl.workers import fsdp_workers
+
+
+def prepare_process() -> None:
+    """Readies this process for verl's worker: seeded rollouts, and on CPU the seams that verl lacks.
+
+    verl asks for the process group ``cpu:gloo,cpu:gloo``, which torch refuses, but joins one that exists; and
+    it keeps the reference policy in pinned host memory, which needs an accelerator and on CPU saves nothing.
+    """
+    from recipes.archer.rollout.engine import install  # not above: the driver has this class, and vLLM loads in seconds
+
+    install()
+    if get_device_name() != "cpu":
+        return
+    fsdp_workers.CPUOffloadPolicy = lambda **_: None
+    if not dist.is_initialized():
+        dist.init_process_group(
+            "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]), init_method="env://"
+        )
+
+
+class _GatedScheduler:
+    """A learning-rate schedule that stands still in a step without one applied update."""
+
+    def __init__(self, scheduler, applied):
+        self._scheduler, self._applied = scheduler, applied
+
+    def __getattr__(self, name):
+        return getattr(self._scheduler, name)
+
+    def step(self) -> None:
+        if self._applied():
+            self._scheduler.step()
+
+
+class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
+    """Actor, rollout engine and reference policy of one rank."""
+
+    def __init__(self, config, role: str, **kwargs):
+        prepare_process()
+        torch.manual_seed(config.get("seed", 0))
+        super().__init__(config, role, **kwargs)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self):
+        """Builds model, optimizer and engine as verl does, then puts our actor in the place of verl's."""
+        super().init_model()
+        if self._is_actor:
+            self.actor = self._own_actor(self.config.actor, self.actor_module_fsdp, self.actor_optimizer)
+            applied = self.actor
+            self.actor_lr_scheduler = _GatedScheduler(self.actor_lr_scheduler, lambda: applied.num_applied > 0)
+        if self._is_ref:
+            self.ref_policy = self._own_actor(self.config.ref, self.ref_module_fsdp, None)
+        gc.collect()
+        gc.freeze()  # a million objects of imported modules that no collection needs to look at again
+
+    def _own_actor(self, config, module, optimizer) -> ArcherActor:
+        with open_dict(config):
+            config.use_fused_kernels = True  # our forward answers as upstream's fused kernels do
+        bind_token_forward(module)
+        return ArcherActor(config=config, actor_module=module, actor_optimizer=optimizer)
+
+    @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO, blocking=False)
+    def generate_sequences(self, prompts: DataProto) -> DataProto:
+        """verl's, but the caller does not wait inside the call, so that it can hold a deadline."""
+        return super().generate_sequences(prompts)
+
+    @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
+    def update_actor(self, data: DataProto) -> DataProto:
+        """verl's update; figures that a device cannot know, or of an update that was none, are None, not invented."""
+        output = super().update_actor(data)
+        metrics = output.meta_info["metrics"]
+        if not self.actor.num_applied + self.actor.num_skipped:
+            metrics["perf/mfu/actor"] = metrics["actor/lr"] = None
+        if get_device_name() == "cpu":  # its peak is unknown, and nothing is reserved apart from what is resident
+            metrics["perf/mfu/actor"] = None
+            metrics["perf/max_memory_reserved_gb"] = None
+        return output
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_state(self, path: str) -> str | None:
+        """Writes model, optimizer, schedule and random state into the folder ``path``; all ranks take part.
+
+        Returns:
+            What the disk refused, the same on every rank; None when all was written.
+        """
+
+        def write() -> None:
+            save_shards(path, self._state())
+            if self.rank == 0:
+                model_path = os.path.join(path, "model_config")
+                self.actor_model_config.save_pretrained(model_path)
+                self.tokenizer.save_pretrained(model_path)
+
+        return written_by_all(write)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def load_state(self, path: str) -> None:
+        """Reads back what :meth:`save_state` wrote, also with another number of workers."""
+        load_shards(path, self._state())
+
+    def _state(self) -> WorkerState:
+        return WorkerState(
+            model=self.actor_module_fsdp,
+            optimizer=self.actor_optimizer,
+            scheduler=self.actor_lr_scheduler,
+            rank=self.rank,
+        )

@@ -1,0 +1,41 @@
+"""How much room a checkpoint takes, and whether it is there."""
+
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from recipes.archer.checkpoints.disk_space import first_size, readable, shortage
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_the_first_size_is_counted_in_parameters_whatever_the_file_holds(tmp_path):
+    """A checkpoint keeps every parameter and two moments of it in fp32, the model's file may be bf16."""
+    save_file({"a": np.zeros((30, 10), np.float16), "b": np.zeros(7, np.float16)}, tmp_path / "model-1.safetensors")
+    save_file({"c": np.zeros((2, 2), np.float32)}, tmp_path / "model-2.safetensors", metadata={"format": "pt"})
+    assert first_size(tmp_path) == (300 + 7 + 4) * 4 * 3
+    assert first_size(tmp_path, bytes_each=2, copies=1) == 311 * 2
+
+
+def test_weights_of_the_older_kind_and_files_that_are_none(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    assert first_size(tmp_path) == 0
+    (tmp_path / "model.safetensors").write_bytes(b"no such header, only text")
+    (tmp_path / "pytorch_model.bin").write_bytes(bytes(200))
+    assert first_size(tmp_path) == 100 * 4 * 3
+
+
+def test_room_with_a_margin(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1100))
+    assert shortage(tmp_path, 1000) is None
+    assert shortage(tmp_path, 1001) == f"it needs 1.1 KiB, {tmp_path} has 1.1 KiB free"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (7 * 2**30, "7.0 GiB"), (2**52, "4096.0 TiB")]
+)
+def test_sizes_as_people_read_them(size, text):
+    assert readable(size) == text

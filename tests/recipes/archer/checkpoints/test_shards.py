@@ -1,0 +1,123 @@
+"""A worker's share of a checkpoint: read back bit for bit, by as many workers or by others.
+
+The work is done by two processes, once (15 s of processor time, most of it imports); the tests look at what they found.
+"""
+
+import errno
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from torch.distributed.checkpoint.api import CheckpointException
+
+import sharding
+from recipes.archer.checkpoints.shards import refused_by_disk
+
+pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    multiprocessing.spawn(sharding.run, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"results.{rank}", weights_only=False) for rank in range(2)]
+
+
+def _assert_same(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys() and len(found) > 20
+    for name, value in expected.items():
+        same = torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value
+        assert same, name
+
+
+def _without(state: dict, name: str) -> dict:
+    return {key: value for key, value in state.items() if key != name}
+
+
+def test_what_was_trained_is_not_trivial(results):
+    """Or equality would mean nothing."""
+    saved = results[0]["saved by one"]["saved"]
+    moments = [value for name, value in saved.items() if name.endswith("exp_avg_sq")]
+    assert len(moments) >= 5 and all(float(m.abs().max()) > 0 for m in moments)
+    assert saved["lr"] == pytest.approx(0.01 * 0.9**3)
+
+
+@pytest.mark.parametrize(("read", "written"), [("one in one", "one"), ("two in two", "two")])
+def test_by_as_many_workers_it_is_the_same_and_stays_the_same(results, read, written):
+    for rank in range(2 if written == "two" else 1):
+        found, expected = results[rank][read], results[rank][f"saved by {written}"]
+        _assert_same(found["loaded"], expected["saved"])  # also what every random generator gives next
+        _assert_same(found["one step on"], expected["one step on"])
+
+
+@pytest.mark.parametrize(("read", "written"), [("one in two", "one"), ("two in one", "two")])
+def test_by_another_number_of_workers_every_bit_is_the_same(results, read, written):
+    for rank in range(2 if read == "one in two" else 1):
+        loaded, expected = results[rank][read]["loaded"], results[0][f"saved by {written}"]["saved"]
+        _assert_same(_without(loaded, "draws"), _without(expected, "draws"))
+
+
+@pytest.mark.parametrize(("read", "written"), [("one in two", "one"), ("two in one", "two")])
+def test_by_another_number_of_workers_it_goes_on_alike(results, read, written):
+    """The step after differs only by the order in which gradients are summed."""
+    found, expected = results[0][read]["one step on"], results[0][f"saved by {written}"]["one step on"]
+    for name, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
+
+
+def test_a_rank_without_a_state_of_its_own_keeps_its_random_numbers(results):
+    """By the manifest it has none; a file of its name that lies there is of another origin."""
+    first, second = (result["one in two"]["loaded"]["draws"] for result in results)
+    assert first == results[0]["saved by one"]["saved"]["draws"]  # rank 0 has one
+    assert first != second
+
+
+def test_a_disk_that_is_full_for_one_rank_is_known_to_all(results):
+    """At whichever file and place it refuses, no rank waits for ever; the last limit is wide enough."""
+    first, second = (result["limited"] for result in results)
+    assert first == second
+    *refused, none = first
+    assert none is None
+    assert all("inline_container" in line or "File too large" in line for line in refused), refused
+    assert all("\n" not in line for line in refused)
+
+
+def test_an_error_that_is_not_the_disks_is_raised_on_every_rank(results):
+    for result in results:
+        assert result["broken"] == "a checkpoint could not be written: TypeError: of rank 1"
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+ARCHIVE = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598\nframe #0: ...")
+
+
+def _of_the_tokenizer() -> Exception:
+    """What its writer raises on a full disk."""
+    with pytest.raises(Exception, match="os error") as caught:
+        Tokenizer(BPE()).save("/dev/full")
+    return caught.value
+
+
+def _of_ranks(*errors: Exception) -> CheckpointException:
+    return CheckpointException("write", {rank: (error, None) for rank, error in enumerate(errors)})
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FULL, "[Errno 28] No space left on device"),
+        (ARCHIVE, "[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
+        (RuntimeError("basic_ios::clear: iostream error"), "basic_ios::clear: iostream error"),
+        (_of_the_tokenizer(), "No space left on device (os error 28)"),
+        (Exception("Permission denied (os error 13)"), None),
+        (_of_ranks(ARCHIVE, FULL), "[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
+        (_of_ranks(FULL, TypeError("a bug")), None),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), None),
+        (TypeError("a bug"), None),
+    ],
+)
+def test_which_errors_are_the_disks(error, said):
+    assert refused_by_disk(error) == said

@@ -1,0 +1,245 @@
+"""Manifests: a plain Job, and KubeRay's RayJob for several nodes."""
+
+import functools
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from recipes.archer import ending
+from recipes.archer.cluster import job as job_module
+from recipes.archer.cluster.job import build_job
+from recipes.archer.cluster.kubernetes import job_manifest
+from recipes.archer.cluster.rayjob import rayjob_manifest
+from recipes.archer.cluster.settings import Claim, SecretKey, Settings
+from recipes.archer.commands.cli import main
+from recipes.archer.ending import UserError
+from recipes.archer.settings.configuration import compose
+
+SETTINGS = Settings(
+    source=Path("cluster.toml"),
+    project="nlp",
+    image="registry.example/archer:1",
+    workdir="/data/me/archer",
+    retries=4,
+    pvc=(Claim("me-data", "/data"),),
+    env={"HF_HOME": "/data/hf"},
+    secrets={"WANDB_API_KEY": SecretKey("wandb", "api-key")},
+    node_selector={"pool": "h100"},
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def composed_once():
+    """Composing takes a quarter of a second; the same overrides give the same configuration."""
+    with pytest.MonkeyPatch.context() as patch:
+        cached = functools.cache(lambda overrides: compose(list(overrides)))
+        patch.setattr(job_module, "compose", lambda overrides: cached(tuple(overrides)))
+        yield
+
+
+def plain_job(*overrides: str) -> dict:
+    return job_manifest(build_job("v3", overrides, SETTINGS), SETTINGS)
+
+
+def ray_job(*overrides: str, nodes: int = 2, name: str | None = None) -> dict:
+    return rayjob_manifest(build_job("v3", overrides, SETTINGS, nodes=nodes, name=name), SETTINGS, "an-id")
+
+
+def pods(manifest: dict) -> list[dict]:
+    """The pod specs of either kind."""
+    if manifest["kind"] == "Job":
+        return [manifest["spec"]["template"]["spec"]]
+    cluster = manifest["spec"]["rayClusterSpec"]
+    return [group["template"]["spec"] for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]]
+
+
+def environment(pod: dict) -> dict[str, dict]:
+    return {entry["name"]: entry for entry in pod["containers"][0]["env"]}
+
+
+def test_an_end_that_a_retry_repeats_fails_the_job_and_a_preemption_costs_nothing():
+    spec = plain_job()["spec"]
+    fail, ignore = spec["podFailurePolicy"]["rules"]
+    assert fail["action"] == "FailJob" and fail["onExitCodes"]["operator"] == "In"
+    assert {ending.WRONG_CALL, ending.GUARD} <= set(fail["onExitCodes"]["values"])
+    # a crash, or SIGTERM after a preemption, must be retried
+    assert not {0, 1, ending.INTERRUPTED, ending.TERMINATED, 137} & set(fail["onExitCodes"]["values"])
+    assert fail["onExitCodes"]["containerName"] == spec["template"]["spec"]["containers"][0]["name"]
+    assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"  # a failure policy needs it
+    assert spec["backoffLimit"] == 4
+
+
+@pytest.mark.parametrize("build", [plain_job, ray_job])
+def test_every_pod_has_the_jobs_resources_and_secrets_by_reference(build):
+    for pod in pods(build()):
+        (container,) = pod["containers"]
+        assert container["image"] == "registry.example/archer:1"
+        assert container["resources"] == {"limits": {"nvidia.com/gpu": 4}}
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert {mounts[name] for name in volumes} == {"/data", "/dev/shm"} and len(mounts) == len(volumes)
+        assert environment(pod)["WANDB_API_KEY"] == {
+            "name": "WANDB_API_KEY",
+            "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "api-key"}},
+        }
+        assert environment(pod)["JOB_NAME"]["value"] == "archer-qwen3-math-v3"
+        assert pod["terminationGracePeriodSeconds"] == 90 and pod["nodeSelector"] == {"pool": "h100"}
+
+
+def test_the_jobs_identity_is_the_same_for_all_of_its_retries():
+    job_uid = environment(pods(plain_job())[0])["JOB_UUID"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert job_uid == "metadata.labels['batch.kubernetes.io/controller-uid']"
+    assert {environment(pod)["JOB_UUID"]["value"] for pod in pods(ray_job())} == {"an-id"}
+
+
+def test_a_plain_job_names_no_scheduler_and_a_rayjob_names_runai():
+    assert "schedulerName" not in pods(plain_job())[0]
+    assert {pod["schedulerName"] for pod in pods(ray_job())} == {"runai-scheduler"}
+
+
+@pytest.mark.parametrize("nodes", [2, 5])
+def test_a_rayjob_is_one_head_and_the_other_nodes_as_workers(nodes):
+    manifest = ray_job(nodes=nodes)
+    cluster = manifest["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == nodes - 1
+    assert manifest["spec"]["shutdownAfterJobFinishes"] is True  # or the GPUs stay taken
+
+
+def test_a_rayjob_has_a_name_that_kuberay_takes():
+    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", ray_job()["metadata"]["name"])
+    assert ray_job(name="a" * 47)["metadata"]["name"] == "a" * 47
+    with pytest.raises(UserError, match="47"):
+        ray_job(name="a" * 48)
+
+
+def test_the_entrypoint_survives_the_two_shells_between_kuberay_and_the_head():
+    overrides = ["data.train_files=['a b',\"c\"]", 'trainer.project_name="x;y&z"']
+    entrypoint = ray_job(*overrides)["spec"]["entrypoint"]
+    # as the submitter does: its shell splits the entrypoint, `ray job submit` joins it with list2cmdline
+    join = [sys.executable, "-c", "import subprocess, sys; print(subprocess.list2cmdline(sys.argv[1:]))"]
+    shown = subprocess.run(
+        ["bash", "-c", f"{shlex.join(join)} {entrypoint}"], capture_output=True, text=True, check=True
+    ).stdout
+    # and as the head's shell reads it; a login shell that only shows its script stands for the real one
+    show = shown.replace("/bin/bash -lc", "printf %s", 1)
+    script = subprocess.run(["sh", "-c", show], capture_output=True, text=True, check=True).stdout
+    assert script == shlex.split(entrypoint)[2]
+    assert shlex.split(script)[-3:] == [*overrides, "trainer.nnodes=2"]
+
+
+@pytest.mark.parametrize("override", ["trainer.output_dir=$HOME/x", 'trainer.project_name="`id`"'])
+def test_an_override_that_the_second_shell_would_read_is_refused(override):
+    with pytest.raises(UserError, match="experiment file"):
+        ray_job(override)
+
+
+def test_nodes_reach_the_trainer():
+    assert "trainer.nnodes=3" in ray_job(nodes=3)["spec"]["entrypoint"]
+
+
+@pytest.mark.parametrize("arguments", [["--backend", "kubernetes"], ["--nodes", "2"]])
+def test_dry_run_prints_the_manifest_and_a_submission_creates_it(arguments, tmp_path, monkeypatch, capfd):
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text('project = "nlp"\nimage = "i"\nworkdir = "/w"\nkubectl = "./kubectl"\n')
+    monkeypatch.chdir(tmp_path)
+    Path("kubectl").write_text('#!/bin/sh\necho "$*" > argv; cat > stdin\n')
+    Path("kubectl").chmod(0o755)
+    call = ["archer", "submit", "v3", *arguments, "--cluster", str(cluster)]
+    printed = []
+    for last in (["--dry-run"], []):
+        monkeypatch.setattr(sys, "argv", call + last)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        printed.append(capfd.readouterr().out)
+    dry, created = yaml.safe_load(printed[0]), yaml.safe_load(Path("stdin").read_text())
+    assert printed[1] == "" and Path("argv").read_text() == "create -f -\n"
+    assert created["kind"] == ("RayJob" if "--nodes" in arguments else "Job")
+    for manifest in (dry, created):  # each submission of a RayJob has an identity of its own
+        for pod in pods(manifest):
+            environment(pod)["JOB_UUID"].pop("value", None)
+    assert dry == created
+
+
+def schema(name: str) -> dict:
+    """A schema of ``data``."""
+    return json.loads((Path(__file__).parent / "data" / name).read_text())
+
+
+def schema_errors(instance: dict, definition: str) -> list[str]:
+    """What a strict validator of the Kubernetes 1.31 API has to say; that is where podFailurePolicy is stable."""
+    rules = schema("kubernetes_job_1.31.json") | {"$ref": f"#/$defs/io.k8s.api.{definition}"}
+    return [error.message for error in jsonschema.Draft202012Validator(rules).iter_errors(instance)]
+
+
+def rayjob_errors(manifest: dict) -> list[str]:
+    """What KubeRay's definition of a RayJob has to say, and Kubernetes' of the pods in it; the deepest reasons."""
+    rules = schema("kuberay_rayjob_v1.json")
+    rules["$defs"] |= schema("kubernetes_job_1.31.json")["$defs"]
+    return [error.message for error in jsonschema.Draft202012Validator(rules).iter_errors(manifest)]
+
+
+def test_a_job_fits_the_published_kubernetes_schema():
+    manifest = plain_job()
+    assert schema_errors(manifest, "batch.v1.Job") == []
+    manifest["spec"]["backofLimit"] = 3
+    assert "backofLimit" in schema_errors(manifest, "batch.v1.Job")[0]
+
+
+@pytest.mark.parametrize("nodes", [2, 5])
+def test_a_rayjob_fits_kuberay_s_definition(nodes):
+    assert rayjob_errors(ray_job(nodes=nodes)) == []
+
+
+def put(path: str, value: object):
+    """A change that sets, or with ``...`` removes, the value at a path of a manifest."""
+
+    def change(manifest: dict) -> None:
+        *ways, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+        place = functools.reduce(lambda at, key: at[key], ways, manifest)
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+
+    return change
+
+
+HEAD, WORKERS = "spec/rayClusterSpec/headGroupSpec", "spec/rayClusterSpec/workerGroupSpecs/0"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("apiVersion", "ray.io/v1alpha1"), "'ray.io/v1' was expected"),
+        (put("metadata/name", "a" * 48), "is too long"),
+        (put("metadata/name", "3-runs"), "does not match"),
+        (put("spec/submissionMode", "K8SJobMode"), "'K8SJobMode' is not one of"),
+        (put("spec/shutdownAfterJobFinish", True), "'shutdownAfterJobFinish' was unexpected"),
+        (put("spec/backoffLimit", "3"), "'3' is not of type 'integer'"),
+        (put("spec/backoffLimit", -1), "-1 is less than the minimum"),
+        (put("spec/rayClusterSpec", ...), "'rayClusterSpec' is a required property"),
+        (put(f"{HEAD}/rayStartParams", ...), "'rayStartParams' is a required property"),
+        (put(f"{HEAD}/rayStartParams/num-gpus", 4), "4 is not of type 'string'"),
+        (put(f"{WORKERS}/groupName", ...), "'groupName' is a required property"),
+        (put(f"{WORKERS}/minReplicas", ...), "'minReplicas' is a required property"),
+        (put(f"{WORKERS}/replicas", None), "None is not of type 'integer'"),
+        (put(f"{WORKERS}/template/spec/containers", []), "[] should be non-empty"),
+        (put(f"{WORKERS}/template/spec/containers/0/image", 3), "3 is not of type 'string', 'null'"),
+        (put(f"{HEAD}/template/spec/containers/0/env/0/name", ...), "'name' is a required property"),
+    ],
+)
+def test_a_rayjob_that_kuberay_would_refuse_is_found(change, said):
+    """The schema is ours to get wrong: it has to say no, too."""
+    manifest = ray_job()
+    change(manifest)
+    assert any(said in error for error in rayjob_errors(manifest)), rayjob_errors(manifest)

@@ -1,0 +1,208 @@
+"""Prompts: the data set, the order in which a run takes them, and batches of them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recipes.archer.prompts.dataset import PromptDataset, prompt_batch, trim_responses
+from recipes.archer.prompts.file import PromptFileError
+from recipes.archer.prompts.stream import PromptStream
+from verl import DataProto
+
+WORDS = ("what", "is", "one", "plus", "two", "three", "four", "five", "?", "please")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({w: i for i, w in enumerate(["<pad>", "<unk>", *WORDS])}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    return tokenizer
+
+
+def _row(question: str, **changes) -> dict:
+    return {
+        "data_source": "sums",
+        "prompt": [{"role": "user", "content": question}],
+        "reward_model": {"ground_truth": "3"},
+    } | changes
+
+
+@pytest.fixture
+def make_dataset(tokenizer, tmp_path):
+    def make(*files: list[dict], **data):
+        paths = [tmp_path / f"{number}.json" for number in range(len(files))]
+        for path, rows in zip(paths, files, strict=True):
+            path.write_text(json.dumps(rows))
+        return PromptDataset([str(p) for p in paths], tokenizer, {"max_prompt_length": 8, "truncation": "error"} | data)
+
+    return make
+
+
+def _takes(stream: PromptStream, *numbers: int) -> list[list[int]]:
+    return [stream.take(number) for number in numbers]
+
+
+def test_an_epoch_is_every_prompt_once():
+    stream = PromptStream(10, seed=3)
+    assert sorted(stream.take(10)) == list(range(10))
+    assert (stream.epoch, stream.position) == (1, 0)
+
+
+def test_order_depends_on_seed_and_epoch_only():
+    first, second = _takes(PromptStream(50, seed=3), 50, 50)
+    assert first != second
+    assert PromptStream(50, seed=3).take(50) == first
+    assert PromptStream(50, seed=4).take(50) != first
+    late = PromptStream(50, seed=3, epoch=1)
+    assert late.take(50) == second
+    pieces = PromptStream(50, seed=3)
+    assert sum(_takes(pieces, 7, 20, 23, 50), []) == first + second
+
+
+def test_a_batch_may_span_epochs():
+    stream = PromptStream(4, seed=1, shuffle=False)
+    assert _takes(stream, 3, 3, 9) == [[0, 1, 2], [3, 0, 1], [2, 3, 0, 1, 2, 3, 0, 1, 2]]
+    assert (stream.epoch, stream.position) == (3, 3)
+
+
+def test_prompts_given_back_come_first_and_once():
+    stream = PromptStream(6, seed=1, shuffle=False)
+    taken = stream.take(4)
+    stream.give_back(taken[2:])
+    assert stream.take(3) == [2, 3, 4]
+    stream.give_back([3, 4])
+    stream.give_back([2])  # several rounds of one step: the later one's first
+    assert stream.take(4) == [2, 3, 4, 5]
+    assert (stream.epoch, stream.position) == (1, 0)
+
+
+@settings(max_examples=60)
+@given(
+    size=st.integers(1, 9),
+    steps=st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12)), max_size=8),
+    interrupted=st.integers(0, 8),
+)
+def test_state_goes_through_json_at_any_point(size, steps, interrupted):
+    """A run that was stopped after any step takes the same prompts as one that was not."""
+
+    def run(stream, part):
+        taken = []
+        for number, unused in part:
+            taken.append(stream.take(number))
+            stream.give_back(taken[-1][len(taken[-1]) - min(unused, number) :])
+        return taken
+
+    whole = run(PromptStream(size, seed=7), steps)
+    first = PromptStream(size, seed=7)
+    before = run(first, steps[:interrupted])
+    state = json.loads(json.dumps(first.state_dict()))
+    second = PromptStream(size, seed=7)
+    second.load_state_dict(state)
+    assert before + run(second, steps[interrupted:]) == whole
+
+
+def test_state_is_a_copy():
+    stream = PromptStream(5, seed=1)
+    stream.give_back(stream.take(2))
+    state = stream.state_dict()
+    stream.take(5)
+    assert len(state["returned"]) == 2
+
+
+def test_another_data_set_than_the_checkpoints_is_refused():
+    state = PromptStream(5, seed=1).state_dict()
+    with pytest.raises(ValueError, match=r"5 prompts, data.train_files has 6; .*trainer.resume_mode=disable"):
+        PromptStream(6, seed=1).load_state_dict(state)
+
+
+def test_batch_holds_each_prompt_n_times_side_by_side(make_dataset):
+    dataset = make_dataset([_row("what is one plus two ?"), _row("three ?"), _row("four plus five ?")])
+    batch = prompt_batch(dataset, [2, 0], n=3)
+    assert batch.non_tensor_batch["prompt_number"].tolist() == [2, 2, 2, 0, 0, 0]
+    assert batch.batch["attention_mask"].sum(-1).tolist() == [4, 4, 4, 6, 6, 6]
+    assert batch.batch["input_ids"].shape == (6, 8)
+    assert batch.batch["attention_mask"][0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]  # left-padded
+    assert batch.non_tensor_batch["messages"][3] == [{"role": "user", "content": "what is one plus two ?"}]
+    assert batch.non_tensor_batch["reward_model"][5] == {"ground_truth": "3"}
+
+
+def test_rows_may_differ_in_what_training_does_not_read(make_dataset):
+    """Files of several origins together: one has further columns, one a system message, one an empty field."""
+    system = [{"role": "system", "content": "please"}, {"role": "user", "content": "three ?"}]
+    dataset = make_dataset(
+        [_row("one ?", ability="math", extra_info={"index": 4}), _row("two ?", extra_info=None)],
+        [_row("three ?", prompt=system, note="x")],
+    )
+    batch = prompt_batch(dataset, [0, 1, 2], n=1)
+    assert batch.non_tensor_batch["extra_info"].tolist() == [{"index": 4}, {}, {}]
+    parts = [prompt_batch(dataset, [0, 1], n=2), prompt_batch(dataset, [2, 0], n=2)]
+    for part in parts:
+        part.pop(non_tensor_batch_keys=["raw_prompt_ids"])  # they go to the engine
+    together = DataProto.concat(parts)
+    assert [len(m) for m in together.non_tensor_batch["messages"]] == [1, 1, 1, 1, 2, 2, 1, 1]
+
+
+def test_reading_a_prompt_does_not_change_it(make_dataset):
+    dataset = make_dataset([_row("one ?")])
+    assert dataset[0]["raw_prompt_ids"] == dataset[0]["raw_prompt_ids"]
+    assert dataset.messages(0)[0]["content"] == "one ?"
+    assert dataset.source(0) == "sums"
+
+
+def test_prompts_that_are_too_long_are_left_out(make_dataset):
+    rows = [_row("what is one plus two plus three plus four ?"), _row("one ?")]
+    assert len(make_dataset(rows)) == 1
+    with pytest.raises(PromptFileError, match=r"every prompt is longer than data.max_prompt_length=1 tokens; raise it"):
+        make_dataset(rows, max_prompt_length=1)
+
+
+def _response_batch(lengths: list[int], prompt_length: int = 2, cap: int = 6) -> DataProto:
+    mask = (torch.arange(cap) < torch.tensor(lengths)[:, None]).long()
+    attention = torch.cat([torch.ones(len(lengths), prompt_length, dtype=torch.long), mask], dim=1)
+    ids = torch.arange(len(lengths) * (prompt_length + cap)).view(len(lengths), -1)
+    return DataProto.from_dict(
+        {
+            "input_ids": ids,
+            "attention_mask": attention,
+            "position_ids": attention.cumsum(-1) - 1,
+            "responses": ids[:, prompt_length:],
+            "rollout_log_probs": torch.rand(len(lengths), cap),
+        }
+    )
+
+
+@pytest.mark.parametrize(("lengths", "longest"), [([2, 4, 0], 4), ([6, 1, 1], 6), ([0, 0], 1)])
+def test_responses_are_cut_to_the_longest(lengths, longest):
+    whole = _response_batch(lengths)
+    tensors = trim_responses(_response_batch(lengths), 6).batch
+    assert tensors["response_mask"].sum(-1).tolist() == lengths
+    for key in ("responses", "rollout_log_probs", "response_mask"):
+        assert tensors[key].shape == (len(lengths), longest)
+    for key in ("input_ids", "attention_mask", "position_ids"):
+        assert torch.equal(tensors[key], whole.batch[key][:, : 2 + longest])
+    assert torch.equal(tensors["input_ids"][:, 2:], tensors["responses"])
+
+
+def test_a_batch_without_the_engines_log_probabilities_is_cut_too():
+    batch = _response_batch([1, 3])
+    del batch.batch["rollout_log_probs"]
+    assert trim_responses(batch, 6).batch["responses"].shape == (2, 3)
+
+
+def test_dataset_is_upstreams_where_it_can_be(make_dataset):
+    """What the rollout engine is given comes from upstream's item, unchanged."""
+    dataset = make_dataset([_row("one plus two ?")])
+    item = dataset[0]
+    assert item["raw_prompt_ids"] == item["input_ids"][item["attention_mask"].bool()].tolist()
+    assert np.array_equal(item["position_ids"][-4:], np.arange(4))

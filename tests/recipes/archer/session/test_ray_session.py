@@ -1,0 +1,189 @@
+"""What a run asks of Ray, without starting it; starting it is the end-to-end tests' affair."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from recipes.archer.session import ray_session, reaper
+from recipes.archer.session.ray_session import remove_stale, worker_environment
+from recipes.archer.workers import resources
+from recipes.archer.workers.resources import POOL, HostResourcePoolManager
+
+
+def _config(device: str, workers: int):
+    return SimpleNamespace(trainer=SimpleNamespace(device=device, n_gpus_per_node=workers, nnodes=1))
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(2, 1, "2"), (2, 2, "1"), (16, 3, "5"), (2, 4, "1")])
+def test_workers_share_the_cores(monkeypatch, cores, workers, threads):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert worker_environment(_config("cpu", workers))["OMP_NUM_THREADS"] == threads
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    environment = worker_environment(_config("cpu", 1))
+    assert "OMP_NUM_THREADS" not in environment
+    assert "NCCL_DEBUG" not in environment
+
+
+def test_host_settings_are_not_for_gpus(monkeypatch):
+    for name in ("VLLM_TARGET_DEVICE", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert not {"VLLM_TARGET_DEVICE", "OMP_NUM_THREADS"} & worker_environment(_config("cuda", 4)).keys()
+
+
+def test_only_folders_of_dead_processes_are_removed(tmp_path, monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    names = [f"archer-ray-{ended.pid}-abc", f"archer-ray-{os.getpid()}-abc", "archer-ray-notes", "ray"]
+    for name in names:
+        (tmp_path / name / "session").mkdir(parents=True)
+    monkeypatch.setattr(ray_session, "Path", lambda p: tmp_path if p == "/tmp" else Path(p))
+    remove_stale()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names[1:])
+
+
+@pytest.fixture
+def session_of_nobody(tmp_path, monkeypatch):
+    """A session folder whose process number is of no process here."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    folder = tmp_path / f"archer-ray-{ended.pid}-abc"
+    folder.mkdir()
+    monkeypatch.setattr(ray_session, "Path", lambda p: tmp_path if p == "/tmp" else Path(p))
+    return folder
+
+
+def test_a_session_in_another_container_is_left_alone(session_of_nobody):
+    """Its process has a number of another namespace, but the lock on its folder is the kernel's."""
+    held = ray_session._hold(session_of_nobody)
+    remove_stale()
+    assert session_of_nobody.is_dir()
+    os.close(held)
+    remove_stale()
+    assert not session_of_nobody.exists()
+
+
+def test_what_outlived_driver_and_reaper_is_ended(session_of_nobody):
+    marked = os.environ | {reaper.MARK: str(session_of_nobody)}
+    with subprocess.Popen(["sleep", "600"], env=marked) as left:
+        remove_stale()
+        assert left.wait(10) == -signal.SIGKILL
+    assert not session_of_nobody.exists()
+
+
+def test_what_outlived_the_reaper_is_ended_with_the_session(monkeypatch):
+    """The reaper was killed while the run went on; the run itself is not ended by its own hand."""
+    watchers, start_reaper = [], ray_session._start_reaper
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=lambda **_: None, shutdown=lambda: None))
+    monkeypatch.setattr(ray_session, "remove_stale", lambda: None)
+    monkeypatch.setattr(ray_session, "worker_environment", lambda config: {})  # it would stay in this process's own
+    monkeypatch.setattr(ray_session, "_start_reaper", lambda f: watchers.append(start_reaper(f)) or watchers[0])
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = _config("cuda", 1)
+    config.ray_init = SimpleNamespace(num_cpus=1, log_to_driver=False, object_store_memory=None)
+    with ray_session.ray_session(config) as folder:
+        left = subprocess.Popen(["sleep", "600"])
+        watchers[0].kill()
+    assert left.wait(10) == -signal.SIGKILL
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("device", "use_gpu"), [("cpu", False), ("cuda", True)])
+def test_one_pool_for_every_role(monkeypatch, device, use_gpu):
+    monkeypatch.setattr(HostResourcePoolManager, "_check_resource_available", lambda _: None)  # asks the cluster
+    manager = HostResourcePoolManager.for_roles(["actor", "reference"], _config(device, 3).trainer)
+    manager.create_resource_pool()
+    pool = manager.resource_pool_dict[POOL]
+    assert pool.use_gpu is use_gpu
+    assert pool.world_size == 3
+    assert manager.get_resource_pool("actor") is manager.get_resource_pool("reference") is pool
+
+
+def test_a_cluster_gets_a_moment_to_free_what_was_held(monkeypatch):
+    """After the death of a worker the run asks for the same GPUs again."""
+    calls = []
+
+    def check(_):
+        calls.append(1)
+        if len(calls) < 3:
+            raise ValueError("Total available GPUs 0 is less than total desired GPUs 4")
+
+    monkeypatch.setattr(HostResourcePoolManager.__base__, "_check_resource_available", check)
+    monkeypatch.setattr(resources.time, "sleep", lambda s: None)
+    manager = HostResourcePoolManager.for_roles(["actor"], _config("cuda", 4).trainer)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match="less than"):
+        manager._check_resource_available()
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    manager._check_resource_available()
+    assert len(calls) == 3
+
+
+def test_rays_handler_does_not_replace_ours():
+    """Ray puts one in its place that ends the process, in ``ray.init``."""
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
+    try:
+        with ray_session._own_sigterm_handler():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [1]
+        with pytest.raises(SystemExit), ray_session._own_sigterm_handler():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+            signal.raise_signal(signal.SIGTERM)  # while Ray's is in place
+        assert received == [1, 1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+GROUPS = """
+import os, subprocess
+from ray._private.services import start_ray_process
+from recipes.archer.session.ray_session import _in_process_group
+
+watcher = subprocess.Popen(["sleep", "100"], process_group=0)
+before = os.getpgrp()
+with _in_process_group(watcher.pid):
+    inside = start_ray_process(["sleep", "100"], "test", fate_share=False).process
+    print(os.getpgid(inside.pid) == watcher.pid, os.getpgrp() == before)
+after = start_ray_process(["sleep", "100"], "test", fate_share=False).process
+print(os.getpgid(after.pid) == before)
+for process in (watcher, inside, after):
+    process.kill()
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"process_group": 0}, {"start_new_session": True}])
+def test_rays_processes_are_in_a_group_of_their_own_and_the_driver_stays_in_its(options):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[4])}
+    done = subprocess.run([sys.executable, "-c", GROUPS], env=environment, capture_output=True, text=True, **options)
+    assert done.stdout.split() == ["True"] * 3, done.stderr
+
+
+def test_temporary_files_end_with_the_session_and_kernels_do_not(tmp_path, monkeypatch):
+    for name in ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    before = tempfile.gettempdir()
+    with ray_session._temporary_files_in(tmp_path):
+        assert os.environ["TMPDIR"] == tempfile.gettempdir() == str(tmp_path / "tmp")
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/cache/archer/torchinductor"
+    assert not {"TMPDIR", "TORCHINDUCTOR_CACHE_DIR"} & os.environ.keys()
+    assert tempfile.gettempdir() == before
+
+
+def test_a_folder_for_temporary_files_that_the_user_chose_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/scratch")
+    with ray_session._temporary_files_in(tmp_path):
+        assert os.environ["TMPDIR"] == "/scratch"
+    assert list(tmp_path.iterdir()) == []

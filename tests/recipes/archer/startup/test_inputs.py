@@ -1,0 +1,100 @@
+"""What a run is made of: a tokenizer or prompts that cannot be used are refused in one line, before Ray starts."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from recipes.archer.ending import UserError
+from recipes.archer.settings.configuration import compose
+from recipes.archer.startup.inputs import check_ground_truths, grading_pool, planned_steps, tokenizer_and_prompts
+
+TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    overrides = ["experiment=tiny", "device=cpu", "data.train_files=a", "data.val_files=b", "data.train_batch_size=2"]
+    return compose([*overrides, "actor_rollout_ref.model.path=m", "actor_rollout_ref.actor.ppo_mini_batch_size=2"])
+
+
+@pytest.fixture
+def config(tiny, tmp_path):
+    """A tokenizer that knows one word, and three prompts of one, two and three of it."""
+    tokens = Tokenizer(WordLevel({"?": 0, "one": 1}, unk_token="?"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token="?", pad_token="?", eos_token="?")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(tmp_path)
+    rows = [
+        {
+            "data_source": "words",
+            "prompt": [{"role": "user", "content": "one"}] * number,
+            "reward_model": {"ground_truth": "1"},
+        }
+        for number in (1, 2, 3)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    files = [f"data.{name}_files={tmp_path}/rows.json" for name in ("train", "val")]
+    return OmegaConf.merge(tiny, OmegaConf.from_dotlist([f"actor_rollout_ref.model.path={tmp_path}", *files]))
+
+
+def refusal(call) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_tokenizer_and_prompts(config):
+    tokenizer, (train, val) = tokenizer_and_prompts(config)
+    assert len(train) == len(val) == 3 and tokenizer.eos_token == "?"
+
+
+def test_a_tokenizer_that_cannot_be_read(config, tmp_path):
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0"}')
+    message = refusal(lambda: tokenizer_and_prompts(config))
+    assert message.startswith(f"model folder {tmp_path}: its tokenizer cannot be used (") and "MODEL_PATH" in message
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('never') }}", "{% if %}"])
+def test_a_tokenizer_without_a_chat_template_that_works(config, tmp_path, template):
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
+    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    assert "its tokenizer cannot be used (" in refusal(lambda: tokenizer_and_prompts(config))
+
+
+def test_prompts_that_are_all_too_long(config, tmp_path):
+    config.data.max_prompt_length = 0
+    message = refusal(lambda: tokenizer_and_prompts(config))
+    assert message == f"{tmp_path}/rows.json: every prompt is longer than data.max_prompt_length=0 tokens; raise it"
+
+
+def test_fewer_prompts_that_fit_than_a_batch_has(config):
+    config.data.train_batch_size = 4
+    message = refusal(lambda: tokenizer_and_prompts(config))
+    assert message == (
+        "data.train_batch_size=4 is more than the 3 prompts of data.train_files that fit data.max_prompt_length; "
+        "lower it"
+    )
+
+
+def test_steps_are_those_asked_for_or_those_of_the_epochs(config):
+    assert planned_steps(config, 3) == 50
+    config.trainer.total_training_steps, config.trainer.total_epochs = None, 5
+    assert planned_steps(config, 3) == 7
+
+
+def test_a_ground_truth_that_cannot_be_graded(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARCHER_CACHE", str(tmp_path / "cache"))
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    rows[1]["reward_model"]["ground_truth"] = r"\frac{1}{"
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    config.grading.workers = 1
+    with grading_pool(config) as pool:
+        message = refusal(lambda: check_ground_truths(config, pool))
+    assert message.startswith(f"{tmp_path}/rows.json: row 2 (reward_model.ground_truth: ")
+    assert [path.name.startswith("ground_truths-") for path in (tmp_path / "cache").iterdir()] == [True]

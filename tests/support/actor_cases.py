@@ -1,0 +1,286 @@
+"""A small Qwen3, a batch of rows, and the actor's update of it on one worker or several.
+
+With padding removed, too, which is what runs on a GPU. flash-attn, which packs the rows, needs one: its four helpers
+and its attention within packed rows are written out here with torch, so that upstream's code around them, and ours, run
+as they are.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from omegaconf import OmegaConf
+
+VOCAB, PROMPT = 48, 6
+RESPONSE_LENGTHS = (10, 1, 0, 7, 3, 10, 5, 2, 9, 4, 6)  # one empty, one of one token; odd: two workers need filler
+TEMPERATURE = 0.9
+# as the worker sets it: our forward pass answers as upstream's fused kernels do
+REMOVED = {"use_remove_padding": True, "use_fused_kernels": True}
+UPDATE_ROWS = 16  # an optimizer step that takes everything, with room for filler
+
+
+@dataclass(frozen=True)
+class Case:
+    """One update: what to train on, with which settings, cut how."""
+
+    name: str
+    settings: dict = field(default_factory=dict)  # of the actor
+    cut: str = "all"
+    tied: bool = False
+    wide: bool = False  # more padding on both sides than the rows need
+    without: tuple[str, ...] = ()  # columns left out
+    zero_advantages: bool = False
+    mini_batch_rows: int = UPDATE_ROWS
+    filler: int = 0  # rows that count for nothing, besides those that fill up for the workers
+    learning_rate: float = 0.0
+
+
+CUTS = {
+    "one row": {"use_dynamic_bsz": False, "ppo_micro_batch_size_per_gpu": 1},
+    "four rows": {"use_dynamic_bsz": False, "ppo_micro_batch_size_per_gpu": 4},
+    "all": {"use_dynamic_bsz": False, "ppo_micro_batch_size_per_gpu": 64},
+    # so few that two workers come to three micro-batches and to four
+    "by tokens": {"use_dynamic_bsz": True, "ppo_max_token_len_per_gpu": 26},
+}
+
+
+def small_qwen3(tied: bool):
+    """Two layers in fp32; weights large enough for entropies and log-probabilities to differ widely."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,  # the smallest that the rollout engine serves
+        tie_word_embeddings=tied,
+        attn_implementation="sdpa",
+        sliding_window=None,
+    )
+    torch.manual_seed(3)
+    model = Qwen3ForCausalLM(config).float()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.rand_like(parameter) + 0.5) if "norm" in name else parameter.mul_(8.0)
+    return model
+
+
+def make_batch(model, response_lengths=RESPONSE_LENGTHS, wide: bool = False) -> dict[str, torch.Tensor]:
+    """Left-padded prompts, right-padded responses, and an old, a reference and an engine's policy near the model."""
+    random = torch.Generator().manual_seed(5)
+    rows, longest = len(response_lengths), max(response_lengths)
+    prompt_lengths = torch.randint(1, PROMPT + 1, (rows, 1), generator=random)
+    lengths = torch.tensor(response_lengths)[:, None]
+    response_mask = (torch.arange(longest) < lengths).long()
+    attention_mask = torch.cat([(torch.arange(PROMPT) >= PROMPT - prompt_lengths).long(), response_mask], dim=1)
+    input_ids = torch.randint(1, VOCAB, attention_mask.shape, generator=random) * attention_mask
+    batch = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0),
+        "responses": input_ids[:, PROMPT:],
+        "response_mask": response_mask,
+        "advantages": torch.randn(rows, 1, generator=random).expand(-1, longest) * response_mask,
+        "row": torch.arange(rows),
+    }
+    with torch.no_grad():
+        log_prob, entropy = plain_log_probs(model, batch)
+    for key, spread in (("old_log_probs", 0.5), ("ref_log_prob", 0.4), ("rollout_log_probs", 0.3)):
+        batch[key] = log_prob + spread * torch.randn(log_prob.shape, generator=random)
+    batch["rollout_entropy"] = entropy * (1 + 0.2 * torch.rand(entropy.shape, generator=random))
+    return _widened(batch) if wide else batch
+
+
+def plain_log_probs(model, batch, temperature: float = TEMPERATURE) -> tuple[torch.Tensor, torch.Tensor]:
+    """By the definition, from all logits: log-probability and entropy at the response positions."""
+    keys = ("input_ids", "attention_mask", "position_ids")
+    logits = model(**{key: batch[key] for key in keys}, use_cache=False).logits / temperature
+    log_p = torch.log_softmax(logits[:, batch["input_ids"].shape[1] - batch["responses"].shape[1] - 1 : -1], dim=-1)
+    log_prob = log_p.gather(-1, batch["responses"][..., None])[..., 0]
+    return log_prob, -(log_p.exp() * log_p).sum(-1)
+
+
+def _widened(batch: dict[str, torch.Tensor], left: int = 3, right: int = 5) -> dict[str, torch.Tensor]:
+    """The same rows with more padding; what the padding of per-token columns holds must not matter."""
+    pads = {"input_ids": (left, right), "attention_mask": (left, right), "position_ids": (left, right)}
+    junk = {"old_log_probs": 7.0, "ref_log_prob": -9.0, "rollout_log_probs": -30.0, "rollout_entropy": 99.0}
+    return {
+        key: torch.nn.functional.pad(value, pads.get(key, (0, right)), value=junk.get(key, 0))
+        if value.dim() == 2
+        else value
+        for key, value in batch.items()
+    }
+
+
+def rows_of_worker(batch: dict[str, torch.Tensor], case: Case, workers: int, rank: int):
+    """This worker's block, as the trainer deals it; the case's filler is made as the trainer makes its own."""
+    from recipes.archer.workers.deal import dealt
+    from verl import DataProto
+
+    rows = len(batch["row"])
+    place = torch.arange(rows + case.filler)
+    filled = {key: value[torch.where(place < rows, place, 0)] for key, value in batch.items()}
+    filled["response_mask"] = filled["response_mask"] * (place < rows)[:, None]
+    return dealt(DataProto.from_dict(filled), case.mini_batch_rows, workers).chunk(workers)[rank]
+
+
+def packed_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, position_ids=None, **_):
+    """Causal attention within each of the rows that lie one behind the other; a row begins at position 0."""
+    row = (position_ids == 0).cumsum(-1)
+    length = query.shape[-2]
+    allowed = (row[:, :, None] == row[:, None, :]) & torch.ones(length, length, dtype=torch.bool).tril()
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=allowed[:, None], dropout_p=dropout, scale=scaling, enable_gqa=True
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def unpad_input(hidden_states, attention_mask):
+    indices = attention_mask.flatten().nonzero().flatten()
+    return hidden_states.flatten(0, 1)[indices], indices, None
+
+
+def pad_input(hidden_states, indices, batch, seqlen):
+    empty = hidden_states.new_zeros(batch * seqlen, *hidden_states.shape[1:])
+    return empty.index_put((indices,), hidden_states).unflatten(0, (batch, seqlen))
+
+
+@contextmanager
+def like_a_gpu(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """What is there on a GPU for removing padding; packed rows are told apart by their positions."""
+    from einops import rearrange
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    from verl.workers.actor import dp_actor
+
+    helpers = {"unpad_input": unpad_input, "pad_input": pad_input, "rearrange": rearrange}
+    helpers["index_first_axis"] = lambda values, indices: values[indices]
+    ALL_ATTENTION_FUNCTIONS["packed"] = packed_attention
+    with pytest.MonkeyPatch.context() as patch:
+        for name, helper in helpers.items():
+            patch.setattr(dp_actor, name, helper, raising=False)
+        patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # upstream's bf16
+        for module in modules:
+            patch.setattr(module.config, "_attn_implementation", "packed")
+        yield
+
+
+class Recorder(torch.optim.SGD):
+    """Keeps every whole gradient it steps with."""
+
+    def __init__(self, module, learning_rate: float):
+        super().__init__(module.parameters(), lr=learning_rate)
+        self.gradients: list[torch.Tensor] = []
+
+    def step(self, closure=None):
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        whole = [g.full_tensor() if hasattr(g, "full_tensor") else g for g in gradients]
+        self.gradients.append(torch.cat([g.detach().flatten() for g in whole]).clone())
+        super().step(closure)
+
+
+class Worker:
+    """One rank: its sharded models, tied and untied, and the actor over either."""
+
+    def __init__(self, settings: dict):
+        from recipes.archer.workers.model_forward import bind_token_forward
+        from verl.utils.fsdp_utils import apply_fsdp2
+
+        self.settings = OmegaConf.create(settings)
+        self.batches, self.modules, self.initial = {}, {}, {}
+        for tied in (False, True):
+            model = small_qwen3(tied)
+            for wide in (False, True):
+                self.batches[tied, wide] = make_batch(model, wide=wide)
+            apply_fsdp2(model, {"reshard_after_forward": False}, OmegaConf.create({}))
+            bind_token_forward(model)
+            self.modules[tied] = model
+            self.initial[tied] = [p.detach().clone() for p in model.parameters()]
+
+    def config(self, case: Case):
+        config = OmegaConf.merge(self.settings, case.settings, CUTS[case.cut])
+        config.ppo_mini_batch_size = case.mini_batch_rows // dist.get_world_size()
+        return config
+
+    def actor(self, case: Case):
+        from recipes.archer.workers.actor import ArcherActor
+
+        module = self.modules[case.tied]
+        for part in filter(lambda part: hasattr(part, "reshard"), module.modules()):
+            part.reshard()  # a forward pass without a backward pass leaves the parameters gathered
+        with torch.no_grad():
+            for parameter, first in zip(module.parameters(), self.initial[case.tied], strict=True):
+                parameter.copy_(first)
+        return ArcherActor(self.config(case), module, Recorder(module, case.learning_rate))
+
+    def update(self, case: Case, batch: dict[str, torch.Tensor] | None = None) -> tuple[list[torch.Tensor], dict]:
+        """The gradients of the case's optimizer updates, and the actor's metrics."""
+        batch = dict(batch or self.batches[case.tied, case.wide])
+        if case.zero_advantages:
+            batch["advantages"] = torch.zeros_like(batch["advantages"])
+        for key in case.without:
+            del batch[key]
+        own = rows_of_worker(batch, case, dist.get_world_size(), dist.get_rank())
+        own.meta_info["temperature"] = TEMPERATURE
+        actor = self.actor(case)
+        removed = case.settings.get("use_remove_padding")
+        with like_a_gpu(self.modules.values()) if removed else nullcontext():
+            metrics = actor.update_policy(own)
+        return actor.actor_optimizer.gradients, metrics
+
+
+def join(rank: int, workers: int, meeting_point: str) -> None:
+    """Makes this process one of the group's workers; one that waits for another in vain fails after two minutes."""
+    torch.set_num_threads(1)
+    patience = timedelta(seconds=120)
+    meeting = f"file://{meeting_point}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers, timeout=patience)
+
+
+def run_worker(rank: int, workers: int, meeting_point: str, settings: dict, cases: list[Case], out: str) -> None:
+    """In a process of its own: all cases, one after the other; the results go to ``<out>.<rank>``."""
+    join(rank, workers, meeting_point)
+    worker = Worker(settings)
+    torch.save([worker.update(case) for case in cases], f"{out}.{rank}")
+    save_checkpoint(worker, f"{out}.checkpoint")
+    dist.destroy_process_group()
+
+
+def worker_state(worker: Worker, case: Case):
+    """The case's actor with Adam and a schedule, and what a checkpoint of them holds."""
+    from recipes.archer.checkpoints.shards import WorkerState
+
+    actor = worker.actor(case)
+    actor.actor_optimizer = torch.optim.AdamW(actor.actor_module.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(actor.actor_optimizer, 1)
+    return actor, WorkerState(actor.actor_module, actor.actor_optimizer, schedule, dist.get_rank())
+
+
+def whole_state(state) -> list[torch.Tensor]:
+    """Parameters and Adam's first moments, not sharded."""
+    parameters = [p.full_tensor() for p in state.model.parameters()]
+    return parameters + [state.optimizer.state[p]["exp_avg"].full_tensor() for p in state.model.parameters()]
+
+
+def save_checkpoint(worker: Worker, path: str) -> None:
+    """A step, a pass without gradient as between steps, then a checkpoint; beside it what it must hold."""
+    from recipes.archer.checkpoints.shards import save_shards
+
+    case = Case("checkpoint", learning_rate=0.01)
+    actor, state = worker_state(worker, case)
+    own = rows_of_worker(worker.batches[False, False], case, dist.get_world_size(), dist.get_rank())
+    own.meta_info |= {"temperature": TEMPERATURE, "max_token_len": 400}
+    actor.update_policy(own)
+    state.scheduler.step()
+    actor.compute_log_prob(own)
+    save_shards(path, state)
+    tensors = whole_state(state)
+    if dist.get_rank() == 0:
+        torch.save((tensors, state.scheduler.state_dict()), f"{path}.expected")
