@@ -1,9 +1,11 @@
 """Room for a checkpoint: how much one takes, and how much there is."""
 
-import json
 import math
 import shutil
 from pathlib import Path
+
+from recipes.archer.reading.regular import UnreadableError
+from recipes.archer.settings.weight_check import tensor_file
 
 MARGIN = 1.1  # of a checkpoint's size, so that rows and samples still find room beside it
 COPIES = 3  # a parameter, and Adam's two moments of it
@@ -39,10 +41,9 @@ def readable(size: int) -> str:
 
 
 def _num_parameters(file: Path) -> int:
-    """Of a safetensors file, from its header: its length in 8 bytes, then JSON with each tensor's shape."""
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > file.stat().st_size:
-            return 0
-        header = json.loads(stream.read(length) or "{}")
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    """Of a safetensors file, from its header."""
+    try:
+        _, shapes, _ = tensor_file(file)
+    except UnreadableError:  # what is wrong with it is said where the model is loaded
+        return 0
+    return sum(map(math.prod, shapes.values()))

@@ -13,6 +13,7 @@ from typing import Any
 
 from recipes.archer.checkpoints.store import Checkpoint
 from recipes.archer.ending import UserError
+from recipes.archer.reading.json import read_json
 from recipes.archer.runs.log import versions
 
 ARCHITECTURE = (
@@ -38,7 +39,7 @@ def identity(config, rows: Iterable[Mapping[str, Any]]) -> dict:
     """
     model, trainer = config.actor_rollout_ref.model, config.trainer
     path = Path(os.path.expanduser(model.path))
-    facts = json.loads((path / "config.json").read_text(encoding="utf-8")) | dict(model.get("override_config") or {})
+    facts = read_json(path / "config.json") | dict(model.get("override_config") or {})
     return {
         "versions": {name: version for name, version in versions().items() if name in ("archer", "verl")},
         "world_size": trainer.n_gpus_per_node * trainer.nnodes,

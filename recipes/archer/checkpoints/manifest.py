@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from recipes.archer.ending import UserError
+from recipes.archer.reading.json import read_json
+from recipes.archer.reading.regular import DamagedError, UnreadableError
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of a checkpoint's folder; raised when an older reader would misunderstand it
@@ -32,13 +34,13 @@ def problem_of(folder: Path, hashes: bool = True) -> str | None:
         UserError: a later version of this code wrote the folder.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST, inside=folder)
         layout, files = manifest.get("format", FORMAT), manifest["files"]
         described = [(name, expected["size"], expected["sha256"]) for name, expected in files.items()]
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing, so it was never finished"
-    except OSError as error:
-        return f"{MANIFEST} cannot be read ({error.strerror})"
+    except UnreadableError as error:
+        if error.absent:
+            return f"{MANIFEST} is missing, so it was never finished"
+        return f"{MANIFEST} {'is damaged' if isinstance(error, DamagedError) else error.reason}"
     except (ValueError, KeyError, TypeError, AttributeError):  # whatever a torn or altered file may hold
         return f"{MANIFEST} is damaged"
     if not isinstance(layout, int) or layout > FORMAT:
@@ -52,9 +54,9 @@ def problem_of(folder: Path, hashes: bool = True) -> str | None:
 def listed(folder: Path) -> dict[str, int]:
     """Files of a folder's manifest and their sizes in bytes; empty where there is none to read."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = read_json(folder / MANIFEST, inside=folder)["files"]
         return {name: int(expected["size"]) for name, expected in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UnreadableError, OverflowError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

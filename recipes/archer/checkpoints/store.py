@@ -17,6 +17,8 @@ from pathlib import Path
 from recipes.archer.checkpoints.manifest import MANIFEST, flush, listed, problem_of, write_manifest
 from recipes.archer.ending import UserError
 from recipes.archer.files import write_atomically
+from recipes.archer.reading.json import read_json
+from recipes.archer.reading.regular import UnreadableError
 
 STATE = "state.json"
 POINTER = "latest_checkpointed_iteration.txt"  # verl's name for it
@@ -211,7 +213,9 @@ def read(path: Path) -> Checkpoint:
         problem = f"{MANIFEST} does not list {STATE}"
     if problem is not None:
         raise ValueError(problem)
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    state = _state(path)
+    if not isinstance(state.get("step"), int):
+        raise ValueError(f"{STATE} has no step")
     return Checkpoint(path, state["step"], state)
 
 
@@ -234,7 +238,6 @@ def _looks_whole(path: Path) -> bool:
 
 def _state(path: Path) -> dict:
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        return state if isinstance(state, dict) else {}
-    except (OSError, ValueError):
+        return read_json(path / STATE, inside=path)
+    except UnreadableError:
         return {}

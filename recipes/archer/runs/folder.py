@@ -4,12 +4,14 @@ The writer is recipes.archer.runs.log. A file that is not there (the run has not
 copied along) reads as empty; one that is there and damaged is the user's to know about.
 """
 
-import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.archer.ending import UserError
+from recipes.archer.reading.json import parse_json, read_json
+from recipes.archer.reading.regular import DamagedError, UnreadableError, line_blocks
 from recipes.archer.runs.metrics_reader import METRICS, RUN, read_metrics
 from recipes.archer.runs.names import SAMPLE_FILE, SAMPLES
 
@@ -44,13 +46,15 @@ class Run:
         """Which experiment it is a run of, None when it does not say."""
         record = self.config.get("record")
         recorded = record.get("name") if isinstance(record, dict) else None
-        return self.facts.get("experiment") or recorded
+        name = self.facts.get("experiment") or recorded
+        return None if name is None else str(name)
 
     @property
     def rows_from_start(self) -> list[dict]:
         """The rows, with the validation of the untrained model before them as step 0 if there was one."""
         before = self.facts.get("val_before")
-        return [{"step": 0, **before}, *self.rows] if isinstance(before, dict) else self.rows
+        later = not self.rows or self.rows[0]["step"] > 0
+        return [{**before, "step": 0}, *self.rows] if isinstance(before, dict) and later else self.rows
 
 
 def read_run(folder: Path) -> Run:
@@ -64,29 +68,32 @@ def read_run(folder: Path) -> Run:
         folder = folder.parent
     if not is_run(folder):
         raise UserError(f"{folder} is no run: give a folder with {METRICS} or {RUN} in it")
-    facts = _read_facts(folder / RUN)
-    if not (folder / METRICS).is_file():  # it failed before it got so far
+    facts = _read_facts(folder)
+    if not os.path.lexists(folder / METRICS):  # it failed before it got so far
         return Run(folder, facts, {}, [])
     metrics = read_metrics(folder / METRICS)
     return Run(folder, facts, metrics.config, metrics.rows, metrics.notes)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's."""
-    return (folder / METRICS).is_file() or (folder / RUN).is_file()
+    """Whether a folder is a run's, also a damaged one's."""
+    return os.path.lexists(folder / METRICS) or os.path.lexists(folder / RUN)
 
 
 def find_runs(output: Path = OUTPUT) -> list[Path]:
     """Run folders at, directly under, or two levels under a folder; the one that changed last comes last.
 
+    A folder that may not be looked into is among them: it may be a run's.
+
     Raises:
         UserError: there is no such folder.
     """
     output = Path(output)
-    if not output.is_dir():
+    if not os.path.isdir(output):
         raise UserError(f"{output} is not a folder: name the one that holds the runs (trainer.output_dir)")
     candidates: Iterable[Path] = [output, *output.glob("*"), *output.glob("*/*")]
-    return sorted((p for p in candidates if p.is_dir() and is_run(p)), key=lambda p: (last_change(p), p.name))
+    found = (p for p in candidates if os.path.isdir(p) and (is_run(p) or not os.access(p, os.R_OK | os.X_OK)))
+    return sorted(found, key=lambda p: (last_change(p), p.name))
 
 
 def locate(name: str, output: Path = OUTPUT) -> Path:
@@ -96,9 +103,9 @@ def locate(name: str, output: Path = OUTPUT) -> Path:
         UserError: no run, or more than one, has that name.
     """
     path = Path(name)
-    if path.exists():
+    if os.path.lexists(path):
         return path
-    known = find_runs(output) if Path(output).is_dir() else []
+    known = find_runs(output) if os.path.isdir(output) else []
     found = [p for p in known if name in (p.name, f"{p.parent.name}/{p.name}")]
     if len(found) == 1:
         return found[0]
@@ -109,7 +116,14 @@ def locate(name: str, output: Path = OUTPUT) -> Path:
 
 def last_change(folder: Path) -> float:
     """When the run last wrote something, seconds since the epoch."""
-    return max((p.stat().st_mtime for p in (folder / METRICS, folder / RUN) if p.exists()), default=0.0)
+    return max(map(_changed, (folder / METRICS, folder / RUN)))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:  # absent, or in a folder that may not be looked into
+        return 0.0
 
 
 def sample_steps(run: Run) -> list[int]:
@@ -125,52 +139,44 @@ def read_samples(run: Run, step: int) -> list[dict]:
         UserError: none were kept of that step, or the file cannot be read.
     """
     path = run.folder / SAMPLES / f"step_{step}.jsonl"
-    if not path.is_file():
+    try:
+        lines = [line for block in line_blocks(path, inside=run.folder) for line in block]
+    except UnreadableError as error:
+        if not error.absent:
+            raise
         steps = ", ".join(map(str, sample_steps(run))) or "of no step yet"
-        raise UserError(f"{path} does not exist: responses were kept of steps {steps} (trainer.samples_freq)")
-    lines = _read(path).split(b"\n")
+        raise UserError(f"{path} does not exist: responses were kept of steps {steps} (trainer.samples_freq)") from None
     if not _is_json(lines[-1]):  # without its line end: a copy that broke off
         del lines[-1]
-    return [_sample(line, path, number) for number, line in enumerate(lines, start=1) if line]
+    return [_sample(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line]
 
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except ValueError:
+        parse_json(line, "")
+    except UnreadableError:
         return False
     return True
 
 
-def _sample(line: bytes, path: Path, number: int) -> dict:
+def _sample(line: bytes, where: str) -> dict:
+    """A response as it was kept, whose texts are texts."""
     try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError("not an object")
-    except ValueError as problem:  # also UnicodeDecodeError: a copy that broke off, an edit by hand
-        reason = _first_line(problem)
-        raise UserError(f"{path} line {number} is damaged ({reason}): remove that line") from None
+        row = parse_json(line, where)
+    except DamagedError as error:  # a copy that broke off, an edit by hand
+        raise UserError(f"{where} is damaged ({error.reason}): remove that line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is damaged (not an object): remove that line")
     return row
 
 
-def _read_facts(path: Path) -> dict:
-    if not path.is_file():
-        return {}
+def _read_facts(folder: Path) -> dict:
+    path = folder / RUN
     try:
-        facts = json.loads(_read(path))
-    except ValueError as problem:
-        raise UserError(f"{path} is damaged ({_first_line(problem)}): mend it, or move it away") from None
-    if not isinstance(facts, dict):
-        raise UserError(f"{path} is not an object: mend it, or move it away")
-    return facts
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:  # permissions, a share that went away
-        raise UserError(f"{path} cannot be read ({problem.strerror}): check permissions and disk") from None
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).splitlines()[0]
+        return read_json(path, inside=folder)
+    except DamagedError as error:
+        raise UserError(f"{path} is damaged ({error.reason}): mend it, or move it away") from None
+    except UnreadableError as error:
+        if error.absent:
+            return {}
+        raise

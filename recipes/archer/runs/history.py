@@ -10,7 +10,9 @@ import re
 import shutil
 from pathlib import Path
 
-from recipes.archer.files import write_atomically
+from recipes.archer.files import refuse_link, write_atomically
+from recipes.archer.reading.json import parse_json
+from recipes.archer.reading.regular import UnreadableError, line_blocks
 from recipes.archer.runs.names import METRICS, SAMPLE_FILE, SAMPLES
 
 ROWS = "rows.jsonl"  # not the name by which a run folder is known
@@ -42,6 +44,7 @@ def go_on_after(folder: Path, last_step: int, row: dict | None = None) -> list[i
         _move_samples(aside, samples)
         break
     if after := [line for number, line in rows if number > last_step]:
+        refuse_link(later, folder=True)
         later.mkdir(exist_ok=True)
         write_atomically(later / ROWS, "".join(f"{line}\n" for line in after))
     if rows or (folder / METRICS).exists():
@@ -64,14 +67,21 @@ def forget_what_was_behind(folder: Path) -> None:
 def _rows(path: Path) -> list[tuple[int, str]]:
     """Steps and lines of a file of rows, without those that a kill in the middle of a write tore."""
     rows = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            step = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        if isinstance(step, int):
-            rows.append((step, line.decode()))
+    try:
+        for block in line_blocks(path, inside=path.parent):
+            rows += [(step, line.decode()) for line in block if (step := _step(line)) is not None]
+    except UnreadableError as error:
+        if not error.absent:
+            raise
     return rows
+
+
+def _step(line: bytes) -> int | None:
+    try:
+        step = parse_json(line, "")["step"]
+    except (UnreadableError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _asides(folder: Path) -> dict[int, Path]:

@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import TextIO
 
 from recipes.archer.ending import Ending, FolderInUseError
-from recipes.archer.files import write_atomically
+from recipes.archer.files import LinkError, open_to_append, through_no_link, write_atomically
+from recipes.archer.printable import complain
+from recipes.archer.reading.json import parse_json, read_json
+from recipes.archer.reading.regular import UnreadableError, line_blocks, read_text
 from recipes.archer.runs.history import forget_what_was_behind, go_on_after
-from recipes.archer.runs.names import CONFIG, METRICS, RUN, SAMPLES
+from recipes.archer.runs.names import CHECKPOINT, CONFIG, LOCK, METRICS, RUN, SAMPLES
 from recipes.archer.settings.configuration import ROOT
+
+COUNTED = ("attempts", "all_saves_s")  # facts that a later attempt adds to
 
 
 class _Lossy(io.FileIO):
@@ -34,7 +39,8 @@ class _Lossy(io.FileIO):
 
 def open_notes(path: Path) -> TextIO:
     """A text to append to that is not worth a run: a full disk takes what it can."""
-    return io.TextIOWrapper(io.BufferedWriter(_Lossy(path, "a")), encoding="utf-8", errors="replace")
+    raw = _Lossy(path, "a", opener=through_no_link)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
 
 
 class RunLog:
@@ -45,11 +51,13 @@ class RunLog:
 
     Raises:
         FolderInUseError: another live run holds the folder.
+        LinkError: the folder holds a link, through which the run would write into another place.
     """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        _refuse_links(self.folder)
         self._lock = _lock(self.folder)
         self._metrics = None
         self._waiting = b""  # rows that a full disk did not take
@@ -70,12 +78,11 @@ class RunLog:
         steps = go_on_after(self.folder, last_step, row)
         # a run that began with another one's checkpoint has no rows up to that
         if steps and (lost := set(range(min(steps), last_step + 1)) - set(steps)):
-            print(f"warning: {METRICS} lacks {len(lost)} rows of steps {min(lost)} to {max(lost)}", file=sys.stderr)
+            complain(f"warning: {METRICS} lacks {len(lost)} rows of steps {min(lost)} to {max(lost)}")
         if self._metrics is not None:
             self._metrics.close()
         self._waiting = b""  # rows of steps that are done again: a checkpoint waits for those before it
-        # unbuffered: what the disk did not take is known to the byte
-        self._metrics = open(self.folder / METRICS, "ab", buffering=0)  # noqa: SIM115  (open as long as the run)
+        self._metrics = open_to_append(self.folder / METRICS)
         earlier = self.run or (self._earlier_run() if last_step else {})
         self.run = {**earlier, **provenance(), **facts, "status": "running", "reason": None, "exit_code": None}
         self.run["started"] = earlier.get("started", now())
@@ -120,8 +127,9 @@ class RunLog:
 
     def rows(self) -> list[dict]:
         """All rows so far."""
-        with open(self.folder / METRICS, encoding="utf-8") as file:
-            return [json.loads(line) for line in file if line.endswith("\n")]  # not one that a full disk cut
+        blocks = line_blocks(self.folder / METRICS, inside=self.folder)
+        lines = [line for block in blocks for line in block]
+        return [parse_json(line, METRICS) for line in lines[:-1]]  # the last is empty, or one that a full disk cut
 
     def ended(self, ending: Ending) -> None:
         """Records how the run ended; nothing to record before :meth:`open`."""
@@ -147,10 +155,10 @@ class RunLog:
 
     def _earlier_run(self) -> dict:
         try:
-            run = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # killed before it was written, or torn
+            run = read_json(self.folder / RUN, inside=self.folder)
+        except UnreadableError:  # killed before it was written, or torn
             return {}
-        return run if isinstance(run, dict) else {}
+        return {name: fact for name, fact in run.items() if name not in COUNTED or isinstance(fact, int | float)}
 
 
 def provenance() -> dict:
@@ -186,7 +194,7 @@ def _version(package: str) -> str | None:
 def _verl() -> str | None:
     """Version of the vendored trainer."""
     file = ROOT / "verl" / "version" / "version"
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+    return read_text(file).strip() if file.is_file() else None
 
 
 def _git() -> dict | None:
@@ -201,9 +209,15 @@ def _git() -> dict | None:
         return None
 
 
+def _refuse_links(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_symlink() and not path.name.startswith(CHECKPOINT):
+            raise LinkError(f"{path} is a link, and a run writes into its folder: remove it, or take another folder")
+
+
 def _lock(folder: Path):
     """An advisory lock that the kernel gives back when its holder dies, however it dies."""
-    file = open(folder / ".lock", "a+")  # noqa: SIM115  (held as long as the run)
+    file = open_to_append(folder / LOCK)
     deadline = time.monotonic() + 5  # a holder that is just exiting
     while True:
         try:

@@ -4,7 +4,6 @@ The file is a log in LevelDB's format (github.com/google/leveldb, doc/log_format
 W&B's own header and CRC-32.  The W&B package no longer ships a reader of it, but it does ship the records' schema.
 """
 
-import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes.archer.ending import UserError
+from recipes.archer.reading.json import parse_json
+from recipes.archer.reading.regular import TABLE, read_bytes
 
 _HEADER = struct.Struct("<4sHB")  # b":W&B", magic number, version
 _MAGIC = 0xBEE1
@@ -34,33 +35,38 @@ class WandbRun:
     config: dict[str, Any]
 
 
-def read_wandb(path: Path) -> WandbRun:
-    """Reads a ``.wandb`` file.
+def read_wandb(path: Path, inside: Path | None = None) -> WandbRun:
+    """Reads a ``.wandb`` file; ``inside``: a folder that links may not leave.
 
     Raises:
         UserError: it is none, it is damaged before its end, or wandb is not installed.
     """
     try:
+        from google.protobuf.message import DecodeError
         from wandb.proto.wandb_internal_pb2 import Record
     except ImportError:
         raise UserError(f"{path} needs the wandb package to be read: install it, or give metrics.jsonl") from None
     rows: list[dict[str, Any]] = []
     config: dict[str, Any] = {}
-    for data in _records(path.read_bytes(), path):
-        record = Record.FromString(data)
+    for data in _records(read_bytes(path, TABLE, inside), path):
+        try:
+            record = Record.FromString(data)
+        except DecodeError:  # its checksum is right, so whoever wrote it wrote this
+            raise UserError(f"{path} holds what is no record of W&B's: give metrics.jsonl") from None
         kind = record.WhichOneof("record_type")
         if kind == "history":
-            rows.append(_plain(record.history.item))
+            rows.append(_plain(record.history.item, path))
         elif kind == "run":
-            config |= _plain(record.run.config.update)
+            config |= _plain(record.run.config.update, path)
         elif kind == "config":
-            config |= _plain(record.config.update)
+            config |= _plain(record.config.update, path)
     return WandbRun(rows, config)
 
 
-def _plain(items) -> dict[str, Any]:
+def _plain(items, path: Path) -> dict[str, Any]:
     """Key and value of history or configuration items; a key is a string or a path of strings."""
-    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+    keyed = ((item.key or ".".join(item.nested_key), item.value_json) for item in items)
+    return {key: parse_json(value, f"{path}: the value of {key}") for key, value in keyed}
 
 
 def _records(data: bytes, path: Path) -> Iterator[bytes]:

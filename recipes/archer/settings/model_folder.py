@@ -1,16 +1,20 @@
 """Where a model lies on this machine, whether it is whole, and how long a sequence it takes."""
 
-import json
 import math
 import os
 import re
 from pathlib import Path
 
 from recipes.archer.ending import UserError
+from recipes.archer.reading.json import read_json
 from recipes.archer.settings.configuration import ROOT
 from recipes.archer.settings.weight_check import folder_faults, settings_faults
 
 DOWNLOAD = "scripts/data/download_hf_model.py"
+COUNTS = (  # of a model's config.json, where it has them
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "vocab_size",
+)  # fmt: skip
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -72,7 +76,13 @@ def model_settings(folder: Path) -> dict:
     faults = settings_faults(folder) if old_format else folder_faults(folder)
     if faults:
         raise UserError(f"model folder {folder}: {faults[0]}; {remedy(folder)}")
-    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = read_json(folder / "config.json")
+    for name in COUNTS:
+        value = settings.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            problem = f"config.json: {name} must be a whole number above 0, not {value!r:.80}"
+            raise UserError(f"model folder {folder}: {problem}; {remedy(folder)}")
+    return settings
 
 
 def context_length(model: dict) -> float:
@@ -83,7 +93,10 @@ def context_length(model: dict) -> float:
     Raises:
         UserError: yarn without the length that it starts from, which vLLM needs.
     """
-    positions, scaling = model.get("max_position_embeddings", math.inf), model.get("rope_scaling") or {}
+    positions = _length(model, "max_position_embeddings", math.inf)
+    scaling = model.get("rope_scaling") or {}
+    if not isinstance(scaling, dict):
+        raise UserError(f"rope_scaling in config.json must be an object, not {scaling!r:.80}")
     kind = scaling.get("rope_type", scaling.get("type"))
     if kind == "yarn":
         if "original_max_position_embeddings" not in scaling:
@@ -91,5 +104,15 @@ def context_length(model: dict) -> float:
                 "rope_scaling in config.json is yarn without original_max_position_embeddings; add the context length "
                 "that the model was trained with"
             )
-        positions = scaling["original_max_position_embeddings"]
-    return int(positions * scaling.get("factor", 1.0)) if kind in ("yarn", "linear") else positions
+        positions = _length(scaling, "original_max_position_embeddings", math.inf)
+    if kind not in ("yarn", "linear"):
+        return positions
+    stretched = positions * _length(scaling, "factor", 1.0)
+    return int(stretched) if math.isfinite(stretched) else stretched
+
+
+def _length(settings: dict, name: str, default: float) -> float:
+    value = settings.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UserError(f"{name} in config.json must be a number above 0, not {value!r:.80}")
+    return value

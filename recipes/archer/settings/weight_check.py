@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from recipes.archer.reading.json import parse_json, read_json
+from recipes.archer.reading.regular import UnreadableError, opened
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -43,31 +46,24 @@ def weight_faults(folder: Path) -> list[Fault]:
         return [fault for fault in [tensor_file_fault(folder / SINGLE, set())] if fault]
     if fault := json_fault(folder / INDEX, dict):
         return [fault]
-    weight_map = json.loads((folder / INDEX).read_text()).get("weight_map")
+    weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         return [Fault(INDEX, "has no weight_map")]
     names: dict[str, set[str]] = {}
     for tensor, file in weight_map.items():
-        names.setdefault(str(file), set()).add(tensor)
+        if not isinstance(file, str) or file != Path(file).name:
+            return [Fault(INDEX, f"has {tensor} in {file!r:.80}, which is no file of this folder")]
+        names.setdefault(file, set()).add(tensor)
     checked = (tensor_file_fault(folder / file, tensors) for file, tensors in sorted(names.items()))
     return [fault for fault in checked if fault]
 
 
 def tensor_file_fault(path: Path, expected: set[str]) -> Fault | None:
     """What is wrong with a safetensors file that must hold the `expected` tensors; None when it is whole."""
-    if not path.is_file():
-        return Fault(path.name, "is missing")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        if size < 8 or header_size > min(LARGEST_HEADER, size - 8):
-            return Fault(path.name, f"is cut short or is no safetensors file ({size} bytes)")
-        try:
-            header = json.loads(file.read(header_size))
-            tensors = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
-            needed = 8 + header_size + max((end for _, end in tensors.values()), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return Fault(path.name, "has a damaged header")
+    try:
+        size, tensors, needed = tensor_file(path)
+    except UnreadableError as error:
+        return Fault(path.name, _reason(error))
     if size != needed:
         return Fault(path.name, f"has {size} bytes, its header says {needed}")
     if lacking := sorted(expected - tensors.keys()):
@@ -75,12 +71,41 @@ def tensor_file_fault(path: Path, expected: set[str]) -> Fault | None:
     return None
 
 
+def tensor_file(path: Path) -> tuple[int, dict[str, list[int]], int]:
+    """Of a safetensors file: its bytes, the shapes of its tensors, and the bytes that its header says.
+
+    Raises:
+        UnreadableError: it is absent, cut short, no safetensors file, or has a damaged header.
+    """
+    with opened(path, None) as file:
+        size = os.fstat(file.fileno()).st_size
+        header_size = int.from_bytes(file.read(8), "little")
+        if size < 8 or header_size > min(LARGEST_HEADER, size - 8):
+            raise UnreadableError(path, f"is cut short or is no safetensors file ({size} bytes)")
+        header = file.read(header_size)
+    try:
+        entries = {name: entry for name, entry in parse_json(header, path).items() if name != "__metadata__"}
+        tensors = {name: [_size(length) for length in entry["shape"]] for name, entry in entries.items()}
+        ends = [_size(end) for _, end in (entry["data_offsets"] for entry in entries.values())]
+    except (UnreadableError, ValueError, TypeError, KeyError, AttributeError):
+        raise UnreadableError(path, "has a damaged header") from None
+    return size, tensors, 8 + header_size + max(ends, default=0)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(value)
+    return value
+
+
+def _reason(error: UnreadableError) -> str:
+    return "is missing" if error.absent else error.reason
+
+
 def json_fault(path: Path, kind: type = object) -> Fault | None:
     """Missing, or not JSON, or of another kind: dict for a JSON object."""
-    if not path.is_file():
-        return Fault(path.name, "is missing")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # bad UTF-8 is one too
-        return Fault(path.name, "is not JSON")
-    return None if isinstance(content, kind) else Fault(path.name, "is not a JSON object")
+        read_json(path, kind)
+    except UnreadableError as error:
+        return Fault(path.name, _reason(error))
+    return None

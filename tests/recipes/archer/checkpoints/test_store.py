@@ -85,7 +85,7 @@ DAMAGE = {
     ),
     "a folder in the place of a file": (
         lambda p: (p / "manifest.json").unlink() or (p / "manifest.json").mkdir(),
-        "manifest.json cannot be read (Is a directory)",
+        "manifest.json is a folder, where a file is expected",
     ),
 }
 

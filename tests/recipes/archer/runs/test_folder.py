@@ -2,7 +2,6 @@
 
 import math
 import os
-from pathlib import Path
 
 import pytest
 
@@ -63,7 +62,7 @@ def test_a_last_line_without_its_line_end_counts_once_it_is_whole(two_step_run):
         ("metrics.jsonl", '{"loss": 1}\n', "row 1"),
         ("metrics.jsonl", "[1]\n", "line 1 is not"),
         ("run.json", '{"name"', "damaged"),
-        ("run.json", "[]", "not an object"),
+        ("run.json", "[]", "not a JSON object"),
         ("config.yaml", "a: [1\n", "damaged"),
         ("samples/step_20.jsonl", '{"step": 20}\n{"ste\n{"step": 20}\n', "line 2 is damaged"),
         ("samples/step_20.jsonl", '{"step": 20}\n[1]', "line 2 is damaged"),
@@ -78,11 +77,11 @@ def test_a_damaged_file_is_one_line_that_names_it(healthy_run, name, content, ex
 
 
 def test_a_file_that_may_not_be_read_is_named(two_step_run, monkeypatch):
-    def refuse(_path):
+    def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # root, too, may run the tests
-    with pytest.raises(UserError, match=r"run\.json cannot be read \(Permission denied\)"):
+    monkeypatch.setattr(os, "open", refuse)  # root, too, may run the tests
+    with pytest.raises(UserError, match=r"run\.json: cannot be read \(Permission denied\)"):
         read_run(two_step_run)
 
 

@@ -104,8 +104,8 @@ def test_a_run_that_ends_while_it_is_read_is_not_over_before_its_last_row_is_see
     write(tmp_path / "metrics.jsonl", ROWS[:2])
     read_rows = metrics_reader._json_rows
 
-    def read_and_finish(path):
-        seen = read_rows(path)
+    def read_and_finish(path, inside):
+        seen = read_rows(path, inside)
         write(path, ROWS)
         (tmp_path / "run.json").write_text('{"status": "finished"}')
         return seen
