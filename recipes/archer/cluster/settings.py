@@ -1,12 +1,13 @@
 """Site settings: what a cluster is called and where things lie on it (docs/cluster.md has an example)."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from recipes.archer.ending import UserError
+from recipes.archer.reading.regular import UnreadableError
+from recipes.archer.reading.toml import read_toml
 
 DEFAULT_FILE = Path(".config/archer/cluster.toml")  # under the home directory
 
@@ -92,14 +93,14 @@ def load_settings(path: Path | None = None) -> Settings:
         UserError: the named file is absent, is not TOML, or has an unknown or ill-typed setting.
     """
     source = path or Path.home() / DEFAULT_FILE
-    if not source.exists():
-        if path is not None:
-            raise UserError(f"{source}: no such settings file")
-        return Settings(source)
     try:
-        table = tomllib.loads(source.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{source}: not readable as TOML: {error}") from None
+        table = read_toml(source)
+    except UnreadableError as error:
+        if not error.absent:
+            raise
+        if path is not None:
+            raise UserError(f"{source}: no such settings file") from None
+        return Settings(source)
     kubernetes = _typed(source, "kubernetes", table.pop("kubernetes", {}), dict)
     _refuse_unknown(source, "", table, _TOP)
     _refuse_unknown(source, "kubernetes.", kubernetes, _KUBERNETES)
@@ -153,5 +154,5 @@ _NAMES = {str: "a string", bool: "true or false", int: "a whole number", list: "
 def _typed(source: Path, name: str, value: Any, kind: type) -> Any:
     # a bool is an int to Python, not to the reader of a settings file
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{source}: {name}: expected {_NAMES[kind]}, found {value!r}")
+        raise UserError(f"{source}: {name}: expected {_NAMES[kind]}, found {value!r:.200}")
     return value

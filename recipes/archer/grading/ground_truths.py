@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from recipes.archer.files import LinkError, write_atomically
 from recipes.archer.grading.answers import GroundTruthError, ground_truth_of
 from recipes.archer.grading.grader import GradingPool
 from recipes.archer.prompts.file import PromptFileError, iterate_rows
+from recipes.archer.reading.json import read_json
+from recipes.archer.reading.regular import UnreadableError, opened
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +90,8 @@ def check_file(path: str | Path, *, pool: GradingPool | None = None, cache_dir: 
     """
     path = Path(path)
     cached = _cache_folder(cache_dir) / f"ground_truths-v{_VERSION}-{_digest(path, pool)}.json"
-    if cached.exists():
-        problems = json.loads(cached.read_text())
-    else:
+    problems = _kept(cached)
+    if problems is None:
         with _pool_or_own(pool) as working:
             problems = unreadable_rows(read_rows(path), working)
         _keep(cached, problems)
@@ -111,9 +113,12 @@ def _raise_if_any(problems: Mapping[str, str], source: str) -> None:
 def _digest(path: Path, pool: GradingPool | None) -> str:
     passed_over = sorted(pool.functions) if pool is not None else []
     digest = hashlib.sha256(json.dumps(passed_over).encode())
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    try:
+        with opened(path) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except UnreadableError as error:
+        raise GroundTruthError(str(error)) from None
     return digest.hexdigest()
 
 
@@ -123,11 +128,18 @@ def _cache_folder(cache_dir: str | Path | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archer"
 
 
+def _kept(cached: Path) -> dict[str, str] | None:
+    """What an earlier check found; None where there was none, or its file is torn or of other making."""
+    try:
+        problems = read_json(cached)
+    except UnreadableError:
+        return None
+    return problems if all(isinstance(why, str) for why in problems.values()) else None
+
+
 def _keep(cached: Path, problems: Mapping[str, str]) -> None:
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(problems))
-        partial.replace(cached)
-    except OSError as error:  # a read-only home costs the next run a minute, not this one its start
+        write_atomically(cached, json.dumps(problems))
+    except (LinkError, OSError) as error:  # a read-only home costs the next run a minute, not this one its start
         logger.warning("%s: the result of the ground truth check is not kept: %s", cached, error)

@@ -16,6 +16,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from recipes.archer.reading.json import parse_json
+from recipes.archer.reading.regular import TABLE, DamagedError, UnreadableError, read_text
+
 FORMAT_HELP = "docs/data.md shows the format"
 SUFFIXES = (".json", ".jsonl", ".parquet")
 PARQUET_BATCH = 4096  # rows
@@ -72,11 +75,9 @@ def iterate_rows(path: Path) -> Iterator[tuple[str, object]]:
 def _iterate_json(path: Path) -> Iterator[tuple[str, object]]:
     """A JSON array or JSON lines, whatever the suffix says: both are met under both names."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PromptFileError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
-    except OSError as error:
-        raise PromptFileError(f"{path}: {error.strerror}; check its permissions") from None
+        text = read_text(path, TABLE)
+    except UnreadableError as error:
+        raise PromptFileError(f"{error}; save it as UTF-8, or check its permissions") from None
     if text.lstrip().startswith("["):
         rows = _parse(path, text, first_line=1)
         yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
@@ -88,21 +89,12 @@ def _iterate_json(path: Path) -> Iterator[tuple[str, object]]:
 
 def _parse(path: Path, text: str, first_line: int) -> object:
     try:
-        return json.loads(text, parse_int=_whole_number)
-    except (json.JSONDecodeError, RecursionError) as error:
-        line = first_line + getattr(error, "lineno", 1) - 1
-        reason = getattr(error, "msg", "nested too deep").removesuffix(" at")
+        return parse_json(text, path)
+    except DamagedError as error:
+        line = first_line + error.line - 1
         raise PromptFileError(
-            f"{path}, line {line}: not JSON ({reason}); write a JSON array, or one JSON object a line"
+            f"{path}, line {line}: {error.reason}; write a JSON array, or one JSON object a line"
         ) from None
-
-
-def _whole_number(digits: str) -> int | float:
-    """Python converts no more than 4,300 digits; a number with more is infinite here, as JSON's 1e999 is."""
-    try:
-        return int(digits)
-    except ValueError:
-        return float(digits)
 
 
 def _iterate_parquet(path: Path) -> Iterator[tuple[str, object]]:

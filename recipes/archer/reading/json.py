@@ -24,7 +24,7 @@ def read_json(path: Path, kind: type = dict, *, inside: Path | None = None) -> A
     """
     value = parse_json(read_bytes(path, inside=inside), path)
     if not isinstance(value, kind):
-        raise DamagedError(path, f"is not {_KINDS[kind]}")
+        raise DamagedError(path, f"not {_KINDS[kind]}")
     return value
 
 
@@ -42,9 +42,9 @@ def parse_json(text: str | bytes, where: object) -> Any:
         return bounded(_loaded(text), where)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        raise DamagedError(where, f"is not JSON ({error.msg}, {place})") from None
+        raise DamagedError(where, f"not JSON ({error.msg}, {place})", line=error.lineno) from None
     except RecursionError:
-        raise DamagedError(where, f"is nested more than {DEPTH} levels deep", too_deep=True) from None
+        raise DamagedError(where, f"nested too deep, more than {DEPTH} levels", too_deep=True) from None
 
 
 def _loaded(text: str) -> Any:
@@ -63,7 +63,7 @@ def bounded(value: Any, where: object) -> Any:
     while level:
         depth += 1
         if depth > DEPTH:
-            raise DamagedError(where, f"is nested more than {DEPTH} levels deep", too_deep=True)
+            raise DamagedError(where, f"nested too deep, more than {DEPTH} levels", too_deep=True)
         deeper = []
         for node in level:
             for key, child in node.items() if isinstance(node, dict) else enumerate(node):

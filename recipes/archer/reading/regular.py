@@ -30,12 +30,13 @@ class DamagedError(UnreadableError):
     """A file whose content is not what it should be.
 
     Attributes:
+        line: in which line of the text that was read, from 1.
         too_deep: whether it is nested too deep, which no torn file is by chance.
     """
 
-    def __init__(self, where: object, reason: str, *, too_deep: bool = False):
+    def __init__(self, where: object, reason: str, *, line: int = 1, too_deep: bool = False):
         super().__init__(where, reason)
-        self.too_deep = too_deep
+        self.line, self.too_deep = line, too_deep
 
 
 def opened(path: Path, most: int | None = TABLE, inside: Path | None = None) -> BinaryIO:
@@ -56,23 +57,22 @@ def opened(path: Path, most: int | None = TABLE, inside: Path | None = None) -> 
         raise UnreadableError(path, "a link to nowhere" if dangling else "no such file", absent=not dangling) from None
     except (OSError, ValueError) as error:  # permissions, a share that went away; a name with NUL
         raise UnreadableError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    file = os.fdopen(descriptor, "rb")
     try:
-        _check_open(path, file, most if most is None else _cap(most), inside)
+        _check_open(path, descriptor, most if most is None else _cap(most), inside)
     except BaseException:
-        file.close()
+        os.close(descriptor)
         raise
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
-def _check_open(path: Path, file: BinaryIO, most: int | None, inside: Path | None) -> None:
-    facts = os.fstat(file.fileno())
+def _check_open(path: Path, descriptor: int, most: int | None, inside: Path | None) -> None:
+    facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
         raise UnreadableError(path, f"is {kind}, where a file is expected")
     if inside is not None:
         # asked of the open file, so that nothing can change between the question and the reading
-        real = os.readlink(f"/proc/self/fd/{file.fileno()}")
+        real = os.readlink(f"/proc/self/fd/{descriptor}")
         if not real.startswith(os.path.realpath(inside).rstrip("/") + "/"):
             raise UnreadableError(path, f"is a link that leaves {inside}, and is not followed")
     if most is not None and facts.st_size > most:
@@ -121,7 +121,7 @@ def decoded(data: bytes, where: object) -> str:
     try:
         return data.decode("utf-8-sig")  # sig: some editors put a mark first
     except UnicodeDecodeError as error:
-        raise DamagedError(where, f"is not UTF-8 text at byte {error.start}") from None
+        raise DamagedError(where, f"not UTF-8 text at byte {error.start}") from None
 
 
 def line_blocks(path: Path, most: int = TABLE, inside: Path | None = None) -> Iterator[list[bytes]]:

@@ -19,4 +19,4 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(read_text(path, MOST))
     except (ValueError, RecursionError) as error:  # also a number of too many digits
         reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise DamagedError(path, f"is not TOML: {reason}") from None
+        raise DamagedError(path, f"not readable as TOML: {reason}") from None

@@ -41,9 +41,9 @@ def parse_yaml(text: str, where: object, *, as_written: bool = False) -> Any:
         return _Tree(where, as_written).build(yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise DamagedError(where, f"is not YAML{line} ({error.problem or error.context})") from None
+        raise DamagedError(where, f"not YAML{line} ({error.problem or error.context})") from None
     except yaml.YAMLError as error:
-        raise DamagedError(where, f"is not YAML ({' '.join(str(error).split())})") from None
+        raise DamagedError(where, f"not YAML ({' '.join(str(error).split())})") from None
 
 
 class _Tree:
@@ -73,7 +73,7 @@ class _Tree:
                 if isinstance(value, dict | list):
                     open_.append(value), keys.append(None)
                     if len(open_) > DEPTH:
-                        raise self._fault(event, f"is nested more than {DEPTH} levels deep")
+                        raise self._fault(event, f"is nested too deep, more than {DEPTH} levels")
                 if len(documents) > 1:
                     raise self._fault(event, "has a second document")
         return documents[0] if documents else None

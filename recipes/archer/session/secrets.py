@@ -15,6 +15,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from recipes.archer.ending import UserError
+from recipes.archer.files import write_atomically
+from recipes.archer.reading.regular import UnreadableError, read_text
 
 RUN_ID_FILE = "wandb_run_id"  # in the run folder
 # W&B refuses :;,#?/' and blanks at the ends (wandb_settings.validate_run_id); this is stricter, because the
@@ -58,14 +60,18 @@ def run_id(environ: Mapping[str, str], run_dir: Path) -> str:
     if environ.get("WANDB_RUN_ID"):
         return _checked(environ["WANDB_RUN_ID"], "WANDB_RUN_ID")
     file = run_dir / RUN_ID_FILE
-    if file.exists() and (known := file.read_text().strip()):  # empty: torn by a power cut
+    try:
+        known = read_text(file, inside=run_dir).strip()
+    except UnreadableError as error:
+        if not error.absent:
+            raise
+        known = ""
+    if known:  # empty: torn by a power cut
         return _checked(known, str(file))
     job = [environ.get("JOB_NAME", ""), environ.get("JOB_UUID", "")[:8]]
     identity = "-".join(part for part in job if part) if job[0] else uuid.uuid4().hex[:12]
     _checked(identity, "JOB_NAME and JOB_UUID")
-    draft = file.with_suffix(".tmp")
-    draft.write_text(identity + "\n")
-    os.replace(draft, file)  # a job killed here leaves the old state or the new one
+    write_atomically(file, identity + "\n")  # a job killed here leaves the old state or the new one
     return identity
 
 

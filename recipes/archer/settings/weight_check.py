@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.archer.reading.json import parse_json, read_json
-from recipes.archer.reading.regular import UnreadableError, opened
+from recipes.archer.reading.regular import DamagedError, UnreadableError, opened
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -99,7 +99,9 @@ def _size(value: object) -> int:
 
 
 def _reason(error: UnreadableError) -> str:
-    return "is missing" if error.absent else error.reason
+    if error.absent:
+        return "is missing"
+    return f"is {error.reason}" if isinstance(error, DamagedError) else error.reason
 
 
 def json_fault(path: Path, kind: type = object) -> Fault | None:
