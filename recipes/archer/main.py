@@ -15,6 +15,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, FolderInUseError, UserError
+from recipes.archer.printable import complain, printable
 from recipes.archer.session.output import best_effort_output
 from recipes.archer.session.signals import StopRequested, StopSignals
 from recipes.archer.settings import configuration
@@ -39,10 +40,10 @@ def run(config: DictConfig) -> int:
             with stop.nothing_to_save():
                 log = _checked(config)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            complain(f"error: {error}")
             return error.exit_code
         except OSError as error:  # a file cannot be read, or the run folder not be made
-            print(f"error: {error}", file=sys.stderr)
+            complain(f"error: {error}")
             return DISK if _is_full(error) else WRONG_CALL
         except StopRequested:
             return stop.ending().exit_code
@@ -52,7 +53,7 @@ def run(config: DictConfig) -> int:
             ending = _train(config, log, stop)
         except UserError as error:
             ending = Ending("failed", str(error), WRONG_CALL)
-            print(f"error: {error}", file=sys.stderr)
+            complain(f"error: {error}")
         except StopRequested:
             ending = stop.ending(" during set-up")
         except Exception as error:
@@ -65,9 +66,9 @@ def run(config: DictConfig) -> int:
 def _failure(error: Exception) -> Ending:
     """The end by an error that nobody expected here; of a full disk in one line, of others with their traceback."""
     if _is_full(error):
-        print(f"error: {error}; make room, then start the same command again", file=sys.stderr)
+        complain(f"error: {error}; make room, then start the same command again")
         return Ending("failed", str(error), DISK)
-    traceback.print_exc()
+    print(printable(traceback.format_exc()), end="", file=sys.stderr)
     last_line = (str(error).strip().splitlines() or [""])[-1]
     return Ending("failed", f"{type(error).__name__}: {last_line}", FAILED)
 
@@ -90,7 +91,7 @@ def _checked(config: DictConfig):
     OmegaConf.resolve(config)
     config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))
     for remark in remarks(config):
-        print(f"warning: {remark}", file=sys.stderr)
+        complain(f"warning: {remark}")
     return _run_folder(config.trainer.default_local_dir)
 
 
@@ -129,7 +130,7 @@ def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
         except (WorkerDiedError, RolloutHungError) as fault:
             ending = stop.ending(f", but {fault}") if stop.requested else restarts.after(fault)
         if ending is not None:
-            print(f"error: {ending.reason}", file=sys.stderr, flush=True)
+            complain(f"error: {ending.reason}")
             return ending
         gc.collect()  # what refers to the session that is over, before there is another
         again = True
@@ -250,7 +251,7 @@ def _checkpoint(config: DictConfig, datasets, again: bool):
     this_run = identity(config, train.dataframe)
     checkpoint, warnings = checkpoint_to_continue(config, store, this_run)
     for line in warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        complain(f"warning: {line}")
     saver = CheckpointSaver(store, this_run, size_of_first(config), config.trainer.max_failed_saves)
     return saver, checkpoint
 

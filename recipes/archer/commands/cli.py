@@ -1,7 +1,5 @@
 """The `archer` command; each of its commands is a function in recipes.archer.commands."""
 
-import sys
-
 import typer
 
 from recipes.archer.commands.compare import compare
@@ -14,6 +12,7 @@ from recipes.archer.commands.runs import runs
 from recipes.archer.commands.samples import samples
 from recipes.archer.commands.submit import submit
 from recipes.archer.ending import WRONG_CALL, UserError
+from recipes.archer.printable import complain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,5 +33,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"archer: {error}", file=sys.stderr)
+        complain(f"archer: {error}")
         raise SystemExit(WRONG_CALL) from None

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from recipes.archer.printable import complain, say
+
 experiment_app = typer.Typer(no_args_is_help=True, help="List, show and start experiments; render their documents.")
 
 Name = Annotated[str, typer.Argument(help="Which experiment, for example v3.")]
@@ -14,20 +16,31 @@ Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a
 @experiment_app.command("list")
 def list_experiments() -> None:
     """List the experiments: parent, what each changes, what came of it."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
+    from recipes.archer.ending import UserError
+    from recipes.archer.experiments import registry
+    from recipes.archer.reports.terminal import console, shown
+
+    table, problems = Table("experiment", "parent", "changes", "outcome"), []
+    for name in registry.names():
+        try:
+            table.add_row(*map(shown, _line(name)))
+        except UserError as problem:  # a broken file must not hide the others
+            problems.append(problem)
+    console().print(table)
+    for problem in problems:
+        complain(f"archer: {problem}")
+
+
+def _line(name: str) -> tuple[str, str, str, str]:
     from recipes.archer.experiments import registry
 
-    table = Table("experiment", "parent", "changes", "outcome")
-    for name in registry.names():
-        record = registry.load_record(name)
-        named = [key for key in registry.changes(name) if key != "trainer.experiment_name"]
-        changed = ", ".join([key.split(".")[-1] for key in named[:4]] + ["…"] * (len(named) > 4))
-        outcome = record.results.outcome if record.results else "no results recorded"
-        table.add_row(*map(Text, (name, record.parent or "base", changed, outcome)))
-    Console().print(table)
+    record = registry.load_record(name)
+    named = [key for key in registry.changes(name) if key != "trainer.experiment_name"]
+    changed = ", ".join([key.split(".")[-1] for key in named[:4]] + ["…"] * (len(named) > 4))
+    outcome = record.results.outcome if record.results else "no results recorded"
+    return name, record.parent or "base", changed, outcome
 
 
 @experiment_app.command()
@@ -37,10 +50,10 @@ def show(name: Name) -> None:
     from recipes.archer.experiments.pages import page
     from recipes.archer.experiments.records import todo
 
-    typer.echo(page(name))
+    say(page(name))
     gaps = todo(registry.load_record(name))
     if gaps:
-        typer.echo(f"still to be written: {', '.join(gaps)}", err=True)
+        complain(f"still to be written: {', '.join(gaps)}")
 
 
 @experiment_app.command()
@@ -57,9 +70,9 @@ def new(
 
     path = write_new(name, parent, overrides, hypothesis)
     record = registry.load_record(name)
-    typer.echo(f"{path}\nW&B run {registry.composed(name).trainer.experiment_name}, job {record.job}")
-    typer.echo(f"write: {', '.join(todo(record)) or 'nothing is missing'}; look over criteria and contingency")
-    typer.echo("then: archer experiment resolve && archer experiment render")
+    say(f"{path}\nW&B run {registry.composed(name).trainer.experiment_name}, job {record.job}")
+    say(f"write: {', '.join(todo(record)) or 'nothing is missing'}; look over criteria and contingency")
+    say("then: archer experiment resolve && archer experiment render")
 
 
 @experiment_app.command()
@@ -84,10 +97,10 @@ def _make(files: dict[Path, str], check: bool, command: str) -> None:
     if check:
         problems = stale(files)
         for problem in problems:
-            typer.echo(problem, err=True)
+            complain(problem)
         if problems:
-            typer.echo(f"run: {command}", err=True)
+            complain(f"run: {command}")
             raise typer.Exit(1)
         return
     for path in write(files):
-        typer.echo(path)
+        say(path)

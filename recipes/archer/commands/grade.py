@@ -3,17 +3,21 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
 from recipes.archer.ending import UserError
+from recipes.archer.files import replacing
 from recipes.archer.grading.answers import GroundTruthError, accepted_forms
 from recipes.archer.grading.grader import DEFAULT_TIMEOUT_S, GradingPool
 from recipes.archer.grading.grades import OUTCOMES, Grade, PendingGrades
+from recipes.archer.reading.json import parse_json
+from recipes.archer.reading.regular import line_blocks
 
 _POLL_S = 0.2
 
@@ -40,16 +44,22 @@ def grade_command(
     ] = AnswerFormat.boxed,
 ) -> None:
     """Grade responses against ground truths; a malformed row ends it before anything is graded."""
-    from rich.console import Console
+    from recipes.archer.reports.terminal import console
 
     rows = read_input(input_path)
-    if not output_path.absolute().parent.is_dir():
+    if not os.path.isdir(output_path.absolute().parent):
         raise UserError(f"{output_path}: its folder does not exist: make it first")
-    with GradingPool(workers, timeout, answer_format=answer_format.value) as pool:
-        pending = pool.submit([row["response"] for row in rows], [row["ground_truth"] for row in rows])
-        grades = _wait_with_progress(pending)
-    write_output(output_path, rows, grades)
-    Console().print(summary(grades))
+    # made before anything is graded: that it cannot be written is found out before the work, not after it
+    with ExitStack() as output:
+        with _writing(output_path):
+            file = output.enter_context(replacing(output_path))
+        with GradingPool(workers, timeout, answer_format=answer_format.value) as pool:
+            pending = pool.submit([row["response"] for row in rows], [row["ground_truth"] for row in rows])
+            grades = _wait_with_progress(pending)
+        with _writing(output_path):
+            write_output(file, rows, grades)
+            output.close()
+    console().print(summary(grades))
 
 
 def read_input(path: Path) -> list[dict]:
@@ -58,19 +68,12 @@ def read_input(path: Path) -> list[dict]:
     Raises:
         UserError: names the file, the line and the field.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-    return [_checked_row(line, f"{path} line {number}") for number, line in numbered]
+    numbered = enumerate((line for block in line_blocks(path) for line in block), 1)
+    return [_checked_row(line, f"{path} line {number}") for number, line in numbered if line.strip()]
 
 
-def _checked_row(line: str, place: str) -> dict:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{place}: not JSON: {error}") from error
+def _checked_row(line: bytes, place: str) -> dict:
+    row = parse_json(line, place)
     if not isinstance(row, dict):
         raise UserError(f"{place}: not a JSON object")
     for field in ("response", "ground_truth"):
@@ -86,11 +89,12 @@ def _checked_row(line: str, place: str) -> dict:
 
 
 def _wait_with_progress(pending: PendingGrades) -> list[Grade]:
-    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+    from recipes.archer.reports.terminal import console
+
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console(stderr=True)) as progress:
         task = progress.add_task("grading", total=len(pending))
         while not pending.wait(_POLL_S):
             progress.update(task, completed=pending.num_done)
@@ -98,17 +102,19 @@ def _wait_with_progress(pending: PendingGrades) -> list[Grade]:
     return pending.result()
 
 
-def write_output(path: Path, rows: Sequence[dict], grades: Sequence[Grade]) -> None:
-    """Writes the graded rows; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            for row, grade in zip(rows, grades, strict=True):
-                verdict = {"score": grade.score, "outcome": grade.outcome, "answer": grade.answer}
-                file.write(json.dumps(row | verdict) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name another, or make room") from None
+
+
+def write_output(file: BinaryIO, rows: Sequence[dict], grades: Sequence[Grade]) -> None:
+    """Writes the graded rows."""
+    for row, grade in zip(rows, grades, strict=True):
+        verdict = {"score": grade.score, "outcome": grade.outcome, "answer": grade.answer}
+        file.write(json.dumps(row | verdict).encode() + b"\n")
 
 
 def summary(grades: Sequence[Grade]):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from recipes.archer.printable import say
+
 
 def monitor(
     run: Annotated[
@@ -25,7 +27,7 @@ def monitor(
     if follow:
         _follow(live, as_json, interval)
     elif as_json:
-        typer.echo(json.dumps(live.summary(), indent=1, allow_nan=False))
+        say(_as_json(live.summary(), indent=1))
     else:
         live.print()
     raise typer.Exit(EXIT_CODES[live.monitor.overall()])
@@ -97,6 +99,11 @@ def _record(experiment: str | None, config: dict):
     return record_in(config)
 
 
+def _as_json(summary: dict, **form) -> str:
+    """In ASCII, where every other character is escaped; DEL is ASCII, too."""
+    return json.dumps(summary, allow_nan=False, **form).replace("\x7f", "\\u007f")
+
+
 def _follow(live: _Live, as_json: bool, interval: float) -> None:
     from rich.live import Live
 
@@ -104,11 +111,11 @@ def _follow(live: _Live, as_json: bool, interval: float) -> None:
 
     try:
         if as_json:
-            typer.echo(json.dumps(live.summary(), allow_nan=False))
+            say(_as_json(live.summary()), flush=True)
             while not live.metrics.over:
                 time.sleep(interval)
                 if live.look():
-                    typer.echo(json.dumps(live.summary(), allow_nan=False))
+                    say(_as_json(live.summary()), flush=True)
             return
         with Live(live.view(live=True), console=console(), auto_refresh=False) as screen:
             screen.refresh()

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from recipes.archer.monitoring.monitor import Monitor
 from recipes.archer.monitoring.verdicts import BAD, GOOD, HEALTHY, WATCH, Verdict, worst_first
+from recipes.archer.reports.terminal import shown
 from recipes.archer.runs.metrics_reader import Metrics
 
 _STYLES = {BAD: "bold red", WATCH: "yellow", GOOD: "green", HEALTHY: "bold green"}
@@ -19,10 +20,10 @@ def verdict_view(monitor: Monitor, metrics: Metrics, live: bool = False) -> Grou
     table = Table("status", "criterion", "seen", "since")
     for verdict in worst_first(monitor.verdicts):
         since = "" if verdict.since is None else str(verdict.since)
-        status = Text(verdict.status, _STYLES.get(verdict.status, "dim"))
-        table.add_row(status, Text(verdict.criterion), Text(verdict.detail), Text(since))
-    lines = [Text(f"note: {note}") for note in metrics.notes]
-    told, word = (*map(Text, _advice(monitor.verdicts)), *lines), _conclusion(monitor, metrics)
+        status = shown(verdict.status, _STYLES.get(verdict.status, "dim"))
+        table.add_row(status, shown(verdict.criterion), shown(verdict.detail), shown(since))
+    lines = [shown(f"note: {note}") for note in metrics.notes]
+    told, word = (*map(shown, _advice(monitor.verdicts)), *lines), _conclusion(monitor, metrics)
     return Group(word, *told, table) if live else Group(table, *told, word)
 
 
@@ -39,4 +40,4 @@ def _conclusion(monitor: Monitor, metrics: Metrics) -> Text:
     word = monitor.overall()
     by = f"by the criteria of {monitor.record.name}" if monitor.record else "by the detectors alone (no --experiment)"
     reached = f"at step {monitor.step}" if monitor.step is not None else "no step yet"
-    return Text.assemble((word, _STYLES.get(word, "dim")), f" {reached}, {by}; {metrics.source}")
+    return Text.assemble(shown(word, _STYLES.get(word, "dim")), shown(f" {reached}, {by}; {metrics.source}"))

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from recipes.archer.printable import say
+
 
 def report(
     run: Annotated[str, typer.Argument(help="Folder of the run, or its name under output/.")],
@@ -22,4 +24,4 @@ def report(
     except OSError as problem:  # a run folder of someone else's, a full disk
         raise UserError(f"{target} cannot be written ({problem.strerror}): name another with --out") from None
     for file in files:
-        typer.echo(str(file))
+        say(file)

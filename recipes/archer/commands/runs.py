@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from recipes.archer.printable import complain
+
 
 def runs(
     output: Annotated[Path, typer.Argument(help="Folder that holds the runs.")] = Path("output"),
@@ -34,7 +36,7 @@ def runs(
     console().print(table)
     for line in lines:
         if isinstance(line, str):
-            typer.echo(f"archer: {line}", err=True)
+            complain(f"archer: {line}")
 
 
 def _line_or_problem(folder: Path) -> list | str:
@@ -48,15 +50,14 @@ def _line_or_problem(folder: Path) -> list | str:
         return _line(read_run(folder), time.time())
     except UserError as problem:
         return str(problem)
+    except Exception as problem:  # whatever a folder of unknown making leads to is the matter of its own line
+        return f"{folder} cannot be shown ({type(problem).__name__}: {problem}): `archer report` on it says more"
 
 
 def _line(run, now: float) -> list:
-    from rich.text import Text
-
     from recipes.archer.reports.figures import TRAIN, best_row, formatted, last, number
     from recipes.archer.reports.provenance import status
-    from recipes.archer.reports.terminal import colored
-    from recipes.archer.reports.text import printable
+    from recipes.archer.reports.terminal import colored, shown
     from recipes.archer.reports.verdict import state_of
 
     def at_end(key: str, form: str) -> str:
@@ -66,10 +67,10 @@ def _line(run, now: float) -> list:
     best = best_row(run.rows)
     row, key = best or ({}, TRAIN)
     best_text = formatted(number(row.get(key)), ".3f") + (f" (step {row['step']})" if row else "")
-    words = (printable(run.name), printable(run.experiment or "–"), str(run.rows[-1]["step"] if run.rows else 0))
+    words = (run.name, run.experiment or "–", str(run.rows[-1]["step"] if run.rows else 0))
     figures = (at_end(key, ".3f"), at_end("actor/entropy", ".2f"), at_end("response_length/mean", ".0f"))
     return [
-        *map(Text, words),
+        *map(shown, words),
         colored(status(run, now)),
         colored(state_of(run)),
         best_text,

@@ -44,12 +44,12 @@ def samples(
 
 def _show(title: str, rows: list[dict]) -> None:
     """In a pager on a terminal, else straight to stdout."""
-    from recipes.archer.reports.terminal import console
+    from recipes.archer.reports.terminal import console, shown
 
     terminal = console()
 
     def write() -> None:
-        terminal.print(title, style="bold", markup=False, soft_wrap=True)
+        terminal.print(shown(title, "bold"), soft_wrap=True)
         for number, row in enumerate(rows, start=1):
             for line in _response(number, len(rows), row):
                 terminal.print(line, soft_wrap=True)
@@ -65,11 +65,9 @@ def _response(number: int, count: int, row: dict) -> Iterator:
     from rich.text import Text
 
     from recipes.archer.reports.samples import grade_text, outcome
-    from recipes.archer.reports.terminal import colored
-    from recipes.archer.reports.text import printable
+    from recipes.archer.reports.terminal import colored, shown
 
-    head = Text.assemble(f"\n──── {number}/{count} ", colored(outcome(row)), " ", (grade_text(row), "dim"))
-    yield head
-    yield Text(printable(row.get("prompt") or ""), style="dim")
-    yield Text("────", style="dim")
-    yield Text(printable(row.get("response") or "(empty)"))
+    yield Text.assemble(f"\n──── {number}/{count} ", colored(outcome(row)), " ", shown(grade_text(row), "dim"))
+    yield shown(row.get("prompt") or "", "dim")
+    yield shown("────", "dim")
+    yield shown(row.get("response") or "(empty)")

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shlex
 import subprocess
-import sys
 import uuid
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from recipes.archer.ending import UserError
+from recipes.archer.printable import complain, say
 
 
 class Backend(StrEnum):
@@ -58,9 +58,9 @@ def submit(
     plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings)
     check_values(plan.text, os.environ)
     for remark in [*plan.remarks, *_remarks(job, settings, overrides or [])]:
-        print(f"archer: {remark}", file=sys.stderr)
+        complain(f"archer: {remark}")
     if dry_run:
-        print(plan.text)
+        say(plan.text)
         return
     require_binary(plan.command[0], "runai" if chosen is Backend.runai else "kubectl", settings)
     done = subprocess.run(plan.command, input=plan.stdin, text=True, check=False)
@@ -78,7 +78,7 @@ def _require_plan(experiment: str, dry_run: bool) -> None:
     except UserError as gap:
         if not dry_run:
             raise
-        print(f"archer: {gap}", file=sys.stderr)
+        complain(f"archer: {gap}")
 
 
 @dataclasses.dataclass(frozen=True)

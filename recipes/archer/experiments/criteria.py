@@ -143,10 +143,10 @@ def _parse_condition(data: Any, where: str) -> Condition:
 
 def _parse_trend(fields: Fields) -> tuple[str, ...]:
     value = fields.data.get("trend")
-    directions = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    directions = () if value is None else tuple(value) if isinstance(value, list) else (value,)
     for direction in directions:
         if direction not in DIRECTIONS:
-            raise fields.fail(f"has trend {direction!r}; use {', '.join(DIRECTIONS)}")
+            raise fields.fail(f"has trend {direction!r:.80}; use {', '.join(DIRECTIONS)}")
     return directions
 
 

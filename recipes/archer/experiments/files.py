@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from recipes.archer.experiments import pages, registry
+from recipes.archer.files import write_atomically
+from recipes.archer.reading.regular import read_text
 
 
 def resolved_files() -> dict[Path, str]:
@@ -21,7 +23,7 @@ def stale(files: dict[Path, str]) -> list[str]:
     for path, content in files.items():
         if not path.is_file():
             problems.append(f"missing {path}")
-        elif path.read_text(encoding="utf-8") != content:
+        elif read_text(path) != content:
             problems.append(f"differs {path}")
     return problems + [f"stray {path}" for path in _strays(files)]
 
@@ -31,8 +33,8 @@ def write(files: dict[Path, str]) -> list[Path]:
     touched = []
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != content:
-            path.write_text(content, encoding="utf-8")
+        if not path.is_file() or read_text(path) != content:
+            write_atomically(path, content)
             touched.append(path)
     for path in _strays(files):
         path.unlink()

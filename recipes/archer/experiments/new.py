@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.ending import UserError
 from recipes.archer.experiments import registry
-from recipes.archer.experiments.records import TODO
+from recipes.archer.experiments.records import TODO, parse_record
+from recipes.archer.files import write_atomically
 from recipes.archer.settings import configuration
 from recipes.archer.settings.checks import check_settings
 
@@ -34,17 +35,17 @@ def write_new(name: str, parent: str, overrides: list[str], hypothesis: str) -> 
     path = registry.folder() / f"{name}.yaml"
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot name an experiment: use lower-case letters, digits and underscores")
-    if path.exists():
+    if os.path.lexists(path):
         raise UserError(f"{path} exists already: choose another name")
     registry.load_record(parent)
     changed = _changed(parent, overrides)
     run = registry.composed(parent).trainer.experiment_name
     changed["trainer.experiment_name"] = derived_name(run, parent, name)
     text = _text(name, parent, changed, hypothesis)
+    _check_text(text, name, parent)
     try:
-        with open(path, "x", encoding="utf-8") as file:  # x: never over a file that appeared meanwhile
-            file.write(text)
-    except OSError as error:  # a read-only checkout, a full disk
+        write_atomically(path, text)
+    except OSError as error:  # a read-only checkout, a full disk, a name that is too long
         raise UserError(f"{path} cannot be written: {os.strerror(error.errno)}") from None
     registry.forget()
     return path
@@ -84,6 +85,25 @@ def _changed(parent: str, overrides: list[str]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"--set does not resolve: {str(error).splitlines()[0]}") from None
     return changed
+
+
+def _check_text(text: str, name: str, parent: str) -> None:
+    """Reads the file's text back before there is a file: a broken one would stand in the way of every command.
+
+    Raises:
+        UserError: it does not say what a record has to, or does not compose with its parent.
+    """
+    data = registry.content_of(text, f"{name}.yaml")
+    record = registry.record_of(name, data)
+    own = {key: value for key, value in data.items() if key != "defaults"}
+    try:
+        merged = OmegaConf.merge(registry.composed(parent), OmegaConf.create(own))
+        OmegaConf.to_container(merged, resolve=True)
+        plan = OmegaConf.to_container(merged.record, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}.yaml would not resolve: {str(error).splitlines()[0]}") from None
+    if parse_record(plan, f"{name}.yaml: record") != record:
+        raise UserError(f"{name}.yaml: the record would change when it is resolved: write ${{…}} without its dollar")
 
 
 def _text(name: str, parent: str, changed: dict[str, Any], hypothesis: str) -> str:

@@ -111,9 +111,9 @@ def record_in(config: Mapping[str, Any]) -> Record | None:
     data = config.get("record")
     if data is None:
         return None
-    if not isinstance(data, dict):  # OmegaConf's mappings and lists, as plain ones
-        from omegaconf import OmegaConf
+    from omegaconf import OmegaConf
 
+    if OmegaConf.is_config(data):
         data = OmegaConf.to_container(data, resolve=True)
     return parse_record(data, "config: record")
 
@@ -172,9 +172,11 @@ def _parse_change(data: Any, where: str) -> Change:
 def _parse_contingency(data: Any, where: str) -> Contingency:
     fields = Fields(data, where, ("when", "metrics", "what", "overrides"))
     metrics, overrides = fields.get("metrics", list, default=[]), fields.get("overrides", list)
+    if not all(isinstance(metric, str) for metric in metrics):
+        raise fields.fail(f"has metrics {metrics!r:.200}; give their names")
     for override in overrides:
         if not isinstance(override, str) or "=" not in override:
-            raise fields.fail(f"has the override {override!r}; write key=value")
+            raise fields.fail(f"has the override {override!r:.200}; write key=value")
     return Contingency(fields.get("when", str), tuple(metrics), fields.get("what", str), tuple(overrides))
 
 
@@ -185,7 +187,8 @@ def _parse_results(data: Any, where: str) -> Results | None:
     fields.stated(*_RESULTS)
     rows = fields.get("rows", list)
     for i, row in enumerate(rows):
-        Fields(row, f"{where}.rows[{i}]", tuple(row)).get("step", int, least=1)
+        known = tuple(row) if isinstance(row, dict) else ("step",)
+        Fields(row, f"{where}.rows[{i}]", known).get("step", int, least=1)
     steps = [row["step"] for row in rows]
     if steps != sorted(set(steps)):
         raise fields.fail(f"has rows of the steps {steps}; put them in order, each step once")

@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.experiments.records import Record, RecordError, parse_record
+from recipes.archer.reading.regular import DamagedError, UnreadableError, read_text
+from recipes.archer.reading.yaml import parse_yaml, read_yaml
 from recipes.archer.settings import configuration
 
 # What the machine decides is not the experiment's; resolved configurations name it in capitals.
@@ -39,16 +39,24 @@ def load_record(name: str) -> Record:
     Raises:
         RecordError: no such experiment, or its record is not one; names file and field.
     """
-    data = _load(name)
+    return record_of(name, _load(name))
+
+
+def record_of(name: str, data: dict[str, Any]) -> Record:
+    """The record in the content of an experiment's file, which it has to agree with.
+
+    Raises:
+        RecordError: it does not, or it is no record; names file and field.
+    """
     where = f"{name}.yaml"
     if not data.get("record"):
         raise RecordError(f"{where} has no record; `archer experiment new` shows the form")
     record = parse_record(data["record"], f"{where}: record")
     if record.name != name:
         raise RecordError(f"{where}: record.name is {record.name!r}; it must be the file's stem, {name!r}")
-    if record.parent != _parent(name):
-        raise RecordError(f"{where}: record.parent is {record.parent}, but defaults name {_parent(name)}")
-    changed, explained = list(changes(name)), [change.key for change in record.changes]
+    if record.parent != _parent_in(data):
+        raise RecordError(f"{where}: record.parent is {record.parent}, but defaults name {_parent_in(data)}")
+    changed, explained = list(_changes_in(data)), [change.key for change in record.changes]
     for key in changed:
         if key not in explained:
             raise RecordError(f"{where}: record.changes does not say why {key} is changed")
@@ -70,8 +78,11 @@ def lineage(name: str) -> list[str]:
 
 def changes(name: str) -> dict[str, Any]:
     """Configuration keys that the experiment's file sets, with their values, in the file's order."""
-    data = {key: value for key, value in _load(name).items() if key not in ("defaults", "record")}
-    return dict(_flat(data))
+    return _changes_in(_load(name))
+
+
+def _changes_in(data: dict[str, Any]) -> dict[str, Any]:
+    return dict(_flat({key: value for key, value in data.items() if key not in ("defaults", "record")}))
 
 
 def delta(name: str) -> dict[str, tuple[Any, Any]]:
@@ -128,8 +139,9 @@ def resolved_path(name: str) -> Path:
 
 def figures_as_written(name: str) -> list[dict[str, str]]:
     """The rows of the results with the digits of the file: 3.90 stays 3.90."""
-    data = yaml.load((folder() / f"{name}.yaml").read_text(encoding="utf-8"), yaml.BaseLoader)
-    return (data["record"]["results"] or {"rows": []})["rows"]
+    load_record(name)
+    results = read_yaml(folder() / f"{name}.yaml", as_written=True)["record"]["results"]
+    return results["rows"] if isinstance(results, dict) else []  # null is a text here
 
 
 def plan_as_written(name: str) -> dict[str, Any]:
@@ -155,15 +167,32 @@ def _load(name: str) -> dict[str, Any]:
     if not path.is_file():
         raise RecordError(f"unknown experiment {name!r}; there are {', '.join(names())}")
     try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OmegaConfBaseException, yaml.YAMLError, OSError) as error:  # OSError: also OmegaConf's word for a scalar
-        raise RecordError(f"{path.name} is not a configuration: {str(error).splitlines()[0]}") from None
+        return content_of(read_text(path), path.name)
+    except UnreadableError as error:
+        raise RecordError(f"{path.name} is not a configuration: {error.reason}") from None
+
+
+def content_of(text: str, where: str) -> dict[str, Any]:
+    """What an experiment's file says.
+
+    Raises:
+        UnreadableError: it is not YAML, or no mapping.
+    """
+    data = parse_yaml(text, where)
+    if not isinstance(data, dict):
+        raise DamagedError(where, "not a mapping")
+    return data
 
 
 def _parent(name: str) -> str | None:
     """The experiment that the defaults list names beside ``_self_``."""
-    parents = [item for item in _load(name).get("defaults", []) if isinstance(item, str) and item != "_self_"]
-    return parents[0] if parents else None
+    return _parent_in(_load(name))
+
+
+def _parent_in(data: dict[str, Any]) -> str | None:
+    defaults = data.get("defaults")
+    listed = defaults if isinstance(defaults, list) else []
+    return next((item for item in listed if isinstance(item, str) and item != "_self_"), None)
 
 
 def _relevant(name: str | None) -> dict[str, Any]:

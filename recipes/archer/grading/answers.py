@@ -1,10 +1,12 @@
 """What is graded: the answer inside a response, and the accepted forms of a ground truth. Pure."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+
+from recipes.archer.reading.json import parse_json
+from recipes.archer.reading.regular import UnreadableError
 
 ANSWER_FORMATS = ("boxed", "any")
 
@@ -140,8 +142,8 @@ def _json_list(text: str) -> list | None:
     if not (text.startswith('["') and text.endswith('"]')):
         return None
     try:
-        forms = json.loads(text)
-    except ValueError:
+        forms = parse_json(text, "ground_truth")
+    except UnreadableError:
         return None
     return forms if all(isinstance(form, str) for form in forms) else None
 

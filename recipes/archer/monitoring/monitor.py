@@ -1,5 +1,6 @@
 """Judges a run row by row: an experiment's criteria and the detectors that every run has, as verdicts."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -120,20 +121,31 @@ def _conditions(state: CriterionState):
 
 
 def _make_detectors(config: Mapping[str, Any] | None) -> dict[str, Detector]:
-    guard = (config or {}).get("guard") or {}
-    settings = guard.get("detectors") or {}
+    settings = _mapping(_mapping(config or {}, "guard"), "detectors", "guard.")
     known = {cls.name: cls for cls in DETECTORS}
     for name in settings:
         if name not in known:
             raise UserError(f"guard.detectors.{name} is no detector; use {', '.join(known)}")
-    return {name: cls(**_thresholds(cls, settings.get(name) or {})) for name, cls in known.items()}
+    return {name: cls(**_thresholds(cls, _mapping(settings, name, "guard.detectors."))) for name, cls in known.items()}
+
+
+def _mapping(settings: Mapping[str, Any], name: str, path: str = "") -> Mapping[str, Any]:
+    value = settings.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise UserError(f"{path}{name} must be a mapping, not {value!r:.80}")
+    return value or {}
 
 
 def _thresholds(cls: type[Detector], given: Mapping[str, Any]) -> dict[str, Any]:
-    known = [field.name for field in fields(cls)]
+    defaults = {field.name: field.default for field in fields(cls)}
     for name, value in given.items():
-        if name not in known:
-            raise UserError(f"guard.detectors.{cls.name}.{name} is no threshold; use {', '.join(known)}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"guard.detectors.{cls.name}.{name} must be a number, not {value!r}")
+        if name not in defaults:
+            raise UserError(f"guard.detectors.{cls.name}.{name} is no threshold; use {', '.join(defaults)}")
+        whole = isinstance(defaults[name], int)  # steps, rows and turns are counted
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            kind = "a whole number" if whole else "a number"
+            raise UserError(f"guard.detectors.{cls.name}.{name} must be {kind}, not {value!r:.80}")
+        if not whole <= value < math.inf:
+            least = "at least 1" if whole else "0 or more, and finite"
+            raise UserError(f"guard.detectors.{cls.name}.{name} must be {least}, not {value!r:.80}")
     return dict(given)

@@ -98,7 +98,7 @@ class EntropyOscillation(Detector):
         text = f"between {figure(lowest)} and {figure(highest)} nats in {len(values)} rows"
         usual = max(median(values), 1e-9)  # 1e-9: a policy without any entropy
         wide = max(least, self.suspicious_swing * usual)
-        if len(values) < self.rows or highest - lowest < wide:  # the swing is smaller still
+        if len(values) < max(2, self.rows) or highest - lowest < wide:  # the swing is smaller still
             return Finding(FINE, entropy, text)
         low, *_, high = quantiles(values, n=5, method="inclusive")
         turns = count_turns(values, 0.5 * (high - low))

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from recipes.archer.printable import printable
 from recipes.archer.reports import drawing
 from recipes.archer.reports.figures import FIGURES, VAL, best_row, formatted, last, number, series
-from recipes.archer.reports.text import printable
 from recipes.archer.runs.folder import Run
 
 # Differ between any two runs and say nothing about why they went differently.

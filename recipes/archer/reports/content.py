@@ -3,10 +3,10 @@
 import time
 from dataclasses import dataclass
 
+from recipes.archer.printable import printable
 from recipes.archer.reports import figures
 from recipes.archer.reports.provenance import main_settings, provenance
 from recipes.archer.reports.samples import StepSamples, step_samples
-from recipes.archer.reports.text import printable
 from recipes.archer.reports.verdict import Judgement, judge
 from recipes.archer.runs.folder import Run
 from recipes.archer.runs.metrics_reader import CONFIG

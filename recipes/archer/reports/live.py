@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recipes.archer.ending import FAILED, Ending
+from recipes.archer.printable import complain
+from recipes.archer.reports.terminal import PrintableConsole
 from recipes.archer.runs.log import RunLog
 from recipes.archer.runs.trackers import Trackers, existing
 from recipes.archer.session.output import BestEffort
@@ -46,7 +48,7 @@ class Report:
         self.total_steps, self.last_row = total_steps, None
         self._shown = "console" in settings.logger
         out = BestEffort(sys.__stdout__)
-        self.console = Console(file=out, highlight=False, soft_wrap=True)
+        self.console = PrintableConsole(file=out, highlight=False, soft_wrap=True)
         self._bar = _Bar(self.console, total_steps) if self._shown and out.isatty() else None
         every = settings.console_metrics == "all" or (settings.console_metrics == "auto" and not out.isatty())
         self._every_metric = self._shown and every
@@ -111,8 +113,7 @@ class Report:
 
     def warn(self, text: str) -> None:
         """Something that the user should know of and that does not end the run."""
-        # in one write: a tracker's thread may have something to say at the same moment
-        print(f"warning: {text}\n", end="", file=sys.stderr, flush=True)
+        complain(f"warning: {text}")
 
     def rows_are_safe(self) -> None:
         """Returns once every row so far is on the disk.

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from recipes.archer.printable import printable
 from recipes.archer.reports.content import Content
 from recipes.archer.reports.samples import StepSamples, grade_text, outcome
-from recipes.archer.reports.text import printable, shortened
+from recipes.archer.reports.text import shortened
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 

@@ -4,9 +4,10 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from recipes.archer.printable import printable
 from recipes.archer.reports.content import Content
 from recipes.archer.reports.samples import StepSamples, grade_text, outcome
-from recipes.archer.reports.text import printable, shortened
+from recipes.archer.reports.text import shortened
 from recipes.archer.reports.verdict import Judgement
 
 # Should an escape ever be forgotten, the browser still runs and fetches nothing.

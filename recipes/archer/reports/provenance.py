@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from recipes.archer.reports.text import printable
+from recipes.archer.printable import printable
 from recipes.archer.runs.folder import Run, last_change
 
 SILENT_S = 3600  # a running run that has written nothing for so long may be dead

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from recipes.archer.printable import printable
 from recipes.archer.reports.figures import best_row
-from recipes.archer.reports.text import printable
 from recipes.archer.runs.folder import Run, read_samples, sample_steps
 
 SHOWN = 4  # responses a step in a report

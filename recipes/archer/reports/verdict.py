@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from recipes.archer.ending import UserError
+from recipes.archer.printable import printable
 from recipes.archer.reports.drawing import Band
-from recipes.archer.reports.text import printable
 from recipes.archer.runs.folder import Run
 
 NONE = "no verdict"

@@ -24,7 +24,8 @@ from recipes.archer.runs.history import forget_what_was_behind, go_on_after
 from recipes.archer.runs.names import CHECKPOINT, CONFIG, LOCK, METRICS, RUN, SAMPLES
 from recipes.archer.settings.configuration import ROOT
 
-COUNTED = ("attempts", "all_saves_s")  # facts that a later attempt adds to
+# facts that a later attempt adds to, and what they have to be for that
+ADDED_TO = {"attempts": int, "all_saves_s": int | float, "restarts": list}
 
 
 class _Lossy(io.FileIO):
@@ -158,7 +159,7 @@ class RunLog:
             run = read_json(self.folder / RUN, inside=self.folder)
         except UnreadableError:  # killed before it was written, or torn
             return {}
-        return {name: fact for name, fact in run.items() if name not in COUNTED or isinstance(fact, int | float)}
+        return {name: fact for name, fact in run.items() if isinstance(fact, ADDED_TO.get(name, object))}
 
 
 def provenance() -> dict:

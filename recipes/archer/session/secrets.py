@@ -7,7 +7,6 @@ environment before Ray starts, so that every worker inherits it.
 import os
 import re
 import stat
-import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 
 from recipes.archer.ending import UserError
 from recipes.archer.files import write_atomically
+from recipes.archer.printable import complain
 from recipes.archer.reading.regular import UnreadableError, read_text
 
 RUN_ID_FILE = "wandb_run_id"  # in the run folder
@@ -105,10 +105,9 @@ def _access(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
         return {"WANDB_API_KEY": read_key(Path(environ["WANDB_API_KEY_FILE"]).expanduser())}
     if mode == "online":
         return {"WANDB_MODE": mode}  # with the key that `wandb login` left behind
-    print(
+    complain(
         f"W&B: no WANDB_API_KEY and no WANDB_API_KEY_FILE, so the run stays offline in {folder / 'wandb'}; "
-        "`wandb sync` uploads it",
-        file=sys.stderr,
+        "`wandb sync` uploads it"
     )
     return {"WANDB_MODE": "offline"}
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.ending import WRONG_CALL, UserError
+from recipes.archer.printable import complain
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.configuration import compose
 
@@ -27,7 +28,7 @@ def exit_code_of(entry: Callable[[], None]) -> int | str | None:
     """
     upstream = Path(os.environ["ARCHER_VERL_CONFIG"])
     if not upstream.is_dir():
-        print(f"error: {upstream} is missing, so verl is not unpacked; run: make setup", file=sys.stderr)
+        complain(f"error: {upstream} is missing, so verl is not unpacked; run: make setup")
         return WRONG_CALL
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
@@ -36,10 +37,10 @@ def exit_code_of(entry: Callable[[], None]) -> int | str | None:
             words = (word for word in sys.argv[1:] if not word.startswith("-"))
             check_settings(compose([word for word in words if "=" in word or word.startswith("~")]))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return WRONG_CALL
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
+        complain(f"error: {explain(error)}")
         return WRONG_CALL
     except SystemExit as end:
         return end.code

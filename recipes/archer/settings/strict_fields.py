@@ -35,7 +35,7 @@ class Fields:
 
     def __post_init__(self):
         if not isinstance(self.data, Mapping):
-            raise RecordError(f"{self.where} must be a mapping with {', '.join(self.known)}, not {self.data!r}")
+            raise RecordError(f"{self.where} must be a mapping with {', '.join(self.known)}, not {self.data!r:.200}")
         for name in self.data:
             if name not in self.known:
                 raise RecordError(f"{self.where}.{name} is not known; use {', '.join(self.known)}")
@@ -52,7 +52,7 @@ class Fields:
                 raise RecordError(f"{self.where}.{name} is missing; give {_KINDS[kind]}")
             return default
         if not _is(value, kind) or (kind is str and not value.strip()):
-            raise RecordError(f"{self.where}.{name} must be {_KINDS[kind]}, not {value!r}")
+            raise RecordError(f"{self.where}.{name} must be {_KINDS[kind]}, not {value!r:.200}")
         if least is not None and value < least:
             raise RecordError(f"{self.where}.{name} must be at least {least}, not {value}")
         return value

@@ -1,9 +1,9 @@
 """How often a run may start itself again after a fault of its workers."""
 
-import sys
 from contextlib import suppress
 
 from recipes.archer.ending import FAILED, Ending
+from recipes.archer.printable import complain
 from recipes.archer.runs.log import RunLog, now
 
 
@@ -30,7 +30,7 @@ class Restarts:
             without = " without a new checkpoint" if self._most else ""
             return Ending("failed", f"{fault}; trainer.max_restarts={self._most} used up{without}", FAILED)
         which = f"restart {self._number} of {self._most} (trainer.max_restarts)"
-        print(f"error: {fault}; {which}, from the last whole checkpoint", file=sys.stderr, flush=True)
+        complain(f"error: {fault}; {which}, from the last whole checkpoint")
         done = self._log.run.get("restarts", [])
         with suppress(OSError):  # a full disk; the next note brings it along
             self._log.note(restarts=[*done, {"step": self._log.run["steps"], "cause": str(fault), "at": now()}])

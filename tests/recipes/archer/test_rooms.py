@@ -26,7 +26,8 @@ FLOORS = (
     ("cluster", "runs", "reward"),
     ("session", "settings", "grading", "rollout"),
     ("losses", "prompts", "text"),
-    ("ending", "files"),
+    ("files", "reading"),
+    ("ending", "printable"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 FOLDERS = [room for room in FLOOR_OF if (ARCHER / room).is_dir()]

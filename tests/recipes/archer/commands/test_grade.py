@@ -72,7 +72,7 @@ def test_a_malformed_row_is_named_before_anything_is_graded(tmp_path, line, what
 
 def test_a_file_or_folder_that_is_not_there_is_named(tmp_path):
     source = write(tmp_path / "in.jsonl", [])
-    assert "no.jsonl: cannot be read" in str(invoke(tmp_path / "no.jsonl", tmp_path / "out.jsonl").exception)
+    assert "no.jsonl: no such file" in str(invoke(tmp_path / "no.jsonl", tmp_path / "out.jsonl").exception)
     assert "its folder does not exist" in str(invoke(source, tmp_path / "no" / "out.jsonl").exception)
 
 

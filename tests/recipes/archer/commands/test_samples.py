@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from recipes.archer.commands.cli import app
 from recipes.archer.ending import UserError
+from recipes.archer.printable import printable
 from recipes.archer.reports.markdown import fenced, plain
 from recipes.archer.reports.samples import choose, step_samples
-from recipes.archer.reports.text import printable, shortened
+from recipes.archer.reports.text import shortened
 from recipes.archer.runs.folder import read_run
 
 
