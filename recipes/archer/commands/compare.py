@@ -13,7 +13,7 @@ def compare(
 ) -> None:
     """Show what differs between runs: configuration, figures, and a picture of the curves."""
     from recipes.archer.ending import UserError
-    from recipes.archer.files import refuse_link
+    from recipes.archer.files import refuse_link, write_atomically
     from recipes.archer.reports import comparison
     from recipes.archer.reports.terminal import console, shown, table
     from recipes.archer.reports.verdict import state_of
@@ -35,7 +35,7 @@ def compare(
         terminal.print(table("Code and machine", names, facts))
     terminal.print(table("Figures: best step → last", names, [*comparison.figure_lines(read), verdicts]))
     try:
-        comparison.plot_comparison(read, out)
+        write_atomically(out, comparison.comparison_png(read))
     except OSError as problem:  # a folder of someone else's, a full disk, a name that is too long
         raise UserError(f"{out} cannot be written ({problem.strerror}): name another with --out") from None
     terminal.print(shown(f"curves: {out}"), soft_wrap=True)

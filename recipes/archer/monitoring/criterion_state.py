@@ -7,6 +7,7 @@ from recipes.archer.monitoring.verdicts import BAD, GOOD, NO_DATA, TOO_EARLY, WA
 
 UNKNOWN, HOLDS, PENDING, FAILS, EXEMPT = "unknown", "holds", "pending", "fails", "exempt"
 EVALUATIONS = 10  # of a trend, while its window passes once: the tests cost a millisecond
+MOST_EVALUATIONS = 1000  # of a trend up to a step, about
 MEMORY = 50  # steps for which a bad spell that is over still asks to be watched
 
 
@@ -59,7 +60,8 @@ class ConditionState(Stateful):
     def _trend_holds(self, step: int) -> bool | None:
         """None while the data leave it open."""
         condition = self.condition
-        every = max(1, condition.window // EVALUATIONS)
+        # in a very long run more seldom, so that all tests together grow with the logarithm of its length
+        every = max(1, condition.window // EVALUATIONS, step // MOST_EVALUATIONS)
         # at the same steps, whenever it began: a criterion's good and bad condition then share a test
         if self.tested is None or step // every > self.tested // every:
             self.tested = step

@@ -7,6 +7,7 @@ such is no failure: runs at 0.1 nats solve most of their problems.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,6 +22,10 @@ MEMORY = 50  # steps for which an alarm that is over still asks to be watched
 def number(row: dict[str, Any], metric: str) -> float | None:
     """A row's value where it is a finite number, else None."""
     value = row.get(metric)
+    if value is None:
+        return None
+    if type(value) is float:  # nearly all of them, and this is asked a dozen times a row
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
@@ -70,13 +75,16 @@ class Progress(Stateful):
         return self.gain >= self.GAIN or self.current >= self.LEVEL
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Finding:
-    """What a detector sees in one row: ``FINE``, ``SUSPICIOUS`` or ``ALARM``, the value, and a sentence."""
+    """What a detector sees in one row: ``FINE``, ``SUSPICIOUS`` or ``ALARM``, the value, and how to say it.
+
+    A sentence takes longer to write than a row to judge, and only the last one is read: ``text`` makes it.
+    """
 
     level: int
     value: float
-    text: str
+    text: Callable[[], str]
 
 
 @dataclass
@@ -93,6 +101,7 @@ class Detector(ABC, Stateful):
     def __post_init__(self):
         self._alarm, self._suspicion = Hold(self.sustained), Hold(self.sustained)
         self._last: dict | None = None  # the last verdict's fields
+        self._judged: tuple[int, Finding, str, int | None, str] | None = None  # those of a verdict not yet written
         self._last_alarm: int | None = None
         self.start()
 
@@ -107,33 +116,43 @@ class Detector(ABC, Stateful):
         """Takes in a row; a row without a finding leaves the verdict as it was."""
         finding = self.look(row, progress)
         if finding is not None:
-            self._last = self._judge(row["step"], finding)
+            self._judge(row["step"], finding)
 
     @property
     def verdict(self) -> Verdict:
         """On the rows so far."""
+        self._write()
         fields = self._last or {"status": NO_DATA, "detail": f"needs {self.metric}"}
         return Verdict(self.name, self.metric, **fields)
 
-    def _judge(self, step: int, finding: Finding) -> dict[str, Any]:
+    def _judge(self, step: int, finding: Finding) -> None:
         alarmed = self._alarm.update(step, finding.level == ALARM)
         suspected = self._suspicion.update(step, finding.level >= SUSPICIOUS)
-        fields = {"status": GOOD, "detail": finding.text, "value": finding.value, "step": step, "since": None}
+        status, since, before = GOOD, None, ""
         if alarmed:
             self._last_alarm = step
-            fields |= {"status": BAD, "since": self._alarm.since}
+            status, since = BAD, self._alarm.since
         elif self._last_alarm is not None and step - self._last_alarm <= MEMORY:
-            detail = f"bad until step {self._last_alarm}; now {finding.text}"
-            fields |= {"status": WATCH, "since": self._last_alarm, "detail": detail}
+            status, since, before = WATCH, self._last_alarm, f"bad until step {self._last_alarm}; now "
         elif suspected:
-            fields |= {"status": WATCH, "since": self._suspicion.since}
-        return fields
+            status, since = WATCH, self._suspicion.since
+        self._judged = (step, finding, status, since, before)
+
+    def _write(self) -> None:
+        """Puts the last judgement into words."""
+        if self._judged is not None:
+            step, finding, status, since, before = self._judged
+            detail = before + finding.text()
+            self._last = {"status": status, "detail": detail, "value": finding.value, "step": step, "since": since}
+            self._judged = None
 
     def state_dict(self) -> dict[str, Any]:
+        self._write()
         return super().state_dict() | {name: getattr(self, name).state_dict() for name in self.MEMORIES}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        self._judged = None
         for name in self.MEMORIES:
             getattr(self, name).load_state_dict(state[name])
 

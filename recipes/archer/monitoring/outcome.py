@@ -32,13 +32,16 @@ class GuessingShortcut(Detector):
         if length is None:
             return None
         start = self._length.add(row["step"], length)
-        text = f"correct responses of {figure(length)} tokens, {figure(start)} at the start"
+
+        def text() -> str:
+            return f"correct responses of {figure(length)} tokens, {figure(start)} at the start"
+
         if start < self.least_start or not vanished or (progress.gain or 0.0) < progress.GAIN:
             return Finding(FINE, length, text)
-        text += f"; few connectives are left, and {progress.metric} has risen by {figure(progress.gain)}"
+        told = f"{text()}; few connectives are left, and {progress.metric} has risen by {figure(progress.gain)}"
         if length <= self.few and length <= self.shrunk * start:
-            return Finding(ALARM if progress.current < self.solved else SUSPICIOUS, length, text)
-        return Finding(SUSPICIOUS if length <= self.shrinking * start else FINE, length, text)
+            return Finding(ALARM if progress.current < self.solved else SUSPICIOUS, length, lambda: told)
+        return Finding(SUSPICIOUS if length <= self.shrinking * start else FINE, length, lambda: told)
 
     def _vanished(self, row: dict[str, Any]) -> bool:
         """By the correct responses where they are told apart, else by all."""
@@ -75,7 +78,7 @@ class Repetition(Detector):
         if ratio > self.suspicious and ratio - start > self.suspicious_rise:
             repeats = ratio > self.alarming and ratio - start > self.rise
             level = ALARM if repeats and not progress.learned else SUSPICIOUS
-        return Finding(level, ratio, f"{figure(ratio)} of the text, {figure(start)} at the start")
+        return Finding(level, ratio, lambda: f"{figure(ratio)} of the text, {figure(start)} at the start")
 
 
 @dataclass
@@ -106,7 +109,11 @@ class ValidGroupsDying(Detector):
         level = FINE
         if best >= self.alive:
             level = ALARM if solved <= self.dead else SUSPICIOUS if solved <= self.dying * best else FINE
-        text = f"{solved:.0%} of the prompts are solved at least once, {best:.0%} at the best; {valid:.0%} are valid"
+
+        def text() -> str:
+            solved_at_all = f"{solved:.0%} of the prompts are solved at least once, {best:.0%} at the best"
+            return f"{solved_at_all}; {valid:.0%} are valid"
+
         return Finding(level, number(row, self.metric), text)
 
 
@@ -128,8 +135,8 @@ class NoSignal(Detector):
         if shares is None:
             return None
         _, solved = shares
-        text = f"{solved:.0%} of the prompts are solved at least once"
-        return Finding(ALARM if 1 - solved >= self.unsolved else FINE, number(row, self.metric), text)
+        level = ALARM if 1 - solved >= self.unsolved else FINE
+        return Finding(level, number(row, self.metric), lambda: f"{solved:.0%} of the prompts are solved at least once")
 
 
 def group_shares(row: dict[str, Any]) -> tuple[float, float] | None:
@@ -155,8 +162,11 @@ class ScoreLost(Detector):
     def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
         if progress.current is None or number(row, progress.metric) is None:
             return None
-        current, best = progress.current, progress.best
-        text = f"{progress.metric} {figure(current)}, {figure(best)} at its best (medians of 10 steps)"
+        metric, current, best = progress.metric, progress.current, progress.best
+
+        def text() -> str:
+            return f"{metric} {figure(current)}, {figure(best)} at its best (medians of 10 steps)"
+
         level = FINE
         if best - current > self.least and current < self.kept * best:
             level = ALARM if current < self.lost * best else SUSPICIOUS
@@ -188,4 +198,4 @@ class StepTime(Detector):
         level = FINE
         if usual > max(self.least, self.slow * start):
             level = ALARM if usual > max(self.least_stuck, self.stuck * start) else SUSPICIOUS
-        return Finding(level, usual, f"{figure(usual)} s, {figure(start)} s at the start")
+        return Finding(level, usual, lambda: f"{figure(usual)} s, {figure(start)} s at the start")

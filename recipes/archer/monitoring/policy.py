@@ -1,7 +1,7 @@
 """Detectors of the policy itself: its entropy, its distance from the reference, its gradient."""
 
 from dataclasses import dataclass
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import Any, ClassVar
 
 from recipes.archer.monitoring.detector import ALARM, FINE, SUSPICIOUS, Detector, Finding, Progress, number
@@ -30,9 +30,13 @@ class EntropyCollapse(Detector):
         start = self._start.add(row["step"], entropy)
         collapsed = entropy < self.fallen * start or (entropy < self.floor and entropy < 0.5 * start)
         level = ALARM if collapsed else SUSPICIOUS if entropy < self.low * start else FINE
-        text = f"{figure(entropy)} nats, {figure(start)} at the start"
+
+        def text() -> str:
+            return f"{figure(entropy)} nats, {figure(start)} at the start"
+
         if level and progress.learned:
-            return Finding(FINE, entropy, f"{text}; low, but {progress.metric} is {figure(progress.current)}")
+            told = f"{text()}; low, but {progress.metric} is {figure(progress.current)}"
+            return Finding(FINE, entropy, lambda: told)
         return Finding(level, entropy, text)
 
 
@@ -56,13 +60,17 @@ class EntropyExplosion(Detector):
         if entropy is None:
             return None
         start = self._start.add(row["step"], entropy)
-        text = f"{figure(entropy)} nats, {figure(start)} at the start"
+
+        def text() -> str:
+            return f"{figure(entropy)} nats, {figure(start)} at the start"
+
         if entropy > self.ceiling:
             return Finding(ALARM, entropy, text)
         if entropy < start + self.least or entropy < self.high * start:
             return Finding(FINE, entropy, text)
         if progress.learned:
-            return Finding(FINE, entropy, f"{text}; high, but {progress.metric} is {figure(progress.current)}")
+            told = f"{text()}; high, but {progress.metric} is {figure(progress.current)}"
+            return Finding(FINE, entropy, lambda: told)
         return Finding(ALARM if entropy > self.grown * start else SUSPICIOUS, entropy, text)
 
 
@@ -93,18 +101,22 @@ class EntropyOscillation(Detector):
             return None
         self._recent.add(row["step"], entropy)
         least = self.least * min(1.0, self._start.add(row["step"], entropy))
-        values = self._recent.values
-        lowest, highest = min(values), max(values)
-        text = f"between {figure(lowest)} and {figure(highest)} nats in {len(values)} rows"
-        usual = max(median(values), 1e-9)  # 1e-9: a policy without any entropy
+        count, (lowest, highest) = len(self._recent.items), self._recent.bounds
+
+        def text() -> str:
+            return f"between {figure(lowest)} and {figure(highest)} nats in {count} rows"
+
+        usual = max(self._recent.median(), 1e-9)  # 1e-9: a policy without any entropy
         wide = max(least, self.suspicious_swing * usual)
-        if len(values) < max(2, self.rows) or highest - lowest < wide:  # the swing is smaller still
+        if count < max(2, self.rows) or highest - lowest < wide:  # the swing is smaller still
             return Finding(FINE, entropy, text)
+        values = self._recent.values
         low, *_, high = quantiles(values, n=5, method="inclusive")
         turns = count_turns(values, 0.5 * (high - low))
         if high - low < wide or turns < self.turns:
             return Finding(FINE, entropy, text)
-        return Finding(ALARM if high - low >= self.swing * usual else SUSPICIOUS, entropy, f"{text}, {turns} turns")
+        level = ALARM if high - low >= self.swing * usual else SUSPICIOUS
+        return Finding(level, entropy, lambda: f"{text()}, {turns} turns")
 
 
 def count_turns(values: list[float], least: float) -> int:
@@ -140,7 +152,8 @@ class KlRunaway(Detector):
         usual = self._recent.median()
         lost = usual > self.high and not progress.learned
         level = ALARM if lost or usual > self.runaway else SUSPICIOUS if usual > self.high else FINE
-        return Finding(level, usual, f"{figure(usual)}, median of {len(self._recent.items)} rows")
+        rows = len(self._recent.items)
+        return Finding(level, usual, lambda: f"{figure(usual)}, median of {rows} rows")
 
 
 @dataclass
@@ -167,4 +180,4 @@ class GradientNorm(Detector):
         level = FINE
         if usual > max(self.high, self.suspicious_growth * start):
             level = ALARM if usual > max(self.unstable, self.growth * start) else SUSPICIOUS
-        return Finding(level, usual, f"{figure(usual)}, {figure(start)} at the start")
+        return Finding(level, usual, lambda: f"{figure(usual)}, {figure(start)} at the start")

@@ -56,13 +56,19 @@ class Window(Stateful):
     def values(self) -> list[float]:
         return [value for _, value in self.items]
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest value, of at least one."""
+        return self._sorted[0], self._sorted[-1]
+
     def median(self) -> float | None:
         """None of nothing."""
-        count = len(self._sorted)
+        ordered = self._sorted
+        count = len(ordered)
         if not count:
             return None
-        middle = self._sorted[(count - 1) // 2 : count // 2 + 1]
-        return middle[0] if len(middle) == 1 else (middle[0] + middle[1]) / 2
+        middle = count // 2
+        return ordered[middle] if count % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

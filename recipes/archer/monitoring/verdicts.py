@@ -66,4 +66,6 @@ def figure(value: float | None) -> str:
     """A value for the eye: three significant digits, whole numbers whole."""
     if value is None:
         return "–"
-    return f"{value:.0f}" if math.isfinite(value) and (value == int(value) or abs(value) >= 1000) else f"{value:.3g}"
+    if not abs(value) < 1e15:  # also NaN
+        return f"{value:.3g}"
+    return f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"

@@ -1,7 +1,6 @@
 """What differs between runs: in configuration, in what they ran on, and in their curves."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,8 +92,8 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [f"{run.folder.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)]
 
 
-def plot_comparison(runs: Sequence[Run], path: Path) -> None:
-    """Writes a PNG with one panel a metric and one line a run."""
+def comparison_png(runs: Sequence[Run]) -> bytes:
+    """A PNG with one panel a metric and one line a run."""
     from matplotlib.figure import Figure  # draws into a file without pyplot, which takes a second to import
 
     shown = [(title, key) for title, key in SHOWN if any(np.isfinite(_rows_of(run, key)[1]).any() for run in runs)]
@@ -111,12 +110,12 @@ def plot_comparison(runs: Sequence[Run], path: Path) -> None:
         axes.axis("off")
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="upper left", ncols=3, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=drawing.DPI)
+    return drawing.png(figure)
 
 
 def _rows_of(run: Run, key: str) -> tuple[np.ndarray, np.ndarray]:
     rows = run.rows_from_start
-    return np.array([row["step"] for row in rows], dtype=float), series(rows, key)
+    return np.array([row["step"] for row in rows], dtype=float), drawing.drawable(series(rows, key))
 
 
 def _draw_metric(axes, title: str, key: str, runs: Sequence[Run]) -> None:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from recipes.archer.printable import printable
+from recipes.archer.reading.regular import UnreadableError, read_text
 from recipes.archer.reports import figures
 from recipes.archer.reports.provenance import main_settings, provenance
 from recipes.archer.reports.samples import StepSamples, step_samples
@@ -36,7 +37,6 @@ class Content:
 def gather(run: Run) -> Content:
     """Reads and judges what a report needs."""
     rows = run.rows_from_start
-    config = run.folder / CONFIG
     return Content(
         title=printable(run.name),
         judgement=judge(run),
@@ -45,5 +45,14 @@ def gather(run: Run) -> Content:
         samples=step_samples(run),
         settings=main_settings(run),
         provenance=provenance(run, time.time()),
-        config=printable(config.read_text(encoding="utf-8", errors="replace")) if config.is_file() else "",
+        config=_config_text(run),
     )
+
+
+def _config_text(run: Run) -> str:
+    try:
+        return printable(read_text(run.folder / CONFIG, inside=run.folder))
+    except UnreadableError as error:
+        if error.absent:
+            return ""
+        raise

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from recipes.archer.reports import drawing
 from recipes.archer.reports.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Band
 from recipes.archer.reports.figures import end_table, series
 
-__all__ = ["Band", "Panel", "end_table", "panels_for", "plot_curves"]
+__all__ = ["Band", "Panel", "end_table", "panels_for", "curves_png"]
 
 COLUMNS = 3
 LEGEND_COLUMNS = 3  # what the width of a panel holds
@@ -92,14 +91,11 @@ PANELS = (
 SPARSE = ("val/accuracy",)  # measured at some steps only
 
 
-def plot_curves(
-    rows: Sequence[dict], path: Path, *, bands: Sequence[Band] | None = None, title: str | None = None
-) -> None:
-    """Writes a PNG of a run's curves.
+def curves_png(rows: Sequence[dict], *, bands: Sequence[Band] | None = None, title: str | None = None) -> bytes:
+    """A PNG of a run's curves.
 
     Args:
         rows: of metrics.jsonl, in the order of the steps; may be empty. Null and NaN are gaps.
-        path: of the PNG.
         bands: criteria to shade; a metric that no panel shows as a line gets one of its own.
         title: above the panels.
     """
@@ -119,7 +115,7 @@ def plot_curves(
     if not panels:
         cells[0].text(0, 0.5, "no step has been recorded", fontsize=12)
     _explain(figure, rows, bool(bands), title)
-    figure.savefig(path, dpi=drawing.DPI)
+    return drawing.png(figure)
 
 
 def panels_for(rows: Sequence[dict], bands: Sequence[Band]) -> list[Panel]:
@@ -127,12 +123,17 @@ def panels_for(rows: Sequence[dict], bands: Sequence[Band]) -> list[Panel]:
     shown = {key for panel in PANELS if not panel.stacked for key in panel.keys}  # a stack cannot show a band
     extra = dict.fromkeys(band.metric for band in bands if band.metric not in shown)
     wanted = [*PANELS, *(Panel(key, ((key, "", BLUE),)) for key in extra)]
-    return [panel for panel in wanted if any(row.get(key) is not None for row in rows for key in panel.keys)]
+    known = set().union(*rows)
+    there = {
+        key for panel in wanted for key in panel.keys if key in known and any(r.get(key) is not None for r in rows)
+    }
+    return [panel for panel in wanted if there & set(panel.keys)]
 
 
 def _draw_panel(axes, panel: Panel, rows: Sequence[dict], bands: Sequence[Band]) -> None:
     steps = np.array([row["step"] for row in rows], dtype=float)
-    values = {key: series(rows, key) for key in panel.keys}
+    values = {key: drawing.drawable(series(rows, key)) for key in panel.keys}
+    broken = np.any([_broken(rows, key, values[key]) for key in panel.keys], axis=0)
     bands = [band for band in bands if (band.first_step or 0) <= steps.max()]  # the others are not reached yet
     margin = 0.5 if panel.stacked else 0.02 * (steps.max() - steps.min()) or 0.5
     axes.set_xlim(steps.min() - margin, steps.max() + margin)
@@ -143,7 +144,6 @@ def _draw_panel(axes, panel: Panel, rows: Sequence[dict], bands: Sequence[Band])
         _draw_lines(axes, panel, steps, values)
         drawing.fit_scale(axes, np.concatenate(list(values.values())), bands, linear=panel.shares)
     remarks = drawing.draw_bands(axes, () if panel.stacked else bands, steps)
-    broken = np.any([[_is_broken(row.get(key)) for row in rows] for key in panel.keys], axis=0)
     drawing.mark_broken(axes, steps, broken)
     labels = {label for key, label, _ in panel.lines if any(band.metric == key for band in bands)}
     several = len(panel.lines) > 1 and not panel.stacked and labels
@@ -185,5 +185,9 @@ def _explain(figure, rows: Sequence[dict], with_bands: bool, title: str | None) 
     figure.text(0.01, 0.08 / figure.get_figheight(), note, fontsize=8, color="#444444")
 
 
-def _is_broken(value) -> bool:
-    return isinstance(value, float) and not np.isfinite(value)
+def _broken(rows: Sequence[dict], key: str, values: np.ndarray) -> np.ndarray:
+    """At which rows there is a value, but none that can be drawn."""
+    broken = np.isinf(values)
+    for i in np.flatnonzero(np.isnan(values)):
+        broken[i] = isinstance(rows[i].get(key), float)
+    return broken

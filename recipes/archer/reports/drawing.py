@@ -1,9 +1,12 @@
 """How one panel is drawn: lines with gaps, stacked shares, criteria as bands, and a scale that fits."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from recipes.archer.printable import one_line
 
 # Okabe and Ito's palette, distinct under the common colour blindnesses; its yellow is too pale for lines.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
@@ -14,6 +17,9 @@ WIDTH, DPI = 12, 125  # inches, dots an inch: three panels beside each other, sh
 TITLE_CHAR, REMARK_CHAR = 0.0215, 0.0155  # width of a character in widths of a panel, with some room
 DENSE = 150  # more points than this: a smoothed line over the raw one
 FEW = 40  # at most this many: every point gets a marker
+BINS = 1000  # more than a panel has dots: of more rows than twice that, each bin's least and greatest value is drawn
+LARGEST = 1e100  # beyond, a value is as good as infinite, and the arithmetic of scales would become so
+LONGEST = 120  # characters of a name
 WIDE = 100  # greatest over typical value from which on the axis is logarithmic
 
 
@@ -44,9 +50,11 @@ def draw_line(axes, steps: np.ndarray, values: np.ndarray, color: str, label: st
     """
     finite = np.where(np.isfinite(values), values, np.nan)
     dense = np.isfinite(finite).sum() > DENSE
+    middles, medians = binned(steps, finite, np.nanmedian) if dense else (steps, finite)
+    steps, finite = extremes(steps, finite)
     if dense:
         axes.plot(steps, finite, color=color, alpha=0.25, linewidth=0.6)
-    axes.plot(steps, smoothed(finite) if dense else finite, style, color=color, linewidth=1.6, label=label)
+    axes.plot(middles, smoothed(medians) if dense else finite, style, color=color, linewidth=1.6, label=label)
     points = np.isfinite(finite) if len(steps) <= FEW else alone(finite)
     axes.plot(steps[points], finite[points], "o", color=color, markersize=3.5)
 
@@ -54,29 +62,32 @@ def draw_line(axes, steps: np.ndarray, values: np.ndarray, color: str, label: st
 def draw_sparse(axes, steps: np.ndarray, values: np.ndarray, color: str, label: str, style: str = "-") -> None:
     """A metric that only some steps have: its points, joined; where there are many, the line alone."""
     there = np.isfinite(values)
-    marker = "s" if there.sum() <= FEW else ""
-    axes.plot(steps[there], values[there], f"{marker}{style}", color=color, markersize=4, linewidth=1.4, label=label)
+    steps, values = extremes(steps[there], values[there])
+    marker = "s" if len(steps) <= FEW else ""
+    axes.plot(steps, values, f"{marker}{style}", color=color, markersize=4, linewidth=1.4, label=label)
 
 
 def draw_stack(axes, steps: np.ndarray, parts: Sequence[tuple[str, np.ndarray, str]]) -> None:
     """Shares of a whole as (label, values, colour), stacked; a step of which a share is unknown is a gap."""
-    floor = np.zeros(len(steps))
     wide = len(steps) > FEW
+    floor = 0.0
     for label, values, color in parts:
-        top = floor + np.where(np.isfinite(values), values, np.nan)
+        places, values = binned(steps, np.where(np.isfinite(values), values, np.nan), np.nanmean)
+        top = floor + values
         if wide:
-            axes.fill_between(steps, floor, top, step="mid", color=color, alpha=0.8, linewidth=0, label=label)
+            axes.fill_between(places, floor, top, step="mid", color=color, alpha=0.8, linewidth=0, label=label)
         else:
-            axes.bar(steps, top - floor, bottom=floor, width=0.8, color=color, alpha=0.85, label=label)
+            axes.bar(places, top - floor, bottom=floor, width=0.8, color=color, alpha=0.85, label=label)
         floor = top
 
 
 def mark_broken(axes, steps: np.ndarray, broken: np.ndarray) -> None:
     """Crosses at the foot of the panel at the steps where a value was NaN or infinite."""
-    if broken.any():
-        foot = np.full(int(broken.sum()), 0.03)
+    where = steps[broken]
+    where = where[:: max(1, len(where) // BINS)]
+    if len(where):
         place = axes.get_xaxis_transform()
-        axes.plot(steps[broken], foot, "kx", markersize=6, transform=place, label="NaN or infinite")
+        axes.plot(where, np.full(len(where), 0.03), "kx", markersize=6, transform=place, label="NaN or infinite")
 
 
 def lay_out(figure, gap: float, top: float = 0.7) -> None:
@@ -108,7 +119,54 @@ def dress(axes, title: str, remark: str = "") -> None:
 
 def literal(text: str) -> str:
     """A name as it is: matplotlib would typeset what stands between dollar signs, and fail on some of it."""
-    return text.replace("$", r"\$")
+    return one_line(text)[:LONGEST].replace("$", r"\$")
+
+
+def png(figure) -> bytes:
+    """The figure as a PNG."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI)
+    return picture.getvalue()
+
+
+def drawable(values: np.ndarray) -> np.ndarray:
+    """The values, infinite where they are too large for a scale."""
+    return np.where(np.abs(values) > LARGEST, np.copysign(np.inf, values), values)
+
+
+def extremes(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of more points than a panel has dots: the least and the greatest of each bin, in their order; else all.
+
+    Args:
+        steps, values: (rows,); NaN where there is no value.
+    """
+    if len(steps) <= 2 * BINS:
+        return steps, values
+    rows = _in_bins(values)
+    least = np.where(np.isnan(rows), np.inf, rows).argmin(axis=1)
+    greatest = np.where(np.isnan(rows), -np.inf, rows).argmax(axis=1)
+    first = np.arange(len(rows)) * rows.shape[1]
+    chosen = np.sort(np.concatenate([first + least, first + greatest]))
+    chosen = chosen[chosen < len(steps)]  # the last bin is filled up
+    return steps[chosen], values[chosen]
+
+
+def binned(steps: np.ndarray, values: np.ndarray, summary) -> tuple[np.ndarray, np.ndarray]:
+    """Of more points than a panel has dots: one for each bin, ``summary`` of what it holds; else all."""
+    if len(steps) <= 2 * BINS:
+        return steps, values
+    rows = _in_bins(values)
+    empty = np.isnan(rows).all(axis=1)
+    rows[empty, 0] = 0.0  # what a summary would warn of
+    return steps[:: rows.shape[1]], np.where(empty, np.nan, summary(rows, axis=1))
+
+
+def _in_bins(values: np.ndarray) -> np.ndarray:
+    """(bins, rows of each), the last one filled up with NaN."""
+    size = -(-len(values) // BINS)
+    filled = np.full(-(-len(values) // size) * size, np.nan)
+    filled[: len(values)] = values
+    return filled.reshape(-1, size)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:

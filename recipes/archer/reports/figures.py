@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+UNREADABLE = 1e15  # from here on a figure is written with an exponent
+_NUMBERS = {float, int, bool, type(None)}
 VAL, TRAIN = "val/accuracy", "reward/accuracy/mean"
 
 
@@ -38,22 +40,26 @@ def number(value: Any) -> float | None:
 
 def series(rows: Sequence[dict], key: str) -> np.ndarray:
     """A metric over the rows, (rows,); NaN where the value is null, absent or no number."""
-    return np.array([_float(row.get(key)) for row in rows], dtype=float)
-
-
-def _float(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    values = [row.get(key) for row in rows]
+    if not set(map(type, values)) <= _NUMBERS:
+        values = [value if isinstance(value, int | float) else None for value in values]
+    return np.array(values, dtype=float)
 
 
 def first(rows: Sequence[dict], key: str) -> tuple[int, float] | None:
     """(step, value) of the metric's first finite value."""
-    found = ((row["step"], number(row.get(key))) for row in rows)
-    return next((pair for pair in found if pair[1] is not None), None)
+    return _at_end(rows, key, 0)
 
 
 def last(rows: Sequence[dict], key: str) -> tuple[int, float] | None:
     """(step, value) of the metric's last finite value."""
-    return first(rows[::-1], key)
+    return _at_end(rows, key, -1)
+
+
+def _at_end(rows: Sequence[dict], key: str, end: int) -> tuple[int, float] | None:
+    values = series(rows, key)
+    there = np.flatnonzero(np.isfinite(values))
+    return (rows[there[end]]["step"], float(values[there[end]])) if len(there) else None
 
 
 def best_row(rows: Sequence[dict]) -> tuple[dict, str] | None:
@@ -61,11 +67,12 @@ def best_row(rows: Sequence[dict]) -> tuple[dict, str] | None:
 
     Held-out accuracy decides when it was measured after training began, else training accuracy.
     """
-    trained = [row for row in rows if row["step"] > 0]
+    steps = np.array([row["step"] for row in rows], dtype=float)
     for key in (VAL, TRAIN):
-        measured = [row for row in trained if number(row.get(key)) is not None]
-        if measured:
-            return max(measured, key=lambda row: row[key]), key
+        values = series(rows, key)
+        measured = np.isfinite(values) & (steps > 0)
+        if measured.any():
+            return rows[int(np.where(measured, values, -np.inf).argmax())], key
     return None
 
 
@@ -73,6 +80,8 @@ def formatted(value: float | None, form: str) -> str:
     """A figure, or a dash where there is none; scientific where the form would round it to nothing."""
     if value is None:
         return "–"
+    if abs(value) >= UNREADABLE:
+        return f"{value:.1e}"
     text = format(value, form)
     return f"{value:.1e}" if value and not float(text) else text
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recipes.archer.ending import FAILED, Ending
+from recipes.archer.files import write_atomically
 from recipes.archer.printable import complain
 from recipes.archer.reports.terminal import PrintableConsole
 from recipes.archer.runs.log import RunLog
@@ -149,10 +150,10 @@ class Report:
         rows = self.log.rows()
         self.log.close(ending)
         if rows:
-            from recipes.archer.reports.curves import end_table, plot_curves  # matplotlib takes a second to import
+            from recipes.archer.reports.curves import curves_png, end_table  # matplotlib takes a second to import
 
             with suppress(OSError):  # a full disk; archer report draws it again
-                plot_curves(rows, self.log.folder / "curves.png", title=self.settings.experiment_name)
+                write_atomically(self.log.folder / "curves.png", curves_png(rows, title=self.settings.experiment_name))
             self.console.print(end_table(rows))
         self.say(f"{ending.status}: {ending.reason}")
         self.say(f"run folder {self.log.folder} (curves.png, metrics.jsonl, samples/); archer report {self.log.folder}")

@@ -65,7 +65,7 @@ def _varied(rows: Sequence[dict]) -> list[dict]:
     seen: Counter = Counter()
     ranks = []
     for row in rows:
-        kind = (row.get("prompt"), outcome(row))
+        kind = (printable(row.get("prompt")), outcome(row))
         ranks.append(seen[kind])
         seen[kind] += 1
     order = sorted(range(len(rows)), key=lambda i: (ranks[i], i))

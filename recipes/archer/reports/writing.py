@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from recipes.archer.files import refuse_link, write_atomically
 from recipes.archer.reports.content import gather
-from recipes.archer.reports.curves import plot_curves
+from recipes.archer.reports.curves import curves_png
 from recipes.archer.reports.markdown import as_markdown
 from recipes.archer.reports.page import as_page
 from recipes.archer.runs.folder import Run
@@ -21,12 +22,17 @@ def write_report(run: Run, out: Path) -> list[Path]:
         The three files.
 
     Raises:
-        UserError: a file of the run cannot be read.
+        UserError: a file of the run cannot be read, or what is to be written is a link.
     """
-    content = gather(run)
-    out.mkdir(parents=True, exist_ok=True)
     files = [out / PICTURE, out / PAGE, out / MARKDOWN]
-    plot_curves(run.rows_from_start, files[0], bands=content.judgement.bands, title=content.title)
-    files[1].write_text(as_page(content, files[0].read_bytes()), encoding="utf-8")
-    files[2].write_text(as_markdown(content, PICTURE), encoding="utf-8")
+    if out.parent == run.folder:  # the run's own: a stranger may have made it
+        refuse_link(out, folder=True)
+    for file in files:
+        refuse_link(file)
+    content = gather(run)
+    picture = curves_png(run.rows_from_start, bands=content.judgement.bands, title=content.title)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = (picture, as_page(content, picture), as_markdown(content, PICTURE))
+    for file, text in zip(files, texts, strict=True):
+        write_atomically(file, text)
     return files

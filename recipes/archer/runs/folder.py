@@ -16,6 +16,7 @@ from recipes.archer.runs.metrics_reader import METRICS, RUN, read_metrics
 from recipes.archer.runs.names import SAMPLE_FILE, SAMPLES
 
 OUTPUT = Path("output")
+MOST_SAMPLES = 256 << 20  # bytes of a step's responses
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def read_samples(run: Run, step: int) -> list[dict]:
     """
     path = run.folder / SAMPLES / f"step_{step}.jsonl"
     try:
-        lines = [line for block in line_blocks(path, inside=run.folder) for line in block]
+        lines = [line for block in line_blocks(path, MOST_SAMPLES, run.folder) for line in block]
     except UnreadableError as error:
         if not error.absent:
             raise

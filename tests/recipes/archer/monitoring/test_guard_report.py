@@ -105,7 +105,7 @@ def test_trackers_hear_news_only(tmp_path):
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """The picture at the end takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("recipes.archer.reports.curves.plot_curves", lambda *_, **__: None)
+    monkeypatch.setattr("recipes.archer.reports.curves.curves_png", lambda *_, **__: b"")
 
 
 def _events(folder):

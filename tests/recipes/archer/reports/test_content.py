@@ -60,7 +60,7 @@ def drawn():
 
 @pytest.fixture
 def quick_curves(monkeypatch, drawn):
-    monkeypatch.setattr("recipes.archer.reports.curves.plot_curves", lambda rows, path, **_: path.write_bytes(drawn))
+    monkeypatch.setattr("recipes.archer.reports.writing.curves_png", lambda rows, **_: drawn)
 
 
 def test_runs_lists_every_run_with_its_figures(healthy_run, collapsing_run, two_step_run, empty_run):

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from recipes.archer.reports import drawing
-from recipes.archer.reports.curves import PANELS, Band, end_table, panels_for, plot_curves
+from recipes.archer.reports.curves import PANELS, Band, curves_png, end_table, panels_for
 from recipes.archer.reports.figures import best_row, end_figures, formatted
 from recipes.archer.runs.folder import read_run
 
@@ -41,7 +41,7 @@ def test_every_kind_of_run_is_drawn_without_a_warning(name, request, tmp_path):
     rows = read_run(request.getfixturevalue(name)).rows_from_start
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plot_curves(rows, tmp_path / "c.png", bands=BANDS, title="costs $1$ and $")
+        (tmp_path / "c.png").write_bytes(curves_png(rows, bands=BANDS, title="costs $1$ and $"))
     pixels = np.asarray(Image.open(tmp_path / "c.png").convert("L"))
     assert (pixels < 128).mean() > 1e-4  # something is written on it: text alone covers more
 
@@ -49,7 +49,7 @@ def test_every_kind_of_run_is_drawn_without_a_warning(name, request, tmp_path):
 def test_bands_change_the_picture(collapsing_run, tmp_path):
     rows = [{key: row[key] for key in ("step", "actor/entropy")} for row in read_run(collapsing_run).rows]
     for name, bands in (("with", BANDS), ("without", None)):
-        plot_curves(rows, tmp_path / f"{name}.png", bands=bands)
+        (tmp_path / f"{name}.png").write_bytes(curves_png(rows, bands=bands))
     with_bands, without = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("with", "without"))
     assert with_bands.shape != without.shape or (with_bands != without).any()
 
@@ -157,7 +157,7 @@ def test_everything_that_is_written_fits_the_picture(name, request, tmp_path, mo
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **words: (drawn.append(self), save(self, path, **words)))
     rows = read_run(request.getfixturevalue(name)).rows_from_start
     bands = [*BANDS, *(Band(f"logical_connectives/{which}mean", False, low=1e9) for which in ("", "pos/", "neg/"))]
-    plot_curves(rows, tmp_path / "c.png", bands=bands, title="x")
+    (tmp_path / "c.png").write_bytes(curves_png(rows, bands=bands, title="x"))
     (figure,) = drawn
     panels = [axes for axes in figure.axes if axes.axison]
     legends = [axes.get_legend().get_window_extent() for axes in panels if axes.get_legend()]
