@@ -5,10 +5,10 @@ a billion.  A detector whose alarm is excused by learning (`Progress.learned`) f
 such is no failure: runs at 0.1 nats solve most of their problems.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
 from recipes.archer.monitoring.stream import Baseline, Hold, Stateful, Window
@@ -25,8 +25,8 @@ def number(row: dict[str, Any], metric: str) -> float | None:
     if value is None:
         return None
     if type(value) is float:  # nearly all of them, and this is asked a dozen times a row
-        return value if math.isfinite(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return value if isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     return float(value)
 
@@ -58,10 +58,12 @@ class Progress(Stateful):
         value = number(row, self.metric) if self.metric else None
         if value is None:
             return
-        self._window.add(row["step"], value)
-        self._start.add(row["step"], value)
-        self.current = self._window.median()
-        self.best = self.current if self.best is None else max(self.best, self.current)
+        step = row["step"]
+        self._window.add(step, value)
+        self._start.add(step, value)
+        self.current = current = self._window.median()
+        if self.best is None or current > self.best:
+            self.best = current
 
     @property
     def gain(self) -> float | None:
@@ -93,6 +95,7 @@ class Detector(ABC, Stateful):
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    needed: ClassVar[str | None] = None  # without this metric a row says nothing; None: the row has to be looked at
     MEMORIES: ClassVar[tuple[str, ...]] = ()  # further state of a subclass
     STATE: ClassVar[tuple[str, ...]] = ("_alarm", "_suspicion", "_last", "_last_alarm")
 
@@ -126,8 +129,9 @@ class Detector(ABC, Stateful):
         return Verdict(self.name, self.metric, **fields)
 
     def _judge(self, step: int, finding: Finding) -> None:
-        alarmed = self._alarm.update(step, finding.level == ALARM)
-        suspected = self._suspicion.update(step, finding.level >= SUSPICIOUS)
+        level = finding.level
+        alarmed = self._alarm.update(step, level == ALARM)
+        suspected = self._suspicion.update(step, level >= SUSPICIOUS)
         status, since, before = GOOD, None, ""
         if alarmed:
             self._last_alarm = step
@@ -160,7 +164,7 @@ class Detector(ABC, Stateful):
 class NotFinite(Stateful):
     """NaN or infinity in any metric: bad at once, and for good."""
 
-    name, metric = "not_finite", "every metric"
+    name, metric, needed = "not_finite", "every metric", None
     STATE = ("found", "step")
 
     def __init__(self):
@@ -174,7 +178,7 @@ class NotFinite(Stateful):
         self.step = row["step"]
         if self.found is None:
             for metric, value in row.items():
-                if isinstance(value, float) and not math.isfinite(value):
+                if type(value) is float and not isfinite(value):
                     self.found = [self.step, metric, str(value)]
                     return
 

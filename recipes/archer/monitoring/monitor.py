@@ -60,8 +60,10 @@ class Monitor:
         self.progress.update(row)
         for state in self.criteria.values():
             state.observe(step, number(row, state.criterion.metric))
+        progress = self.progress
         for detector in self.detectors.values():
-            detector.observe(row, self.progress)
+            if detector.needed is None or detector.needed in row:
+                detector.observe(row, progress)
 
     @property
     def verdicts(self) -> list[Verdict]:

@@ -59,6 +59,7 @@ class Repetition(Detector):
     """Responses repeat themselves: V0's ended in rows of one character."""
 
     name, metric = "repetition", "repetition/ratio/mean"
+    needed: ClassVar = "repetition/ratio/mean"
     MEMORIES: ClassVar = ("_start",)
 
     suspicious: float = 0.3
@@ -89,6 +90,7 @@ class ValidGroupsDying(Detector):
     """
 
     name, metric = "valid_groups_dying", "batch/valid"
+    needed: ClassVar = "batch/valid"
     MEMORIES: ClassVar = ("_recent",)
     STATE: ClassVar = (*Detector.STATE, "_best")
 
@@ -122,6 +124,7 @@ class NoSignal(Detector):
     """No group is worth training on, for so long that nothing will change: V0's note gives it 100 steps."""
 
     name, metric = "no_signal", "batch/solve_none"
+    needed: ClassVar = "batch/solve_none"
 
     sustained: int = 100
     suspicious_after: int = 30  # steps
@@ -178,6 +181,7 @@ class StepTime(Detector):
     """Steps take many times as long as at the start; validation and saving are left out."""
 
     name, metric = "step_time", "timing_s/step"
+    needed: ClassVar = "timing_s/step"
     MEMORIES: ClassVar = ("_recent", "_start")
 
     slow: float = 4.0  # times the start

@@ -14,6 +14,7 @@ class EntropyCollapse(Detector):
     """Entropy vanishes and nothing has been learned: V0 fell from 2.9 to 0.07 in 71 steps."""
 
     name, metric = "entropy_collapse", "actor/entropy"
+    needed: ClassVar = "actor/entropy"
     MEMORIES: ClassVar = ("_start",)
 
     floor: float = 0.1  # nats
@@ -45,6 +46,7 @@ class EntropyExplosion(Detector):
     """Entropy grows towards random text: absolutely, or against the start without anything learned."""
 
     name, metric = "entropy_explosion", "actor/entropy"
+    needed: ClassVar = "actor/entropy"
     MEMORIES: ClassVar = ("_start",)
 
     ceiling: float = 9.5  # nats; V1 guessed at 8.4, a uniform choice among Qwen3's 151,936 tokens has 11.9
@@ -82,6 +84,7 @@ class EntropyOscillation(Detector):
     """
 
     name, metric = "entropy_oscillation", "actor/entropy"
+    needed: ClassVar = "actor/entropy"
     MEMORIES: ClassVar = ("_recent", "_start")
 
     sustained: int = 3
@@ -136,6 +139,7 @@ class KlRunaway(Detector):
     """The policy has left the reference: V3's plan calls a KL above 5 bad."""
 
     name, metric = "kl_runaway", "actor/kl_loss"
+    needed: ClassVar = "actor/kl_loss"
     MEMORIES: ClassVar = ("_recent",)
 
     high: float = 5.0
@@ -161,6 +165,7 @@ class GradientNorm(Detector):
     """The gradient grows out of proportion: V1's plan calls a norm above 10 unstable."""
 
     name, metric = "gradient_norm", "actor/grad_norm"
+    needed: ClassVar = "actor/grad_norm"
     MEMORIES: ClassVar = ("_recent", "_start")
 
     high: float = 5.0

@@ -46,11 +46,12 @@ class Window(Stateful):
 
     def add(self, step: int, value: float) -> None:
         """Adds a later step's value, which is finite."""
-        self.items.append((step, value))
-        insort(self._sorted, value)
-        while self.items[0][0] <= step - self.steps:
-            _, old = self.items.popleft()
-            del self._sorted[bisect_left(self._sorted, old)]
+        items, ordered, last_gone = self.items, self._sorted, step - self.steps
+        items.append((step, value))
+        insort(ordered, value)
+        while items[0][0] <= last_gone:
+            _, old = items.popleft()
+            del ordered[bisect_left(ordered, old)]
 
     @property
     def values(self) -> list[float]:
@@ -115,7 +116,9 @@ class Hold(Stateful):
     def update(self, step: int, holds: bool) -> bool:
         """Takes in one row; True when it has held for long enough."""
         if not holds:
-            self.since, self.count, self.last_failure, self.confirmed = None, 0, step, False
+            self.last_failure = step
+            if self.count:
+                self.since, self.count, self.confirmed = None, 0, False
             return False
         if self.last_failure is None:
             self.last_failure = step - 1  # what came before the first row is not known
