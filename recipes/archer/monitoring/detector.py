@@ -130,6 +130,10 @@ class Detector(ABC, Stateful):
 
     def _judge(self, step: int, finding: Finding) -> None:
         level = finding.level
+        if level == FINE and self._last_alarm is None and not self._suspicion.count:  # nearly every row
+            self._alarm.last_failure = self._suspicion.last_failure = step
+            self._judged = (step, finding, GOOD, None, "")
+            return
         alarmed = self._alarm.update(step, level == ALARM)
         suspected = self._suspicion.update(step, level >= SUSPICIOUS)
         status, since, before = GOOD, None, ""

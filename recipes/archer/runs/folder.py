@@ -72,7 +72,7 @@ def read_run(folder: Path) -> Run:
     facts = _read_facts(folder)
     if not os.path.lexists(folder / METRICS):  # it failed before it got so far
         return Run(folder, facts, {}, [])
-    metrics = read_metrics(folder / METRICS)
+    metrics = read_metrics(folder)
     return Run(folder, facts, metrics.config, metrics.rows, metrics.notes)
 
 
