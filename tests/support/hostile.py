@@ -28,13 +28,14 @@ JSON = {
     "zeros": bytes(300),
     "lone surrogates": b'{"step": 1, "\\ud800": "\\udfff"}',
 }
+_DOUBLED = (b"%c: &%c [*%c, *%c]\n" % (k, k, k - 1, k - 1) for k in range(98, 122))
 YAML = {
     "a list": b"[1]",
     "a scalar": b"x",
     "a bad date": b"a: 2026-13-45",
     "a bad float": b"a: !!float abc",
     "a tag that runs code": b"a: !!python/object/apply:os.system [id]",
-    "an alias bomb": b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (k, k, k - 1, k - 1) for k in range(98, 122)),
+    "an alias bomb": b"a: &a [x, x]\n" + b"".join(_DOUBLED),
     "a cycle": b"a: &a [*a]",
     "deep lists": b"[" * DEEP,
     "deep mappings": b"{a: " * DEEP,
@@ -51,7 +52,7 @@ ESCAPES = {
     "OSC 8": "\x1b]8;;http://x\x1b\\y\x1b]8;;\x1b\\",
     "C1 control": "\x9b2J\x9d52;c;x\x9c",
     "bidirectional mark": "\u202e\u2066\u200f\u061c",
-    "lone surrogate": "\ud800\udfff",
+    "lone surrogate": "\udfff\ud800",
     "carriage return": "x\rnothing wrong",
     "zero width": "\u200b\u200d\u2060\ufeff",
     "line separator": "\u2028\u2029",
