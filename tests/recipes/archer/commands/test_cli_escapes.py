@@ -3,6 +3,7 @@
 import ast
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,13 +35,14 @@ def marked(tree, mark: str):
     return tree + mark if isinstance(tree, str) else tree
 
 
-KEPT = frozenset(
+KEPT = re.findall(
+    r"\w+",
     """
     record name title parent date commit job problem hypothesis changes criteria contingency results key why
     metric good bad between at above below sustained from when metrics what overrides trend window change
     status experiment git versions step prompt response ground_truth answer outcome score reward length
     truncated trainer device experiment_name reason note project verdict overall command host started
-    """.split()
+    """,
 )
 
 

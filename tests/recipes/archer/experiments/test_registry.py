@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from recipes.archer.commands.cli import app
 from recipes.archer.ending import UserError
 from recipes.archer.experiments import files as experiment_files
-from recipes.archer.experiments import registry
+from recipes.archer.experiments import new, registry
 from recipes.archer.experiments.new import derived_name
 from recipes.archer.experiments.pages import page
 from recipes.archer.experiments.records import RecordError, parse_record, record_in, todo
@@ -406,3 +406,35 @@ def test_check_fails_where_a_file_is_not_current(checkout):
     assert result.exit_code == 1 and "run: archer experiment resolve" in result.stderr
     problems = {line.split()[0]: Path(line.split()[1]).stem for line in result.stderr.splitlines()[:-1]}
     assert problems["differs"] == "v1" and "stray" in problems and "v0" not in problems.values()
+
+
+def test_an_experiment_that_could_not_be_read_is_not_written(checkout, monkeypatch):
+    """A broken file would stand in the way of `experiment list` for everyone."""
+    monkeypatch.setattr(new, "_changed", lambda *_: {"actor_rollout_ref.actor.entropy_coeff": 0.02})
+    monkeypatch.setattr(registry, "forget", lambda: None)  # v5 is composed once
+    path = checkout / "v6.yaml"
+    for wrong in ("", "  ", "${nothing}", "${oc.env:NOT_THERE_AT_ALL}", "${", "a ${seed} b", "x\0y${", "\ud800"):
+        with pytest.raises(UserError) as error:
+            new.write_new("v6", "v5", [], wrong)
+        assert "\n" not in str(error.value) and not path.exists(), wrong
+    for strange in ("*a", "- [", "a\nb", "x: {", "2026-13-45", "1e5", "%"):
+        new.write_new("v6", "v5", [], strange)
+        assert registry.content_of(path.read_text(), "")["record"]["hypothesis"] == strange
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", "record: 5", "record: {name: v9}", "a: &a [*a]", "[" * 100_000, "\xff", None]
+)
+def test_a_broken_experiment_does_not_hide_the_others(checkout, content):
+    for path in checkout.glob("*.yaml"):
+        if path.stem not in ("v0", "v1"):
+            path.unlink()
+    if content is None:
+        (checkout / "v9.yaml").symlink_to(checkout / "nowhere")
+    else:
+        (checkout / "v9.yaml").write_text(content, encoding="latin-1")
+    registry.forget()
+    result = archer("list")
+    assert result.exit_code == 0 and "v0" in result.stdout and "v1" in result.stdout
+    assert result.stderr.startswith("archer: ") and "v9" in result.stderr and result.stderr.count("\n") == 1

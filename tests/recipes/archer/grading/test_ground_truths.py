@@ -1,8 +1,10 @@
 """The data sets' own formats, the check of a data file, and the table of the documentation."""
 
 import json
+import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -132,3 +134,18 @@ def test_the_table_in_the_documentation_is_what_the_grader_says(pool):
     assert len(cells) > 25
     grades = pool.grade_batch([rf"\boxed{{{answer}}}" for _, answer, _ in cells], [truth for truth, _, _ in cells])
     assert [grade.outcome for grade in grades] == [verdict for _, _, verdict in cells]
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b"[]", b'{"row 1": 5}', b"[" * 100_000, b"\xff", None])
+def test_a_torn_result_of_an_earlier_check_is_as_good_as_none(tmp_path, monkeypatch, torn):
+    checked = []
+    monkeypatch.setattr(ground_truths, "unreadable_rows", lambda rows, _: checked.append(1) or {})
+    monkeypatch.setattr(ground_truths, "_pool_or_own", lambda _: nullcontext())
+    path, cache = tmp_path / "a.json", tmp_path / "cache"
+    path.write_text("[]")
+    check_file(path, cache_dir=cache)
+    (kept,) = cache.iterdir()
+    kept.unlink()
+    os.mkfifo(kept) if torn is None else kept.write_bytes(torn)
+    check_file(path, cache_dir=cache)
+    assert checked == [1, 1]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import time
@@ -17,6 +18,7 @@ from recipes.archer.reports.content import gather
 from recipes.archer.reports.curves import Band
 from recipes.archer.reports.provenance import status
 from recipes.archer.reports.verdict import judge
+from recipes.archer.runs import folder
 from recipes.archer.runs.folder import Run, read_run
 
 VOID = {"meta", "img", "br"}
@@ -227,3 +229,68 @@ def test_responses_of_other_making_are_shown_as_far_as_they_go(healthy_run, quic
     path.write_text(json.dumps({"response": None, "outcome": 3, "length": "long"}) + "\n{}\n", encoding="utf-8")
     call("report", healthy_run)
     assert "not graded" in call("samples", healthy_run)
+
+
+@pytest.mark.parametrize("name", ["report", "report/report.md", "report/report.html", "report/curves.png"])
+@pytest.mark.parametrize("target", ["a file", "a folder", "nowhere"])
+def test_a_report_is_not_written_through_a_link(healthy_run, tmp_path, quick_curves, name, target):
+    """A stranger's folder could otherwise have any file of the reader's replaced, by content of its choosing."""
+    place = tmp_path / "theirs"
+    if target == "a folder":
+        place.mkdir()
+    elif target == "a file":
+        place.write_text("kept")
+    (healthy_run / name).parent.mkdir(exist_ok=True)
+    (healthy_run / name).symlink_to(place)
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        call("report", healthy_run)
+    assert not place.exists() or (os.listdir(place) == [] if place.is_dir() else place.read_text() == "kept")
+
+
+def test_a_report_goes_where_the_user_says_also_through_a_link_of_theirs(healthy_run, tmp_path, quick_curves):
+    (tmp_path / "really").mkdir()
+    (tmp_path / "reports").symlink_to("really")
+    call("report", healthy_run, "--out", tmp_path / "reports")
+    assert sorted(os.listdir(tmp_path / "really")) == ["curves.png", "report.html", "report.md"]
+
+
+def test_a_comparison_is_written_to_what_is_named_and_through_no_link(healthy_run, two_step_run, tmp_path):
+    call("compare", healthy_run, two_step_run, "--out", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes()[:4] == b"\x89PNG" and not (tmp_path / "x.png").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match="link is a link"):
+        call("compare", healthy_run, two_step_run, "--out", tmp_path / "link")
+    assert not (tmp_path / "theirs").exists()
+
+
+@pytest.mark.parametrize("problem", [PermissionError(13, "Permission denied"), KeyError("x"), MemoryError()])
+def test_a_run_that_cannot_be_shown_has_a_line_and_the_others_theirs(healthy_run, two_step_run, monkeypatch, problem):
+    read = folder.read_run
+
+    def fail(path):
+        if path == two_step_run:
+            raise problem
+        return read(path)
+
+    monkeypatch.setattr(folder, "read_run", fail)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", lambda _, function, items: map(function, items))
+    result = CliRunner().invoke(app, ["runs", str(healthy_run.parent)])
+    assert result.exit_code == 0 and "healthy" in result.stdout
+    assert str(two_step_run) in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_folder_that_may_not_be_looked_into_has_a_line(healthy_run, two_step_run, monkeypatch):
+    """Root may look into any; what the system says to others is put in its place."""
+    may, opens = os.access, os.open
+
+    def refuse(path, *words, **more):
+        if str(path).startswith(str(two_step_run)):
+            raise PermissionError(13, "Permission denied")
+        return opens(path, *words, **more)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: path != two_step_run and may(path, mode))
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", lambda _, function, items: map(function, items))
+    result = CliRunner().invoke(app, ["runs", str(healthy_run.parent)])
+    assert result.exit_code == 0 and "healthy" in result.stdout
+    assert str(two_step_run) in result.stderr and "Permission denied" in result.stderr

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from recipes.archer import main
 from recipes.archer.cluster.job import FINAL_CODES
 from recipes.archer.ending import DISK, FINISHED, FOLDER, TERMINATED, WRONG_CALL, Ending, UserError
+from recipes.archer.files import LinkError
 from recipes.archer.runs import log as log_module
 from recipes.archer.runs.history import go_on_after
 from recipes.archer.runs.log import RunLog, open_notes
@@ -240,3 +241,24 @@ def test_samples_are_one_object_a_line(tmp_path):
     lines = (tmp_path / "samples" / "step_3.jsonl").read_text(encoding="utf-8").split("\n")
     assert [json.loads(line) for line in lines[:-1]] == rows
     assert lines[-1] == ""
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.json", "config.yaml", "samples", "setup.log", ".lock", "wandb"])
+def test_a_run_does_not_write_through_the_links_of_a_folder(tmp_path, name):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "theirs").write_text("kept")
+    (folder / name).symlink_to(tmp_path / "theirs")
+    with pytest.raises(LinkError, match=f"{name} is a link"):
+        RunLog(folder)
+    assert (tmp_path / "theirs").read_text() == "kept"
+    with pytest.raises(LinkError, match="is a link"):
+        open_notes(folder / name)
+
+
+@pytest.mark.parametrize("earlier", [{"attempts": "x", "all_saves_s": [], "restarts": 3}, [], "torn"])
+def test_what_an_earlier_attempt_left_is_data(tmp_path, earlier):
+    (tmp_path / "run.json").write_text("{" if earlier == "torn" else json.dumps(earlier))
+    log = RunLog(tmp_path)
+    log.open(OmegaConf.create({}), {}, 3)
+    assert log.run["attempts"] == 1 and not {"all_saves_s", "restarts"} & log.run.keys()

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -218,21 +219,24 @@ def test_an_offline_run_is_read_up_to_where_it_is_written(offline, tmp_path):
     assert last > 250
 
 
+def history(step, size):
+    """A record of W&B's with a row of about so many bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    record = Record()
+    for key, value in (("_step", str(step)), ("pad", json.dumps("x" * size))):
+        item = record.history.item.add()
+        item.key, item.value_json = key, value
+    return record.SerializeToString()
+
+
+def fragment(kind, data):
+    return struct.pack("<IHB", zlib.crc32(bytes([kind]) + data), len(data), kind) + data
+
+
 @pytest.mark.parametrize("left", range(9))
 def test_a_block_s_end_that_no_fragment_fits_into_is_skipped(tmp_path, left):
     """With 7 bytes or more left, a fragment begins there; with 1 to 6 they are padding."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    def history(step, size):
-        record = Record()
-        for key, value in (("_step", str(step)), ("pad", json.dumps("x" * size))):
-            item = record.history.item.add()
-            item.key, item.value_json = key, value
-        return record.SerializeToString()
-
-    def fragment(kind, data):
-        return struct.pack("<IHB", zlib.crc32(bytes([kind]) + data), len(data), kind) + data
-
     room = 32768 - 7 - 7 - left
     first = history(1, 32000)
     first = history(1, 32000 + room - len(first))
@@ -278,3 +282,38 @@ def test_the_parts_that_several_attempts_at_a_run_wrote_are_read_as_one(offline,
     for place in (tmp_path / "run", tmp_path / "run/wandb"):
         assert [row["step"] for row in read_metrics(place).rows] == list(range(1, 61))
     assert [row["step"] for row in read_metrics(path).rows] == list(range(50, 61))  # a file is that file
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_records_of_other_making_in_an_offline_run_are_refused(tmp_path, seed):
+    """Seeded: whole fragments with the right checksum, whose record is torn, altered, or holds what is no JSON."""
+    dice = random.Random(seed)
+    data = bytearray(history(1, 60))
+    if seed % 2:
+        data[dice.randrange(len(data))] = dice.randrange(256)
+    else:
+        del data[dice.randrange(len(data)) :]
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(struct.pack("<4sHB", b":W&B", 0xBEE1, 0) + fragment(1, bytes(data)))
+    try:
+        read_metrics(path)
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("step", [10**400, 2**60, -(2**60), 1e300, float("inf"), float("nan")])
+def test_a_step_beyond_what_can_be_counted_is_none(tmp_path, step):
+    with pytest.raises(UserError, match="row 1 has no whole-number"):
+        read_metrics(write(tmp_path / "m.jsonl", [{"step": step}]))
+
+
+def test_many_torn_lines_are_counted_and_only_some_named(tmp_path):
+    metrics = read_metrics(write(tmp_path / "m.jsonl", ROWS, end='{"torn\n' * 1000))
+    assert metrics.rows == ROWS and len(metrics.notes[0]) < 200 and "and 980 more" in metrics.notes[0]
+
+
+def test_lines_that_make_sense_only_together_are_torn_each(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "a": [{}\n{}]}\n{"step": 3}\n')
+    metrics = read_metrics(path)
+    assert [row["step"] for row in metrics.rows] == [1, 3] and "2, 3" in metrics.notes[0]
