@@ -38,8 +38,10 @@ class ConditionState(Stateful):
         condition = self.condition
         if condition.at is not None and self.outcome != UNKNOWN:
             return self.outcome
-        self.window.add(step, value)
-        self.value, self.step = self.window.median(), step
+        if condition.window > 1 or condition.trend:
+            self.window.add(step, value)
+            value = self.window.median()
+        self.value, self.step = value, step
         if step < max(condition.from_step, condition.at or 1):
             return self.outcome
         if condition.unless is not None and self.value in condition.unless:
@@ -90,16 +92,19 @@ class CriterionState(Stateful):
         self.was_bad: int | None = None  # first and last step of the latest bad spell
         self.last_bad: int | None = None
         self.last_step: int | None = None
+        self._bad: ConditionState | None = None  # the condition by which it is bad now
 
     def observe(self, step: int, value: float | None) -> None:
         """Takes in a row; a value that does not exist changes nothing."""
         self.last_step = step
         if value is not None:
-            for state in (*self.good, *self.bad):
+            for state in self.good:
                 state.update(step, value)
-        status, decisive = self._decide()
-        if status == BAD:
-            self.was_bad, self.last_bad = decisive.since, step
+            for state in self.bad:
+                state.update(step, value)
+            self._bad = next((state for state in self.bad if state.outcome == HOLDS), None)
+        if self._bad is not None:
+            self.was_bad, self.last_bad = self._bad.since, step
 
     @property
     def verdict(self) -> Verdict:
@@ -147,3 +152,4 @@ class CriterionState(Stateful):
         for side in ("good", "bad"):
             for mine, loaded in zip(getattr(self, side), state[side], strict=True):
                 mine.load_state_dict(loaded)
+        self._bad = next((state for state in self.bad if state.outcome == HOLDS), None)

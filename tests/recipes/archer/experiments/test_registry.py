@@ -413,11 +413,11 @@ def test_an_experiment_that_could_not_be_read_is_not_written(checkout, monkeypat
     monkeypatch.setattr(new, "_changed", lambda *_: {"actor_rollout_ref.actor.entropy_coeff": 0.02})
     monkeypatch.setattr(registry, "forget", lambda: None)  # v5 is composed once
     path = checkout / "v6.yaml"
-    for wrong in ("", "  ", "${nothing}", "${oc.env:NOT_THERE_AT_ALL}", "${", "a ${seed} b", "x\0y${", "\ud800"):
+    for wrong in ("", "  ", "1e5", "${nothing}", "${oc.env:NOT_THERE_AT_ALL}", "${", "a ${seed} b", "x\0y${", "\ud800"):
         with pytest.raises(UserError) as error:
             new.write_new("v6", "v5", [], wrong)
         assert "\n" not in str(error.value) and not path.exists(), wrong
-    for strange in ("*a", "- [", "a\nb", "x: {", "2026-13-45", "1e5", "%"):
+    for strange in ("*a", "- [", "a\nb", "x: {", "2026-13-45", "%"):
         new.write_new("v6", "v5", [], strange)
         assert registry.content_of(path.read_text(), "")["record"]["hypothesis"] == strange
         path.unlink()
