@@ -57,7 +57,13 @@ class _Live:
 
     def summary(self) -> dict:
         """The verdict as JSON."""
-        return {"source": str(self.metrics.source), "notes": list(self.metrics.notes), **self.monitor.summary()}
+        return {"source": str(self.metrics.source), "notes": self.notes, **self.monitor.summary()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, in words."""
+        gone = self.monitor.passed_over
+        return [*self.metrics.notes, *([f"{gone:,} of {self.seen:,} rows were passed over"] if gone else [])]
 
     def print(self) -> None:
         """The verdict as a table."""
@@ -69,13 +75,13 @@ class _Live:
         """The table, for a terminal; ``live``: for a screen that shows its beginning only."""
         from recipes.archer.commands.monitor_view import verdict_view
 
-        return verdict_view(self.monitor, self.metrics, live)
+        return verdict_view(self.monitor, self.metrics.source, self.notes, live)
 
     def _start(self) -> None:
-        from recipes.archer.monitoring.monitor import Monitor
+        from recipes.archer.monitoring.monitor import judge
 
-        self.monitor, self.seen = Monitor(self.record, self.metrics.config), 0
-        self._judge(self.metrics.rows)
+        rows = self.metrics.rows
+        self.monitor, self.seen = judge(rows, self.record, self.metrics.config), len(rows)
 
     def _judge(self, rows: list[dict]) -> None:
         for row in rows:

@@ -1,7 +1,7 @@
 """Judges a run row by row: an experiment's criteria and the detectors that every run has, as verdicts."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     policy.GradientNorm,
     outcome.StepTime,
 )
+MOST_ROWS, ENDS = 100_000, 1000  # rows that are judged of a run, about; those at either end that always are
 
 
 class Monitor:
@@ -44,6 +45,7 @@ class Monitor:
         self.criteria = {str(c): CriterionState(c) for c in (record.criteria if record else ())}
         self.detectors = {NotFinite.name: NotFinite()} | _make_detectors(config)
         self.step: int | None = None
+        self.passed_over = 0  # rows of a very long run that were not judged
         if any(c.trend for criterion in self.criteria.values() for c in _conditions(criterion)):
             import scipy.stats  # noqa: F401  (a trend cannot be judged without it: found out now, not at step 100)
 
@@ -110,12 +112,31 @@ class Monitor:
         return replace(verdict, contingency=self.record.contingency_for(verdict.metric))
 
 
-def judge(rows: Iterable[Mapping[str, Any]], record: Record | None = None, config: Mapping | None = None) -> Monitor:
-    """A monitor that has seen all rows."""
+def judge(rows: Sequence[Mapping[str, Any]], record: Record | None = None, config: Mapping | None = None) -> Monitor:
+    """A monitor that has seen the rows, of very many those of :func:`rows_to_judge`."""
     monitor = Monitor(record, config)
-    for row in rows:
+    judged = rows_to_judge(rows)
+    for row in judged:
         monitor.observe(row)
+    monitor.passed_over = len(rows) - len(judged)
     return monitor
+
+
+def rows_to_judge(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """All rows; of more than a run ever has, a table with gaps: both ends whole, and every row with a NaN.
+
+    A row takes ten microseconds, and what is worth knowing of a million rows does not take a hundred thousand of them.
+    """
+    every = -(-len(rows) // MOST_ROWS)
+    if every <= 1:
+        return rows
+    last = len(rows) - ENDS
+    kept = (i < ENDS or i >= last or i % every == 0 or _not_finite(row) for i, row in enumerate(rows))
+    return [row for row, keep in zip(rows, kept, strict=True) if keep]
+
+
+def _not_finite(row: Mapping[str, Any]) -> bool:
+    return any(type(value) is float and not math.isfinite(value) for value in row.values())
 
 
 def _conditions(state: CriterionState):

@@ -63,7 +63,10 @@ def judge(run: Run) -> Judgement:
         told |= {advice} - {""}
         findings.append(Finding(v.status, printable(v.criterion), printable(v.detail), v.since, shown))
     criteria = record.criteria if record else ()
-    return Judgement(monitor.overall(), _reason(verdicts, record), findings, bands(criteria), _plan(record))
+    reason = _reason(verdicts, record)
+    if monitor.passed_over:
+        reason += f"; {monitor.passed_over:,} of {len(run.rows):,} rows were passed over"
+    return Judgement(monitor.overall(), reason, findings, bands(criteria), _plan(record))
 
 
 def state_of(run: Run) -> str:

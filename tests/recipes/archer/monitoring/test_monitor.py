@@ -20,6 +20,7 @@ from recipes.archer.commands import monitor as commands_monitor
 from recipes.archer.commands.cli import app
 from recipes.archer.ending import UserError
 from recipes.archer.experiments.registry import load_record
+from recipes.archer.monitoring import monitor as monitor_module
 from recipes.archer.monitoring.monitor import DETECTORS, Monitor, judge
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -382,3 +383,15 @@ def test_help_is_fast():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}
     )
     assert ran.returncode == 0 and ran.stdout.splitlines()[-1] == "loaded", ran.stdout + ran.stderr
+
+
+def test_of_more_rows_than_a_run_has_both_ends_and_every_nan_are_judged(monkeypatch):
+    monkeypatch.setattr(monitor_module, "MOST_ROWS", 100)
+    monkeypatch.setattr(monitor_module, "ENDS", 10)
+    rows = [{"step": step, "actor/entropy": 2.5} for step in range(1, 1001)]
+    rows[500]["actor/entropy"] = float("nan")
+    kept = [row["step"] for row in monitor_module.rows_to_judge(rows)]
+    assert kept[:10] == list(range(1, 11)) and kept[-10:] == list(range(991, 1001)) and 501 in kept
+    assert len(kept) < 130 and monitor_module.rows_to_judge(rows[:100]) == rows[:100]
+    judged = monitor_module.judge(rows)
+    assert judged.overall() == "bad" and judged.step == 1000 and judged.passed_over == 1000 - len(kept)
