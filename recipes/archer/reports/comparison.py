@@ -96,7 +96,8 @@ def comparison_png(runs: Sequence[Run]) -> bytes:
     """A PNG with one panel a metric and one line a run."""
     from matplotlib.figure import Figure  # draws into a file without pyplot, which takes a second to import
 
-    shown = [(title, key) for title, key in SHOWN if any(np.isfinite(_rows_of(run, key)[1]).any() for run in runs)]
+    curves = [_curves(run) for run in runs]
+    shown = [(title, key) for title, key in SHOWN if any(key in curve for curve in curves)]
     num_rows = max(1, -(-len(shown) // 3))
     legend = 0.5 + 0.2 * -(-len(runs) // 3)  # inches
     figure = Figure(figsize=(drawing.WIDTH, 2.4 * num_rows + 0.5 + legend))
@@ -104,7 +105,7 @@ def comparison_png(runs: Sequence[Run]) -> bytes:
     drawing.lay_out(figure, gap=0.3, top=legend)
     handles: dict[str, Any] = {}
     for axes, (title, key) in zip(grid.flat, shown, strict=False):
-        _draw_metric(axes, title, key, runs)
+        _draw_metric(axes, title, key, curves, labels(runs))
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     for axes in list(grid.flat)[len(shown) :]:
         axes.axis("off")
@@ -113,21 +114,24 @@ def comparison_png(runs: Sequence[Run]) -> bytes:
     return drawing.png(figure)
 
 
-def _rows_of(run: Run, key: str) -> tuple[np.ndarray, np.ndarray]:
+def _curves(run: Run) -> dict[str, np.ndarray]:
+    """The steps and the metrics that are shown, as far as the run has them, each (rows,)."""
     rows = run.rows_from_start
-    return np.array([row["step"] for row in rows], dtype=float), drawing.drawable(series(rows, key))
+    there = set().union(*rows)
+    curves = {key: drawing.drawable(series(rows, key)) for _, key in SHOWN if key in there}
+    curves = {key: values for key, values in curves.items() if np.isfinite(values).any()}
+    return curves | {"step": np.array([row["step"] for row in rows], dtype=float)}
 
 
-def _draw_metric(axes, title: str, key: str, runs: Sequence[Run]) -> None:
+def _draw_metric(axes, title: str, key: str, curves: Sequence[dict[str, np.ndarray]], names: Sequence[str]) -> None:
     drawn = []
-    for number_of_run, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
-        steps, values = _rows_of(run, key)
-        drawn.append(values)
-        if not np.isfinite(values).any():
+    for number_of_run, (curve, label) in enumerate(zip(curves, names, strict=True)):
+        if key not in curve:
             continue
+        drawn.append(curve[key])
         turn, color = divmod(number_of_run, len(drawing.COLORS))
         style = STYLES[turn % len(STYLES)]
         draw = drawing.draw_sparse if key == VAL else drawing.draw_line
-        draw(axes, steps, values, drawing.COLORS[color], drawing.literal(label), style)
+        draw(axes, curve["step"], curve[key], drawing.COLORS[color], drawing.literal(label), style)
     drawing.fit_scale(axes, np.concatenate(drawn), (), linear="accuracy" in key)
     drawing.dress(axes, title)

@@ -1,7 +1,7 @@
 """The figures a run is read by: first, at its best step, last."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,20 +46,18 @@ def series(rows: Sequence[dict], key: str) -> np.ndarray:
     return np.array(values, dtype=float)
 
 
-def first(rows: Sequence[dict], key: str) -> tuple[int, float] | None:
+def first(rows: Iterable[dict], key: str) -> tuple[int, float] | None:
     """(step, value) of the metric's first finite value."""
-    return _at_end(rows, key, 0)
+    for row in rows:
+        value = row.get(key)
+        if value is not None and (finite := number(value)) is not None:
+            return row["step"], finite
+    return None
 
 
 def last(rows: Sequence[dict], key: str) -> tuple[int, float] | None:
     """(step, value) of the metric's last finite value."""
-    return _at_end(rows, key, -1)
-
-
-def _at_end(rows: Sequence[dict], key: str, end: int) -> tuple[int, float] | None:
-    values = series(rows, key)
-    there = np.flatnonzero(np.isfinite(values))
-    return (rows[there[end]]["step"], float(values[there[end]])) if len(there) else None
+    return first(reversed(rows), key)
 
 
 def best_row(rows: Sequence[dict]) -> tuple[dict, str] | None:
