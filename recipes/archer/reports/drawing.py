@@ -62,7 +62,7 @@ def draw_line(axes, steps: np.ndarray, values: np.ndarray, color: str, label: st
 def draw_sparse(axes, steps: np.ndarray, values: np.ndarray, color: str, label: str, style: str = "-") -> None:
     """A metric that only some steps have: its points, joined; where there are many, the line alone."""
     there = np.isfinite(values)
-    steps, values = extremes(steps[there], values[there])
+    steps, values = binned(steps[there], values[there], np.nanmedian)
     marker = "s" if len(steps) <= FEW else ""
     axes.plot(steps, values, f"{marker}{style}", color=color, markersize=4, linewidth=1.4, label=label)
 

@@ -1,6 +1,8 @@
 """Regular files only, no more of them than a cap, and through no link that leaves a folder."""
 
+import ast
 import os
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +86,31 @@ def test_toml_that_is_none(tmp_path, content):
     (tmp_path / "a.toml").write_bytes(content)
     with pytest.raises(DamagedError, match="a.toml: not "):
         read_toml(tmp_path / "a.toml")
+
+
+ARCHER = Path(__file__).resolve().parents[4] / "recipes" / "archer"
+# what reads something else than a file that may be a stranger's, or has a reason in its own words
+OTHERS = {
+    "grading/pool.py": "frames of our own processes",
+    "grading/worker.py": "frames of our own processes",
+    "runs/metrics_reader.py": "blocks of lines that the reader gave it",
+    "session/reaper.py": "/proc",
+    "session/secrets.py": "a key file, whose mode is asked of the open file",
+    "workers/death.py": "/proc, and the logs of our own workers",
+    "checkpoints/manifest.py": "hashes of whole files",
+    "checkpoints/identity.py": "hashes of parts of files",
+}
+READS = ("json.load", "json.loads", "yaml.load", "yaml.safe_load", "tomllib.load", "tomllib.loads", "OmegaConf.load")
+
+
+def test_no_other_module_reads_a_file_by_itself():
+    wrong = []
+    for file in ARCHER.rglob("*.py"):
+        name = str(file.relative_to(ARCHER))
+        if name.startswith("reading/") or name in OTHERS:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in READS or called.endswith((".read_text", ".read_bytes")):
+                wrong.append(f"{name} line {node.lineno}: {called}")
+    assert wrong == []
