@@ -136,7 +136,7 @@ def test_repository_without_safetensors(hub, tmp_path):
         ("config.json", b"{", "config.json: is not JSON"),
         ("config.json", b"[]", "config.json: is not a JSON object"),
         ("tokenizer.json", None, "tokenizer.json: is missing"),
-        ("tokenizer.json", b'{"a": "\xff"}', "tokenizer.json: is not JSON"),
+        ("tokenizer.json", b'{"a": "\xff"}', "tokenizer.json: is not UTF-8 text"),
         (INDEX, b"[", f"{INDEX}: is not JSON"),
         (INDEX, b"[]", f"{INDEX}: is not a JSON object"),
         (INDEX, b'{"weight_map": {}}', f"{INDEX}: has no weight_map"),
