@@ -92,35 +92,27 @@ def test_every_command_that_reads_a_run(marked_run, healthy_run, tmp_path, monke
 
 
 def files_that_complain(run: Path, mark: str) -> dict[str, tuple[Path, str, tuple]]:
-    """Files whose error quotes what they hold: which, its content, and the command that reads it."""
+    """Files whose error quotes what they hold, as it is: which, its content, and the command that reads it."""
+    config, site, name = run / "config.yaml", run / "x.toml", f"x{mark.replace(LONE, '')}"
+    quoted = json.dumps(name)  # a form of a text that YAML and TOML know, too
     return {
-        "a key of a guard": (
-            run / "config.yaml",
-            yaml.safe_dump({"guard": {"detectors": {f"x{mark}": {}}}}),
-            ("monitor", run),
-        ),
-        "a field of a record": (run / "config.yaml", yaml.safe_dump({"record": {f"x{mark}": 1}}), ("monitor", run)),
-        "a text for a number": (
-            run / "config.yaml",
-            yaml.safe_dump({"guard": {"detectors": {"no_signal": {"sustained": mark}}}}),
-            ("monitor", run),
-        ),
-        "a key of a sample": (run / "samples/step_60.jsonl", f'{{"a": 1}}\n{{"{mark}', ("samples", run)),
-        "a setting of a site": (run / "x.toml", "x = 1", ("job", "status", f"x{mark}", "--cluster", run / "x.toml")),
-        "a ground truth": (
-            run / "in.jsonl",
-            json.dumps({"response": "1", "ground_truth": {mark: mark}}),
-            ("grade", run / "in.jsonl", run / "out.jsonl"),
-        ),
+        "a key of a guard": (config, f"guard: {{detectors: {{{quoted}: {{}}}}}}", ("monitor", run)),
+        "a threshold": (config, f"guard: {{detectors: {{no_signal: {{{quoted}: 1}}}}}}", ("report", run)),
+        "a field of a record": (config, f"record: {{{quoted}: 1}}", ("monitor", run)),
+        "a key twice": (config, f"{quoted}: 1\n{quoted}: 2", ("compare", run, run)),
+        "a tag": (config, "a: !<tag:%1B[2J> x", ("monitor", run)),
+        "a setting of a site": (site, f"{quoted} = 1", ("job", "status", "x", "--cluster", site)),
     }
 
 
 @pytest.mark.parametrize("kind", files_that_complain(Path(), ""))
 def test_every_error_line(collapsing_run, monkeypatch, mark, kind):
     path, content, words = files_that_complain(collapsing_run, mark)[kind]
-    path.write_text(content, encoding="utf-8", errors="surrogatepass")
-    _, told, complaint = hostile.call(monkeypatch, *words)
-    assert not hostile.steers(told + complaint)
+    path.write_text(content.replace("\x7f", "\\u007f"), encoding="utf-8")
+    code, told, complaint = hostile.call(monkeypatch, *words)
+    if words[0] == "report":  # it shows the rest all the same
+        told += (collapsing_run / "report/report.md").read_text()
+    assert "\ufffd" in told + complaint and not hostile.steers(told + complaint)
 
 
 def test_the_names_of_folders(collapsing_run, healthy_run, monkeypatch, mark, tmp_path):
