@@ -1,5 +1,6 @@
 """Writing files so that nobody ever sees half of one."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,3 +17,8 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError:  # a full disk
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk, or one's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

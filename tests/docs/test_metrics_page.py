@@ -30,6 +30,7 @@ SOURCES = [
     ROOT / "recipes" / "archer" / f"{name}.py"
     for name in (
         "trainer",
+        "metrics/measure",
         "workers/calls",
         "workers/worker",
         "workers/actor",

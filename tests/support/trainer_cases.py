@@ -16,6 +16,7 @@ from recipes.archer.losses.constants import loss_config_from
 from recipes.archer.losses.objective import step_loss
 from recipes.archer.reward.manager import ArcherRewardManager
 from recipes.archer.settings.configuration import compose
+from recipes.archer.startup.inputs import planned_steps
 from verl import DataProto
 
 PROMPT, CAP, N = 3, 8, 4
@@ -174,6 +175,7 @@ def make_trainer(script, prompts: int = 40, **settings):
         reward=ArcherRewardManager(Words(), Graders(), config.reward, CAP),
         report=Report(),
         guard=guard,
+        total_steps=planned_steps(config, prompts),
         stop=MagicMock(),
         saver=saver,
     )

@@ -65,6 +65,17 @@ def judge_groups(correct: np.ndarray, reward: np.ndarray, n: int, metric: str = 
     return GroupVerdict(valid=valid, solve_none=int(none.sum()), solve_all=int(every.sum()), num_groups=len(correct))
 
 
+def groups_to_train_on(verdict: GroupVerdict, unreadable: np.ndarray, n: int, enable: bool = True) -> np.ndarray:
+    """Numbers of the groups that are trained on.
+
+    Args:
+        unreadable: (groups * n,) bool, rows whose ground truth cannot be read: a bad row must not teach its group.
+        enable: whether the filter is on; without it every readable group is kept.
+    """
+    readable = ~unreadable.reshape(-1, n).any(axis=1)
+    return np.flatnonzero(verdict.valid & readable if enable else readable)
+
+
 def rows_of(groups: np.ndarray, n: int) -> np.ndarray:
     """Row numbers of the given groups: (k,) group numbers to (k * n,) row numbers."""
     return (np.asarray(groups)[:, None] * n + np.arange(n)).reshape(-1)

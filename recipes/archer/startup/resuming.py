@@ -1,11 +1,15 @@
 """Which checkpoint a run goes on from, and whether it may; all of it before Ray starts."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from recipes.archer.checkpoints.disk_space import COPIES, first_size, shortage
-from recipes.archer.checkpoints.identity import check_identity
+from recipes.archer.checkpoints.identity import check_identity, identity
+from recipes.archer.checkpoints.saver import CheckpointSaver
 from recipes.archer.checkpoints.store import BestBy, Checkpoint, CheckpointStore, read
 from recipes.archer.ending import UserError
 from recipes.archer.metrics.names import metric_names
@@ -56,19 +60,42 @@ def size_of_first(config) -> int:
     return first_size(Path(os.path.expanduser(model.path)), bytes_each, 1 if model.get("lora_rank", 0) else COPIES)
 
 
-def checkpoint_to_continue(config, store: CheckpointStore, identity: dict) -> tuple[Checkpoint | None, list[str]]:
+def saver_and_checkpoint(config, datasets, again: bool) -> tuple[CheckpointSaver, Checkpoint | None]:
+    """What saves checkpoints, and the one to go on from, None for a new run; what to warn of is said.
+
+    Args:
+        config: the whole configuration.
+        datasets: of the training and of the held-out prompts.
+        again: after another Ray session of this process.
+
+    Raises:
+        UserError: there is one that this run cannot go on from, or ``trainer.keep_best`` names no metric.
+    """
+    train, val = datasets
+    if again and config.trainer.resume_mode == "disable":  # the checkpoints that are there are this very run's
+        config = OmegaConf.merge(config, {"trainer": {"resume_mode": "auto"}})
+    store = store_of(config.trainer)
+    check_best_by(store, {val.source(i) for i in range(len(val))})
+    this_run = identity(config, train.dataframe)
+    checkpoint, warnings = checkpoint_to_continue(config, store, this_run)
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    return CheckpointSaver(store, this_run, size_of_first(config), config.trainer.max_failed_saves), checkpoint
+
+
+def checkpoint_to_continue(config, store: CheckpointStore, this_run: dict) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint that the run goes on from, None for a new run; and what to warn of, a line each.
 
     Args:
         config: the whole configuration.
-        identity: of this run.
+        this_run: its identity.
 
     Raises:
         UserError: the one to go on from is not whole or belongs to something else, or there must be none and is.
     """
     checkpoint, warnings = _chosen(config.trainer, store)
     if checkpoint is not None:
-        warnings += check_identity(checkpoint, identity, config.actor_rollout_ref.actor.use_kl_loss)
+        warnings += check_identity(checkpoint, this_run, config.actor_rollout_ref.actor.use_kl_loss)
     if lack := shortage(store.folder, store.size() or size_of_first(config)):
         warnings.append(f"there is no room for a checkpoint: {lack}")
     return checkpoint, warnings

@@ -20,7 +20,7 @@ PACKAGE = "recipes.archer"
 FLOORS = (
     ("main",),
     ("trainer", "commands"),
-    ("reports", "startup"),
+    ("reports", "startup", "control"),
     ("monitoring", "workers", "metrics"),
     ("experiments", "checkpoints", "step"),
     ("cluster", "runs", "reward"),

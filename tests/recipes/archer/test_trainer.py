@@ -190,9 +190,9 @@ def test_a_guard_that_says_stop_ends_the_run_after_that_step_with_its_state_save
     trainer = make_trainer(mixed)
 
     def check(row):
-        trainer.guard.reason = "bad since step 2" if row["step"] == 3 else None
+        trainer.rules.guard.reason = "bad since step 2" if row["step"] == 3 else None
 
-    trainer.guard.check.side_effect = check
+    trainer.rules.guard.check.side_effect = check
     ending = trainer.fit()
     assert (ending.status, ending.reason, ending.exit_code) == ("stopped", "guard: bad since step 2", GUARD)
     assert [row["step"] for row in trainer.report.rows] == [1, 2, 3]

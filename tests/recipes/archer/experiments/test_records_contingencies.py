@@ -193,13 +193,11 @@ def test_32_responses_are_asked_of_every_prompt(monkeypatch):
 
     monkeypatch.setattr(RayPPOTrainer, "__init__", verls_init)
     config = with_contingency("v0", f"{ROLLOUT}.n=32")
-    parts = dict.fromkeys(("reward", "report", "guard", "saver"))
-    trainer = ArcherTrainer(
-        config, train_dataset=Prompts(), val_dataset=Prompts(), stop=SimpleNamespace(check=lambda: None), **parts
-    )
+    parts = dict.fromkeys(("reward", "report", "guard", "saver")) | {"stop": SimpleNamespace(check=lambda: None)}
+    trainer = ArcherTrainer(config, train_dataset=Prompts(), val_dataset=Prompts(), total_steps=1, **parts)
     trainer.calls = SimpleNamespace(generate=generate)
     with pytest.raises(Asked) as asked:
-        trainer._round(Step(1), [2, 0])
+        trainer._rollout(Step(1), [2, 0])
     assert asked.value.args == ([2] * 32 + [0] * 32, 64)
 
 

@@ -13,11 +13,10 @@ from safetensors.numpy import save_file
 from metrics_page import PAGE, SOURCE, documented
 from recipes.archer.checkpoints.store import BestBy
 from recipes.archer.ending import UserError
-from recipes.archer.main import _checkpoint
 from recipes.archer.metrics.names import metric_names
 from recipes.archer.settings.configuration import compose
 from recipes.archer.startup import preflight
-from recipes.archer.startup.resuming import size_of_first, store_of
+from recipes.archer.startup.resuming import saver_and_checkpoint, size_of_first, store_of
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -50,7 +49,8 @@ def start(tiny, tmp_path):
         given = [f"actor_rollout_ref.model.path={model}", f"trainer.default_local_dir={tmp_path / 'run'}", *settings]
         config = OmegaConf.merge(tiny, OmegaConf.from_dotlist(given))
         (tmp_path / "run").mkdir(exist_ok=True)
-        return _checkpoint(config, (SimpleNamespace(dataframe=_rows(prompts)), Validation(_rows(1))), again=False)
+        datasets = SimpleNamespace(dataframe=_rows(prompts)), Validation(_rows(1))
+        return saver_and_checkpoint(config, datasets, again=False)
 
     return start
 
