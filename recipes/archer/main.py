@@ -1,4 +1,4 @@
-"""Entry point: ``python -m recipes.archer.main experiment=v5 ...`` (Hydra over config/archer.yaml).
+"""Entry point: ``python -m recipes.archer.main experiment=v5_mended ...`` (Hydra over config/archer.yaml).
 
 Checks everything it can, takes the run folder, starts Ray, trains, and leaves nothing behind.  The loop runs
 in this process, so that a signal to it is a signal to the loop.
@@ -80,12 +80,14 @@ def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
     from recipes.archer.session.secrets import wandb_environment
     from recipes.archer.startup.inputs import tokenizer_and_prompts
     from recipes.archer.startup.restarts import Restarts
+    from recipes.archer.startup.stop_tokens import settle_stop_tokens
     from recipes.archer.workers.calls import RolloutHungError
     from recipes.archer.workers.death import WorkerDiedError
 
     with stop.nothing_to_save():
         os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
         inputs = tokenizer_and_prompts(config)
+        settle_stop_tokens(config, inputs[0])
     restarts, again = Restarts(config.trainer.max_restarts, log), False
     while True:
         try:

@@ -7,11 +7,12 @@ from recipes.archer.control.rules import Rules
 from recipes.archer.ending import Ending
 from recipes.archer.metrics.measure import step_metrics, validation_metrics
 from recipes.archer.metrics.row import step_row
-from recipes.archer.prompts.dataset import prompt_batch, trim_responses
+from recipes.archer.prompts.dataset import prompt_batch
 from recipes.archer.prompts.stream import PromptStream
 from recipes.archer.reward.advantage import add_advantages
 from recipes.archer.reward.group_filter import groups_to_train_on, judge_groups
 from recipes.archer.reward.overlong import overlong_filter_mask
+from recipes.archer.rollout.responses import trim_responses
 from recipes.archer.rollout.seeds import response_seeds
 from recipes.archer.session.signals import StopRequested
 from recipes.archer.step import Round, Step
@@ -110,7 +111,7 @@ class ArcherTrainer(WorkerGroups):
         settings = self.config.algorithm.group_filter
         verdict = judge_groups(rewards.correct, rewards.total, self.n, settings.metric)
         kept = groups_to_train_on(verdict, rewards.skip, self.n, settings.enable)
-        cut = overlong_filter_mask(batch.batch["response_mask"].sum(-1), self.cap)
+        cut = overlong_filter_mask(batch.batch["response_mask"].sum(-1), self.cap, batch.batch["ended"])
         step.rounds.append(Round(batch, rewards, verdict, kept, cut.tolist()))
         surplus = step.num_kept - self.config.data.train_batch_size
         if surplus > 0:
@@ -131,8 +132,10 @@ class ArcherTrainer(WorkerGroups):
         batch = step.trained(self.n)
         if batch is not None:
             with step.timed("adv"):
-                lengths = batch.batch["response_mask"].sum(-1)
-                cut = overlong_filter_mask(lengths, self.cap) if self.config.reward.overlong_filter else None
+                cut = None
+                if self.config.reward.overlong_filter:
+                    lengths = batch.batch["response_mask"].sum(-1)
+                    cut = overlong_filter_mask(lengths, self.cap, batch.batch["ended"])
                 by_std = self.config.algorithm.norm_adv_by_std_in_grpo
                 add_advantages(batch, self.n, norm_by_std=by_std, cut=cut)
         return batch

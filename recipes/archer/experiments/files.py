@@ -4,6 +4,8 @@ from pathlib import Path
 
 from recipes.archer.experiments import pages, registry
 
+INDEX = "README.md"  # beside the pages, written by hand
+
 
 def resolved_files() -> dict[Path, str]:
     """Path and content of every resolved configuration."""
@@ -43,4 +45,5 @@ def write(files: dict[Path, str]) -> list[Path]:
 def _strays(files: dict[Path, str]) -> list[Path]:
     """Files of the same kind, in the same folders, of experiments that are gone."""
     kinds = {(path.parent, path.suffix) for path in files}
-    return sorted(p for folder, suffix in kinds for p in folder.glob(f"*{suffix}") if p not in files)
+    there = {p for folder, suffix in kinds for p in folder.glob(f"*{suffix}")}
+    return sorted(p for p in there - files.keys() if p.name != INDEX)

@@ -43,6 +43,8 @@ KEPT = (
     "reward.overlong_buffer_len",
     "actor_rollout_ref.actor.entropy_coeff",
     "actor_rollout_ref.actor.kl_loss_coef",
+    "actor_rollout_ref.rollout.stop_at_turn_end",
+    "algorithm.group_filter.metric",
 )
 _SEARCHED = ("policy_loss.loss_mode", "entropy_coeff", "kl_loss_coef")
 _HEADER = "<!-- Rendered from recipes/archer/config/experiment/{name}.yaml by `archer experiment render`. -->"
@@ -61,6 +63,7 @@ def page(name: str) -> str:
         f"## Hypothesis\n\n{record.hypothesis}",
         *([_settings(name)] if parent is None else ()),
         _changes(record),
+        *_no_turn_end(name),
         _criteria(record.criteria),
         _contingency(record),
         *(_results(record, "## Results") if record.results else ("## Results\n\nNot recorded yet.",)),
@@ -111,6 +114,20 @@ def _changes(record: Record) -> str:
         kept = (f"`{key}` = {_value(registry.value_at(config, key))}" for key in KEPT if key not in changed)
         text += f"\n\nAll else is as in {record.parent}, among it {', '.join(kept)}."
     return text
+
+
+def _no_turn_end(name: str) -> list[str]:
+    """What to keep in mind where the engine does not stop at the end of a turn."""
+    if registry.composed(name).actor_rollout_ref.rollout.stop_at_turn_end:
+        return []
+    return [
+        "## The end of a turn\n\nThe engine of this run stops only where the model's files say. Where those do not "
+        "name the token with which the chat template closes a turn, as those of Qwen3-0.6B-Base do not, responses run on "
+        "after the answer, through invented turns, to the cap: the last box of these is graded, and all of it is "
+        "trained on. "
+        "[What that does to a run](tiny_no_turn_end.md) is shown on the embedded model; "
+        "[docs/algorithms.md](../algorithms.md#the-end-of-a-turn) says how a response ends otherwise."
+    ]
 
 
 def _criteria(criteria: Iterable[Criterion]) -> str:

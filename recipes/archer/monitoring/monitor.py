@@ -17,6 +17,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     policy.EntropyOscillation,
     outcome.GuessingShortcut,
     outcome.Repetition,
+    outcome.NeverEnding,
     outcome.ValidGroupsDying,
     outcome.NoSignal,
     outcome.ScoreLost,

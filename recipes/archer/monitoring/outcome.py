@@ -79,6 +79,33 @@ class Repetition(Detector):
 
 
 @dataclass
+class NeverEnding(Detector):
+    """Responses run to the cap from the first step on: the engine does not stop where the model ends its turn.
+
+    That is no policy's fault, so that no learning excuses it; a policy that unlearns to end is judged by others.
+    """
+
+    name, metric = "never_ending", "response/ended/mean"
+    STATE: ClassVar = (*Detector.STATE, "_ends")
+
+    sustained: int = 3
+    few: float = 0.05  # share of responses that end
+    suspicious: float = 0.25
+
+    def start(self) -> None:
+        self._ends = False  # whether a step's responses have ended
+
+    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+        ended = number(row, self.metric)
+        if ended is None:
+            return None
+        self._ends = self._ends or ended > self.suspicious
+        level = FINE if self._ends else ALARM if ended <= self.few else SUSPICIOUS
+        text = f"{ended:.0%} of the responses end by a stop token"
+        return Finding(level, ended, text if level == FINE else f"{text}, the others are cut at the cap")
+
+
+@dataclass
 class ValidGroupsDying(Detector):
     """Prompts stop being solved: V4 went from 62 valid groups of 64 to 1 in 14 steps, with 63 unsolved.
 

@@ -3,7 +3,6 @@
 import copy
 
 import numpy as np
-import torch
 
 from recipes.archer.prompts.file import PromptFileError, read_prompt_file
 from verl import DataProto
@@ -70,21 +69,3 @@ def prompt_batch(dataset: PromptDataset, numbers: list[int], n: int) -> DataProt
     messages = np.fromiter((dataset.messages(i) for i in numbers), dtype=object, count=len(numbers))
     batch.non_tensor_batch["messages"] = messages
     return batch.repeat(n, interleave=True)
-
-
-def trim_responses(batch: DataProto, max_response_length: int) -> DataProto:
-    """Cuts the response columns to the longest response; the engine pads every one to the cap.
-
-    Tensors get response_mask, (rows, longest): 1 at the tokens of the response.
-    """
-    tensors = batch.batch
-    prompt_length = tensors["input_ids"].shape[1] - max_response_length
-    response_mask = tensors["attention_mask"][:, prompt_length:]
-    longest = max(1, int(response_mask.sum(-1).max()))
-    for key in ("responses", "rollout_log_probs"):
-        if key in tensors.keys():  # noqa: SIM118  (a TensorDict is iterated over rows)
-            tensors[key] = tensors[key][:, :longest].contiguous()
-    for key in ("input_ids", "attention_mask", "position_ids"):
-        tensors[key] = tensors[key][:, : prompt_length + longest].contiguous()
-    tensors["response_mask"] = response_mask[:, :longest].to(torch.int64).contiguous()
-    return batch

@@ -63,6 +63,7 @@ SWITCHES = (
     f"{ACTOR}.use_kl_loss",
     f"{ACTOR}.use_dynamic_bsz",
     f"{ROLLOUT}.calculate_log_probs",
+    f"{ROLLOUT}.stop_at_turn_end",
     f"{ROLLOUT}.val_kwargs.do_sample",
     "algorithm.norm_adv_by_std_in_grpo",
     "algorithm.group_filter.enable",

@@ -10,7 +10,8 @@ from recipes.archer.files import is_full
 from recipes.archer.runs.log import RunLog
 from recipes.archer.settings import configuration
 from recipes.archer.settings.model_folder import model_folder
-from recipes.archer.startup.preflight import check, remarks
+from recipes.archer.startup.preflight import check
+from recipes.archer.startup.remarks import remarks
 
 # a run folder that cannot be had, now or later
 LASTING = (errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS)

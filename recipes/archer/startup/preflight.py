@@ -45,32 +45,6 @@ def check(config: DictConfig) -> None:
     _check_threshold(config)
 
 
-def remarks(config: DictConfig) -> list[str]:
-    """What works but is seldom meant, a sentence each."""
-    return [*_remarks_on_sampling(config), *_remarks_on_groups(config)]
-
-
-def _remarks_on_groups(config: DictConfig) -> list[str]:
-    settings = config.algorithm.group_filter
-    if not settings.enable or settings.metric != "reward":
-        return []
-    return [
-        "algorithm.group_filter.metric=reward keeps groups whose shaped rewards differ, also where every answer is "
-        "wrong and one was cut: the others are then rewarded for being wrong; accuracy keeps none of these"
-    ]
-
-
-def _remarks_on_sampling(config: DictConfig) -> list[str]:
-    rollout, plain = config.actor_rollout_ref.rollout, {"repetition_penalty": 1.0, "top_p": 1.0, "top_k": -1}
-    changed = [f"{ROLLOUT}.{name}={rollout[name]}" for name, value in plain.items() if rollout[name] != value]
-    if not changed or config.actor_rollout_ref.actor.rollout_is_threshold is not None:
-        return []
-    return [
-        f"{' '.join(changed)}: the engine then samples from another distribution than the trainer's; "
-        f"rollout/log_ratio shows how far, {ACTOR}.rollout_is_threshold=2.0 corrects for it"
-    ]
-
-
 def _check_complete(config: DictConfig) -> None:
     try:
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

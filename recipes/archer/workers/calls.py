@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from recipes.archer.rollout.stop import stop_file
+from recipes.archer.rollout.interruption import stop_file
 from verl import DataProto
 from verl.protocol import pad_dataproto_to_divisor, unpad_dataproto
 

@@ -115,7 +115,7 @@ def test_full_training_is_the_main_launcher_and_v5_its_default():
     arguments = ("trainer.total_epochs=7", f"{ACTOR}.entropy_coeff=0.02")
     machine = {"MODEL_PATH": "/m", "TRAIN_FILE": "/t.json", "VAL_FILE": "/v.json", "N_GPUS": "2", "OUTPUT_DIR": "/out"}
     configuration = _configuration(FULL, *arguments, **machine)
-    assert configuration == _configuration(MATH, *arguments, EXPERIMENT="v5", **machine)
+    assert configuration == _configuration(MATH, *arguments, EXPERIMENT="v5_mended", **machine)
     _assert_holds(
         configuration,
         {
@@ -126,7 +126,7 @@ def test_full_training_is_the_main_launcher_and_v5_its_default():
             "data.train_files": "/t.json",
             "data.val_files": "/v.json",
             "trainer.n_gpus_per_node": 2,
-            "trainer.default_local_dir": "/out/Archer2.0/Archer2.0-Qwen3-0.6B-Math-v5",
+            "trainer.default_local_dir": "/out/Archer2.0/Archer2.0-Qwen3-0.6B-Math-v5_mended",
         },
     )
 
@@ -166,7 +166,7 @@ def test_each_smoke_run_has_a_name_of_its_own(tmp_path):
         path = f"{tmp_path}:{os.environ['PATH']}"
         return _get(_configuration(SMOKE, PATH=path, **variables), "trainer.experiment_name")
 
-    assert name("2025-01-02 03:04:05") == "Archer2.0-Qwen3-0.6B-Math-smoke-v5-20250102-030405"
+    assert name("2025-01-02 03:04:05") == "Archer2.0-Qwen3-0.6B-Math-smoke-v5_mended-20250102-030405"
     assert name("2025-01-02 03:04:06", EXPERIMENT="v3") == "Archer2.0-Qwen3-0.6B-Math-smoke-v3-20250102-030406"
 
 

@@ -43,7 +43,8 @@ def rollout_worker(monkeypatch):
 
     def answer(engine, prompts, sampling_params, **_):
         engine.asked = sampling_params
-        tokens = [SimpleNamespace(token_ids=[7], logprobs=[{7: SimpleNamespace(logprob=-1.0)}])]
+        logprobs = [{7: SimpleNamespace(logprob=-1.0)}]
+        tokens = [SimpleNamespace(token_ids=[7], logprobs=logprobs, finish_reason="stop")]
         return [SimpleNamespace(outputs=tokens) for _ in prompts]
 
     monkeypatch.setattr(LLM, "__init__", keep)

@@ -85,6 +85,24 @@ def test_each_failure_is_found_soon_and_by_its_name(name):
     assert 120 <= verdict.since <= step and verdict.value is not None and verdict.detail
 
 
+def test_responses_that_never_end_are_found_at_once_and_only_from_the_first_step_on():
+    def rows(first, share):
+        shapes = {"response__ended__mean": lambda step, noise: share if step >= first else 0.9}
+        return stream(60, **shapes)
+
+    monitor = Monitor()
+    assert first_bad(monitor, rows(1, 0.02)) == 3 and found(monitor, "bad") == {"never_ending"}
+    assert found(monitored(rows(1, 0.2)), "watch") == {"never_ending"}
+    assert found(monitored(rows(2, 0.0)), "bad") == set()  # a policy that unlearns it is another matter
+
+
+def test_a_run_that_learns_to_end_is_only_watched():
+    def share(step, noise):
+        return 0.01 if step <= 2 else 0.6
+
+    assert first_bad(Monitor(), stream(60, response__ended__mean=share)) is None
+
+
 def test_no_signal_is_found_where_nothing_was_ever_solved():
     dead = {"batch__valid": 0, "batch__solve_none": 64, "batch__solve_all": 0, "critic__score__mean": 0.0}
     rows = stream(120, **{name: lambda step, noise, value=value: value for name, value in dead.items()})

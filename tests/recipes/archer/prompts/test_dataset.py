@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.archer.prompts.dataset import PromptDataset, prompt_batch, trim_responses
+from recipes.archer.prompts.dataset import PromptDataset, prompt_batch
 from recipes.archer.prompts.file import PromptFileError
 from recipes.archer.prompts.stream import PromptStream
 from verl import DataProto
@@ -165,39 +164,6 @@ def test_prompts_that_are_too_long_are_left_out(make_dataset):
     assert len(make_dataset(rows)) == 1
     with pytest.raises(PromptFileError, match=r"every prompt is longer than data.max_prompt_length=1 tokens; raise it"):
         make_dataset(rows, max_prompt_length=1)
-
-
-def _response_batch(lengths: list[int], prompt_length: int = 2, cap: int = 6) -> DataProto:
-    mask = (torch.arange(cap) < torch.tensor(lengths)[:, None]).long()
-    attention = torch.cat([torch.ones(len(lengths), prompt_length, dtype=torch.long), mask], dim=1)
-    ids = torch.arange(len(lengths) * (prompt_length + cap)).view(len(lengths), -1)
-    return DataProto.from_dict(
-        {
-            "input_ids": ids,
-            "attention_mask": attention,
-            "position_ids": attention.cumsum(-1) - 1,
-            "responses": ids[:, prompt_length:],
-            "rollout_log_probs": torch.rand(len(lengths), cap),
-        }
-    )
-
-
-@pytest.mark.parametrize(("lengths", "longest"), [([2, 4, 0], 4), ([6, 1, 1], 6), ([0, 0], 1)])
-def test_responses_are_cut_to_the_longest(lengths, longest):
-    whole = _response_batch(lengths)
-    tensors = trim_responses(_response_batch(lengths), 6).batch
-    assert tensors["response_mask"].sum(-1).tolist() == lengths
-    for key in ("responses", "rollout_log_probs", "response_mask"):
-        assert tensors[key].shape == (len(lengths), longest)
-    for key in ("input_ids", "attention_mask", "position_ids"):
-        assert torch.equal(tensors[key], whole.batch[key][:, : 2 + longest])
-    assert torch.equal(tensors["input_ids"][:, 2:], tensors["responses"])
-
-
-def test_a_batch_without_the_engines_log_probabilities_is_cut_too():
-    batch = _response_batch([1, 3])
-    del batch.batch["rollout_log_probs"]
-    assert trim_responses(batch, 6).batch["responses"].shape == (2, 3)
 
 
 def test_dataset_is_upstreams_where_it_can_be(make_dataset):

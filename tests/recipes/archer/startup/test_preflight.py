@@ -18,7 +18,7 @@ from recipes.archer.ending import WRONG_CALL, UserError
 from recipes.archer.settings.checks import SWITCHES
 from recipes.archer.settings.configuration import compose
 from recipes.archer.startup import preflight
-from recipes.archer.startup.preflight import check, remarks
+from recipes.archer.startup.preflight import check
 
 ROOT = Path(__file__).resolve().parents[4]
 CONTEXT = 200  # tokens
@@ -375,21 +375,6 @@ def test_a_run_without_a_record_needs_none(make_config):
     config = make_config()
     config.record = None
     check(config)
-
-
-def test_an_engine_that_samples_otherwise_than_the_trainer_computes_is_remarked_upon(make_config):
-    assert remarks(make_config()) == []
-    (remark,) = remarks(make_config("actor_rollout_ref.rollout.repetition_penalty=1.2"))
-    assert "repetition_penalty=1.2" in remark and "rollout/log_ratio" in remark
-    corrected = ["actor_rollout_ref.rollout.top_p=0.9", "actor_rollout_ref.actor.rollout_is_threshold=2.0"]
-    assert remarks(make_config(*corrected)) == [] and remarks(make_config(corrected[0])) != []
-
-
-def test_a_group_filter_by_the_shaped_reward_is_warned_about(make_config):
-    (remark,) = remarks(make_config("algorithm.group_filter.metric=reward"))
-    assert remark.startswith("algorithm.group_filter.metric=reward") and "rewarded for being wrong" in remark
-    off = ["algorithm.group_filter.metric=reward", "algorithm.group_filter.enable=false"]
-    assert remarks(make_config(*off)) == []
 
 
 STARTED = """
