@@ -16,6 +16,7 @@ train: setup ## the embedded job: a tiny Qwen3 learns arithmetic on the CPU
 
 lint: setup
 	$(python) -m ruff check . $$(git ls-files verl)
+	$(python) -m mypy
 	$(python) tools/vendor_verl.py check
 
 # two files of tests at a time, each with a thread; in their order, so that whole runs do not come last and alone

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from recipes.archer.checkpoints.store import Checkpoint
 from recipes.archer.ending import UserError
 from recipes.archer.runs.log import versions
@@ -29,7 +31,7 @@ ARCHITECTURE = (
 _BLOCK = 1 << 20
 
 
-def identity(config, rows: Iterable[Mapping[str, Any]]) -> dict:
+def identity(config: DictConfig, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Of a run, as JSON.
 
     Args:
@@ -50,7 +52,7 @@ def identity(config, rows: Iterable[Mapping[str, Any]]) -> dict:
     }
 
 
-def check_identity(checkpoint: Checkpoint, run: dict, with_reference: bool) -> list[str]:
+def check_identity(checkpoint: Checkpoint, run: dict[str, Any], with_reference: bool) -> list[str]:
     """What to tell the user of a checkpoint that this run continues.
 
     Args:
@@ -96,7 +98,7 @@ def check_identity(checkpoint: Checkpoint, run: dict, with_reference: bool) -> l
     return [f"checkpoint {path}: {note}" for note in notes]
 
 
-def _differing(written: dict, run: dict, part: str) -> list[tuple[str, tuple]]:
+def _differing(written: dict[str, Any], run: dict[str, Any], part: str) -> list[tuple[str, tuple[Any, ...]]]:
     """(name, values) of what both sides know and see differently."""
     ours, theirs = run[part], written.get(part, {})
     return [
@@ -106,11 +108,11 @@ def _differing(written: dict, run: dict, part: str) -> list[tuple[str, tuple]]:
     ]
 
 
-def _list(differing: list[tuple[str, tuple]], side: int) -> str:
+def _list(differing: list[tuple[str, tuple[Any, ...]]], side: int) -> str:
     return ", ".join(f"{name}={values[side]}" for name, values in differing)
 
 
-def _data(rows: Iterable[Mapping[str, Any]]) -> dict:
+def _data(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     number, questions, whole = 0, hashlib.sha256(), hashlib.sha256()
     for row in rows:
         number += 1
@@ -119,11 +121,11 @@ def _data(rows: Iterable[Mapping[str, Any]]) -> dict:
     return {"prompts": number, "questions": questions.hexdigest(), "rows": whole.hexdigest()}
 
 
-def _line(value) -> bytes:
+def _line(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, default=str).encode() + b"\n"
 
 
-def _prompts(data: dict) -> str:
+def _prompts(data: dict[str, Any]) -> str:
     return f"{data['prompts']} prompts ({data['questions'][:8]})"
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.optim.lr_scheduler import LRScheduler
 
 from recipes.archer.checkpoints.manifest import listed
 from verl.utils.device import get_torch_device
@@ -33,10 +35,10 @@ class WorkerState:
 
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: object
+    scheduler: LRScheduler
     rank: int
 
-    def host_state(self) -> dict:
+    def host_state(self) -> dict[str, Any]:
         """State that is each rank's own, and the schedule."""
         return {
             "scheduler": self.scheduler.state_dict(),
@@ -46,7 +48,7 @@ class WorkerState:
             "python": random.getstate(),
         }
 
-    def set_host_state(self, state: dict, with_rng: bool) -> None:
+    def set_host_state(self, state: dict[str, Any], with_rng: bool) -> None:
         self.scheduler.load_state_dict(state["scheduler"])
         if with_rng:
             torch.set_rng_state(state["torch"])
@@ -66,13 +68,15 @@ def written_by_all(write: Callable[[], None]) -> str | None:
     Raises:
         RuntimeError: writing failed on some rank for another reason than the disk.
     """
-    refused = failed = cause = None
+    refused: str | None = None
+    failed: str | None = None
+    cause: BaseException | None = None
     try:
         write()
     except (Exception, CheckpointException) as error:
         refused, cause = refused_by_disk(error), error
         failed = None if refused else f"{type(error).__name__}: {error}"
-    found = [None] * dist.get_world_size()
+    found = [(refused, failed)] * dist.get_world_size()
     dist.all_gather_object(found, (refused, failed))
     if others := [failed for _, failed in found if failed]:
         raise RuntimeError(f"a checkpoint could not be written: {others[0]}") from cause

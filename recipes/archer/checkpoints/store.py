@@ -13,6 +13,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.checkpoints.manifest import MANIFEST, flush, listed, problem_of, write_manifest
 from recipes.archer.ending import UserError
@@ -33,7 +34,7 @@ class Checkpoint:
 
     path: Path
     step: int
-    state: dict
+    state: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ class BestBy:
     metric: str
     mode: str = "max"
 
-    def value(self, state: dict) -> float | None:
+    def value(self, state: dict[str, Any]) -> float | None:
         """The metric at the step of a checkpoint's state; None where it was not measured or is not finite."""
         value = (state.get("row") or {}).get(self.metric)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if is_number and math.isfinite(value) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value)
 
     def best(self, values: dict[int, float]) -> int | None:
         """The step of the best value, of equal ones the first; None of none."""
@@ -76,7 +78,7 @@ class CheckpointStore:
         partial.mkdir(parents=True)
         return partial
 
-    def commit(self, partial: Path, step: int, state: dict) -> Path:
+    def commit(self, partial: Path, step: int, state: dict[str, Any]) -> Path:
         """Makes the folder of :meth:`begin` the checkpoint of step ``step``.
 
         Those of this and of later steps are of an attempt that this run went back behind: they stop counting at
@@ -128,7 +130,8 @@ class CheckpointStore:
         Raises:
             UserError: a later version of this code wrote one of them.
         """
-        skipped, folders = [], self._counting()
+        skipped: list[str] = []
+        folders = self._counting()
         for step in sorted(folders, reverse=True):
             try:
                 return read(folders[step]), skipped
@@ -232,7 +235,7 @@ def _looks_whole(path: Path) -> bool:
         return False
 
 
-def _state(path: Path) -> dict:
+def _state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         return state if isinstance(state, dict) else {}

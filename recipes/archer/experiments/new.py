@@ -1,6 +1,5 @@
 """Starts the next experiment: a file with the delta, derived names, and the plan to fill in."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def write_new(name: str, parent: str, overrides: list[str], hypothesis: str) -> 
         with open(path, "x", encoding="utf-8") as file:  # x: never over a file that appeared meanwhile
             file.write(text)
     except OSError as error:  # a read-only checkout, a full disk
-        raise UserError(f"{path} cannot be written: {os.strerror(error.errno)}") from None
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
     registry.forget()
     return path
 

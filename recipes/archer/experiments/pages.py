@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recipes.archer.experiments import registry
-from recipes.archer.experiments.criteria import Criterion
+from recipes.archer.experiments.criteria import Condition, Criterion
 from recipes.archer.experiments.records import Record, Results
 from recipes.archer.settings.configuration import ROOT
 
@@ -59,14 +59,14 @@ def page(name: str) -> str:
         _HEADER.format(name=name),
         _facts(record),
         f"## Problem\n\n{record.problem}",
-        *(_results(parent, f"### Results of {parent.name}") if parent and parent.results else ()),
+        *(_results(parent.name, parent.results, f"### Results of {parent.name}") if parent and parent.results else ()),
         f"## Hypothesis\n\n{record.hypothesis}",
         *([_settings(name)] if parent is None else ()),
         _changes(record),
         *_no_turn_end(name),
         _criteria(record.criteria),
         _contingency(record),
-        *(_results(record, "## Results") if record.results else ("## Results\n\nNot recorded yet.",)),
+        *(_results(name, record.results, "## Results") if record.results else ("## Results\n\nNot recorded yet.",)),
         _search(name),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -145,14 +145,13 @@ def _contingency(record: Record) -> str:
     return "## Contingency\n\n" + ("\n".join(lines) or "None yet.")
 
 
-def _results(record: Record, heading: str) -> list[str]:
-    results = record.results
+def _results(name: str, results: Results, heading: str) -> list[str]:
     ran = f"{results.steps} steps" if results.steps else ""
     if results.hours:
         ran += f", {f'about {60 * results.hours:.0f} min' if results.hours < 1 else f'about {results.hours} hours'}"
     blocks = [f"{heading}{f' ({ran})' if ran else ''}", f"{results.outcome}."]
     if results.rows:
-        blocks.append(_figures(record.name, results))
+        blocks.append(_figures(name, results))
     if results.findings:
         blocks.append("\n".join(f"- {finding}" for finding in results.findings))
     return blocks
@@ -186,7 +185,7 @@ def _search(name: str) -> str:
     return f"## Search so far\n\n{_table(('Version', *heads, 'Outcome'), rows)}"
 
 
-def _sentence(conditions: Sequence, joint: str) -> str:
+def _sentence(conditions: Iterable[Condition], joint: str) -> str:
     return joint.join(map(str, conditions)) or "–"
 
 

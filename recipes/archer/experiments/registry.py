@@ -3,9 +3,10 @@
 An experiment is a file ``config/experiment/<name>.yaml``: its parent plus a minimal delta, and its record.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.experiments.records import Record, RecordError, parse_record
 from recipes.archer.settings import configuration
+
+if TYPE_CHECKING:
+    from recipes.archer.cluster.job import Launcher
 
 # What the machine decides is not the experiment's; resolved configurations name it in capitals.
 PLACEHOLDERS = {
@@ -106,7 +110,7 @@ def machine_overrides(name: str | None) -> list[str]:
     return [*(chosen.overrides if name else ()), *left_open]
 
 
-def launcher(name: str):
+def launcher(name: str) -> "Launcher":
     """The launcher that runs the experiment, which also knows its device and its jobs' names."""
     from recipes.archer.cluster.job import MATH, TINY
 
@@ -115,7 +119,7 @@ def launcher(name: str):
 
 def resolved_yaml(name: str) -> str:
     """The resolved configuration as YAML, without the record; independent of the machine."""
-    config = OmegaConf.to_container(composed(name), resolve=True)
+    config = configuration.plain(composed(name))
     config.pop("record")
     header = f"# experiment={name}, resolved. Regenerate with: archer experiment resolve\n"
     return header + OmegaConf.to_yaml(OmegaConf.create(config), sort_keys=True)
@@ -129,7 +133,8 @@ def resolved_path(name: str) -> Path:
 def figures_as_written(name: str) -> list[dict[str, str]]:
     """The rows of the results with the digits of the file: 3.90 stays 3.90."""
     data = yaml.load((folder() / f"{name}.yaml").read_text(encoding="utf-8"), yaml.BaseLoader)
-    return (data["record"]["results"] or {"rows": []})["rows"]
+    rows: list[dict[str, str]] = (data["record"]["results"] or {"rows": []})["rows"]
+    return rows
 
 
 def plan_as_written(name: str) -> dict[str, Any]:
@@ -155,9 +160,12 @@ def _load(name: str) -> dict[str, Any]:
     if not path.is_file():
         raise RecordError(f"unknown experiment {name!r}; there are {', '.join(names())}")
     try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        written = OmegaConf.load(path)
     except (OmegaConfBaseException, yaml.YAMLError, OSError) as error:  # OSError: also OmegaConf's word for a scalar
         raise RecordError(f"{path.name} is not a configuration: {str(error).splitlines()[0]}") from None
+    if not isinstance(written, DictConfig):
+        raise RecordError(f"{path.name} is not a configuration: it is a list")
+    return configuration.plain(written, resolve=False)
 
 
 def _parent(name: str) -> str | None:
@@ -167,11 +175,11 @@ def _parent(name: str) -> str | None:
 
 
 def _relevant(name: str | None) -> dict[str, Any]:
-    config = OmegaConf.to_container(composed(name), resolve=True)
+    config = configuration.plain(composed(name))
     return {"data": config["data"], "actor_rollout_ref": config["actor_rollout_ref"]}
 
 
-def _flat(data: dict[str, Any], prefix: str = ""):
+def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")

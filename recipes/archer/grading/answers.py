@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 ANSWER_FORMATS = ("boxed", "any")
 
@@ -107,7 +108,7 @@ def extract_answer(response: str, answer_format: str = "boxed") -> str | None:
     return answer
 
 
-def _repeating_decimal(match: re.Match) -> str:
+def _repeating_decimal(match: re.Match[str]) -> str:
     whole, fixed, period = match.groups()
     numerator = int(whole + fixed + period) - int(whole + fixed)
     return rf"\frac{{{numerator}}}{{{(10 ** len(period) - 1) * 10 ** len(fixed)}}}"
@@ -135,7 +136,7 @@ def _number_text(number: int | float) -> str:
     return format(Decimal(repr(number)), "f").removesuffix(".0")
 
 
-def _json_list(text: str) -> list | None:
+def _json_list(text: str) -> list[Any] | None:
     """A list of strings written as JSON (a Parquet column cannot mix strings and lists); else None."""
     if not (text.startswith('["') and text.endswith('"]')):
         return None
@@ -173,7 +174,7 @@ def accepted_forms(ground_truth: object) -> tuple[str, ...]:
     raise GroundTruthError(f"{ground_truth!r} is not a string, a number or a list of them")
 
 
-def ground_truth_of(row: Mapping) -> tuple[str, object]:
+def ground_truth_of(row: Mapping[str, Any]) -> tuple[str, object]:
     """The ground truth of a data row, with the name of the field it was found in.
 
     Looks where verl's files (`reward_model.ground_truth`) and the usual evaluation sets (`ground_truth`,

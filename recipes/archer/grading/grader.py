@@ -7,12 +7,13 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from recipes.archer.grading.answers import ANSWER_FORMATS, GroundTruthError, extract_answer
 from recipes.archer.grading.grades import OUTCOMES, Grade, PendingGrades
 from recipes.archer.grading.limits import MAX_CHARS
 from recipes.archer.grading.pool import GradingError, Workers
-from recipes.archer.grading.rules import judged, scored, without_judge
+from recipes.archer.grading.rules import Question, judged, scored, without_judge
 
 __all__ = [
     "DEFAULT_TIMEOUT_S", "MATHEMATICS", "OUTCOMES", "Grade", "GradingError", "GradingPool",
@@ -60,7 +61,7 @@ class GradingPool:
         answer_format: str = "boxed",
         memory_mb: int | None = DEFAULT_MEMORY_MB,
         score_fn: FunctionSpec | None = None,
-        score_fn_kwargs: Mapping | None = None,
+        score_fn_kwargs: Mapping[str, Any] | None = None,
         data_sources: Mapping[str, FunctionSpec] | None = None,
     ):
         if answer_format not in ANSWER_FORMATS:
@@ -76,7 +77,7 @@ class GradingPool:
         }
         self._score_fn_kwargs = dict(score_fn_kwargs or {})
         self._answer_format = answer_format
-        self._cache: OrderedDict[tuple, Grade] = OrderedDict()
+        self._cache: OrderedDict[Question, Grade] = OrderedDict()
         self._warned: set[str] = set()
         self._lock = threading.Lock()
         config = {"timeout_s": timeout_s, "memory_mb": memory_mb, "functions": self._functions}
@@ -94,17 +95,17 @@ class GradingPool:
         """Returns once a process has loaded the judge. Raises `GradingError` when none can."""
         self._workers.wait_until_ready()
 
-    def grade_batch(self, responses: Sequence[str], ground_truths: Sequence, **columns) -> list[Grade]:
+    def grade_batch(self, responses: Sequence[str], ground_truths: Sequence[Any], **columns: Any) -> list[Grade]:
         """`submit(…).result()`."""
         return self.submit(responses, ground_truths, **columns).result()
 
     def submit(
         self,
         responses: Sequence[str],
-        ground_truths: Sequence,
+        ground_truths: Sequence[Any],
         *,
         data_sources: Sequence[str] | None = None,
-        extra_infos: Sequence | None = None,
+        extra_infos: Sequence[Any] | None = None,
         answer_format: str | None = None,
     ) -> PendingGrades:
         """Starts to grade a batch and does not wait for it.
@@ -124,7 +125,7 @@ class GradingPool:
         sources = [_EVERY_SOURCE] * num_rows if data_sources is None else data_sources
         extras = [None] * num_rows if extra_infos is None else extra_infos
         pending = PendingGrades(num_rows)
-        to_judge: dict[tuple, list[tuple[int, str]]] = {}
+        to_judge: dict[Question, list[tuple[int, str | None]]] = {}
         rows = zip(responses, ground_truths, sources, extras, strict=True)
         for row, (response, ground_truth, source, extra) in enumerate(rows):
             function = self._function_for(source)
@@ -156,7 +157,7 @@ class GradingPool:
         """Whether rows of this source go to the judge, not to a user's reward function."""
         return self._function_for(data_source) is None
 
-    def unreadable(self, ground_truths: Sequence) -> list[str | None]:
+    def unreadable(self, ground_truths: Sequence[Any]) -> list[str | None]:
         """For each ground truth, why no answer can be graded against it; None where one can."""
         verdicts = [without_judge("0", ground_truth) for ground_truth in ground_truths]
         questions = {verdict[1] for verdict in verdicts if not isinstance(verdict, Grade)}
@@ -182,8 +183,8 @@ class GradingPool:
         if not known:
             logger.warning("%s: %s", note, remedy)
 
-    def _ask_judge(self, pending: PendingGrades, question: tuple, places: list[tuple[int, str]]) -> None:
-        def receive(reply: dict | BaseException) -> None:
+    def _ask_judge(self, pending: PendingGrades, question: Question, places: list[tuple[int, str | None]]) -> None:
+        def receive(reply: dict[str, Any] | BaseException) -> None:
             if isinstance(reply, BaseException):
                 return pending.fail(reply)
             grade = judged(reply)
@@ -195,11 +196,12 @@ class GradingPool:
         known = self._recall(question)
         if known is None:
             self._workers.submit({"answer": question[0], "forms": question[1]}, receive)
-        for row, answer in places if known else ():
+            return
+        for row, answer in places:
             self._settle(pending, row, known, answer)
 
-    def _ask_function(self, pending: PendingGrades, row: int, function: str, arguments: dict) -> None:
-        def receive(reply: dict | BaseException) -> None:
+    def _ask_function(self, pending: PendingGrades, row: int, function: str, arguments: dict[str, Any]) -> None:
+        def receive(reply: dict[str, Any] | BaseException) -> None:
             if isinstance(reply, BaseException):
                 return pending.fail(reply)
             grade = scored(reply)
@@ -210,13 +212,13 @@ class GradingPool:
         kwargs = self._score_fn_kwargs if function == _EVERY_SOURCE else {}
         self._workers.submit({"function": function, "arguments": arguments | kwargs}, receive)
 
-    def _recall(self, question: tuple) -> Grade | None:
+    def _recall(self, question: Question) -> Grade | None:
         with self._lock:
             if question in self._cache:
                 self._cache.move_to_end(question)
             return self._cache.get(question)
 
-    def _remember(self, question: tuple, grade: Grade) -> None:
+    def _remember(self, question: Question, grade: Grade) -> None:
         with self._lock:
             self._cache[question] = grade
             if len(self._cache) > _NUM_CACHED:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.grading.answers import GroundTruthError, ground_truth_of
 from recipes.archer.grading.grader import GradingPool
@@ -19,7 +20,7 @@ _VERSION = 2  # part of the cache's key: raised when the rules for ground truths
 _BLOCK = 1 << 20
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Mapping]]:
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(where, row) of a Parquet, JSON (a list) or JSON Lines file; where is "row 3" or "line 3", from 1.
 
     Raises:
@@ -34,7 +35,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Mapping]]:
         raise GroundTruthError(str(error)) from None
 
 
-def unreadable_rows(rows: Iterable[tuple[str, Mapping]], pool: GradingPool) -> dict[str, str]:
+def unreadable_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], pool: GradingPool) -> dict[str, str]:
     """Where a row is to what is wrong with its ground truth, for the rows that cannot be graded, in order.
 
     Rows that `pool` gives to a user's reward function are passed over: it may take any ground truth.
@@ -57,7 +58,9 @@ def unreadable_rows(rows: Iterable[tuple[str, Mapping]], pool: GradingPool) -> d
     return {where: problems[where] for where in places if where in problems}
 
 
-def check_ground_truths(rows: Iterable[Mapping], *, source: str = "data", pool: GradingPool | None = None) -> None:
+def check_ground_truths(
+    rows: Iterable[Mapping[str, Any]], *, source: str = "data", pool: GradingPool | None = None
+) -> None:
     """Raises unless every row's ground truth can be graded against.
 
     Args:

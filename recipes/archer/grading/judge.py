@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from functools import lru_cache
+from typing import Any
 
 import sympy.physics.units  # noqa: F401 -- its import evaluates text of its own, before that is switched off
 from latex2sympy2_extended.antlr_parser import PSParser
@@ -61,14 +62,14 @@ logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
 
 
 @lru_cache(maxsize=_PARSED)
-def _read(text: str) -> tuple:
+def _read(text: str) -> tuple[Any, ...]:
     """What math-verify makes of `text`: a SymPy object where it can, and the text itself."""
     # Its timeouts are alarms, which work in a main thread only and are of no use against one long
     # operation; the keeper kills this process instead.
     return tuple(parse(f"\\boxed{{{text}}}", _CONFIG, parsing_timeout=None))
 
 
-def _is_mathematics(parsed: tuple) -> bool:
+def _is_mathematics(parsed: tuple[Any, ...]) -> bool:
     return any(isinstance(item, Basic | MatrixBase) and item not in (nan, zoo) for item in parsed)
 
 
@@ -96,13 +97,14 @@ def _rounding(form: str) -> int:
 
 
 def _agree(form: str, answer: str) -> bool:
-    return verify(
+    verdict: bool = verify(
         list(_read(form)),
         list(_read(answer)),
         float_rounding=_rounding(form),
         allow_set_relation_comp=True,
         timeout_seconds=None,
     )
+    return verdict
 
 
 def unreadable(form: str) -> str | None:
@@ -112,7 +114,7 @@ def unreadable(form: str) -> str | None:
     return f"{form!r} cannot be read as mathematics"
 
 
-def judge(answer: str, forms: list[str]) -> dict:
+def judge(answer: str, forms: list[str]) -> dict[str, Any]:
     """The verdict on a cleaned answer against cleaned accepted forms.
 
     Returns:

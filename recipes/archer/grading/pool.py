@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.grading import frames
 from recipes.archer.grading.worker import START_TIMEOUT_S, STARVED_TIMES
@@ -24,9 +25,9 @@ _ROOT = Path(__file__).resolve().parents[3]
 _MAX_FAILED_STARTS = 3
 _MARGIN_S = 60.0  # beyond what a keeper allows a check and the start of a checker, as a busy machine may take
 _WATCH_S = 0.5  # between two looks at who is late
-_CRASHED: dict = {"outcome": "timeout", "note": "the grading process died"}
+_CRASHED: dict[str, Any] = {"outcome": "timeout", "note": "the grading process died"}
 
-Callback = Callable[[dict | BaseException], None]
+Callback = Callable[[dict[str, Any] | BaseException], None]
 
 
 class GradingError(RuntimeError):
@@ -36,7 +37,7 @@ class GradingError(RuntimeError):
 class _Keeper:
     """One keeper process, started but not waited for."""
 
-    def __init__(self, config: dict):
+    def __init__(self, config: dict[str, Any]):
         self.patience_s = START_TIMEOUT_S + STARVED_TIMES * config["timeout_s"] + _MARGIN_S
         self._deadline = math.inf
         arguments = json.dumps({**config, "parent_pid": os.getpid()})
@@ -50,17 +51,20 @@ class _Keeper:
             env={**os.environ, **environment},
             start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then closes the pool
         )
+        assert self.process.stdin is not None and self.process.stdout is not None  # they are pipes
+        self._requests, self._replies = self.process.stdin, self.process.stdout
 
     def wait_until_ready(self) -> None:
         with self._in_time():
-            greeting = json.loads(frames.read(self.process.stdout))
+            greeting = json.loads(frames.read(self._replies))
         if "fatal" in greeting:
             raise GradingError(f"a grading process cannot start: {greeting['fatal']}")
 
-    def ask(self, body: bytes) -> dict:
+    def ask(self, body: bytes) -> dict[str, Any]:
         with self._in_time():
-            frames.write(self.process.stdin, body)
-            return json.loads(frames.read(self.process.stdout))
+            frames.write(self._requests, body)
+            reply: dict[str, Any] = json.loads(frames.read(self._replies))
+        return reply
 
     def kill_if_late(self) -> None:
         """To whoever waits for a reply it is then disconnected."""
@@ -91,7 +95,7 @@ class Workers:
         ValueError: for fewer than one worker or a timeout that is not positive.
     """
 
-    def __init__(self, num_workers: int, config: dict):
+    def __init__(self, num_workers: int, config: dict[str, Any]):
         if num_workers < 1:
             raise ValueError(f"workers is {num_workers}: use at least 1")
         if not config["timeout_s"] > 0:
@@ -110,7 +114,7 @@ class Workers:
             thread.start()
         threading.Thread(target=self._watch, name="grading-watch", daemon=True).start()
 
-    def submit(self, message: dict, callback: Callback) -> None:
+    def submit(self, message: dict[str, Any], callback: Callback) -> None:
         """Queues a request; `callback` gets its reply, or the error that ended the pool, in some thread.
 
         Raises:
@@ -125,14 +129,20 @@ class Workers:
                 raise self._failure
             self._requests.put((body, callback))
 
-    def ask_all(self, messages: Sequence[dict]) -> list[dict]:
+    def ask_all(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The replies to `messages`, in order. Raises `GradingError` as `submit` does."""
-        replies: queue.SimpleQueue[tuple[int, dict | BaseException]] = queue.SimpleQueue()
+        replies: queue.SimpleQueue[tuple[int, dict[str, Any] | BaseException]] = queue.SimpleQueue()
+
+        def taker(number: int) -> Callback:
+            return lambda reply: replies.put((number, reply))
+
         for number, message in enumerate(messages):
-            self.submit(message, lambda reply, number=number: replies.put((number, reply)))
-        received = dict(replies.get() for _ in messages)
-        if failure := next((reply for reply in received.values() if isinstance(reply, BaseException)), None):
-            raise failure
+            self.submit(message, taker(number))
+        received: dict[int, dict[str, Any]] = {}
+        for number, reply in [replies.get() for _ in messages]:
+            if isinstance(reply, BaseException):
+                raise reply
+            received[number] = reply
         return [received[number] for number in range(len(messages))]
 
     def wait_until_ready(self) -> None:
@@ -148,22 +158,22 @@ class Workers:
         with self._lock:
             if self._failure is not None:
                 return
-            self._failure = failure or GradingError("the grading pool is closed")
+            failure = self._failure = failure or GradingError("the grading pool is closed")
             keepers = list(self._keepers.values())
         self._ready.set()
         self._over.set()
         for keeper in keepers:
             keeper.process.kill()
-        self._answer_all_with_failure()
+        self._answer_all_with(failure)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
 
-    def _answer_all_with_failure(self) -> None:
+    def _answer_all_with(self, failure: GradingError) -> None:
         with contextlib.suppress(queue.Empty):
-            while True:
-                _, callback = self._requests.get_nowait()
-                callback(self._failure)
+            while (item := self._requests.get_nowait()) is not None:
+                _, callback = item
+                callback(failure)
         for _ in self._threads:
             self._requests.put(None)  # nothing is queued after a failure, so these are the last
 
@@ -196,7 +206,7 @@ class Workers:
             for keeper in keepers:
                 keeper.kill_if_late()
 
-    def _asked(self, number: int, keeper: _Keeper, body: bytes) -> tuple[_Keeper, dict]:
+    def _asked(self, number: int, keeper: _Keeper, body: bytes) -> tuple[_Keeper, dict[str, Any]]:
         """The reply, and the keeper to ask next.
 
         A keeper that died on a request was killed from outside, since it reads none itself: another is asked, once.

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from recipes.archer.grading.answers import GroundTruthError, accepted_forms, clean
 from recipes.archer.grading.exact_match import exact_verdict
 from recipes.archer.grading.grades import Grade
 from recipes.archer.grading.limits import refusal
 
+Question = tuple[str, tuple[str, ...]]  # to the judge: the cleaned answer, and the accepted forms
 
-def judged(reply: Mapping) -> Grade:
+
+def judged(reply: Mapping[str, Any]) -> Grade:
     """A judge's reply as a grade without its answer."""
     outcome = reply["outcome"]
     note, skip = reply.get("note", ""), reply.get("skip", False)
@@ -20,8 +23,8 @@ def _unreadable_ground_truth(why: object) -> Grade:
     return Grade(0.0, "unparseable", note=f"ground truth: {why}", skip=True)
 
 
-def without_judge(answer: str | None, ground_truth: object) -> Grade | tuple[str, tuple[str, ...]]:
-    """The grade, where it takes no judge; else what the judge is asked: the answer and the accepted forms."""
+def without_judge(answer: str | None, ground_truth: object) -> Grade | Question:
+    """The grade, where it takes no judge; else what the judge is asked."""
     try:
         forms = accepted_forms(ground_truth)
     except GroundTruthError as error:
@@ -39,7 +42,7 @@ def without_judge(answer: str | None, ground_truth: object) -> Grade | tuple[str
     return Grade(float(verdict), "correct" if verdict else "wrong")
 
 
-def scored(reply: Mapping) -> Grade:
+def scored(reply: Mapping[str, Any]) -> Grade:
     """A user's reward function's reply as a grade.
 
     As in verl it may return a number or a mapping with `score`; a mapping's `acc` says what is correct,

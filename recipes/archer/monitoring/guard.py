@@ -47,7 +47,8 @@ class Guard:
             raise UserError(f"guard.action={action} is not known; use {' or '.join(ACTIONS)}")
         self.action, self.monitor = action, monitor
         self._told: dict[str, str] = {}  # criterion -> status last told
-        self._failed, self._reason = False, None
+        self._failed = False
+        self._reason: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Guard":
@@ -98,9 +99,14 @@ class Guard:
         if verdict.status == BAD and told != BAD:
             self._told[key] = BAD
             return True
-        if verdict.status == WATCH and told is None and verdict.since is not None and verdict.since < verdict.step:
+        if verdict.status == WATCH and told is None and _has_lasted(verdict):
             self._told[key] = WATCH
             return True
         if verdict.status == GOOD and told == BAD:
             self._told[key] = WATCH
         return False
+
+
+def _has_lasted(verdict: Verdict) -> bool:
+    """Whether it began before the step that it was last seen at."""
+    return verdict.since is not None and verdict.step is not None and verdict.since < verdict.step

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from recipes.archer.ending import UserError
+from recipes.archer.experiments.criteria import Condition
 from recipes.archer.experiments.records import Record
 from recipes.archer.monitoring import outcome, policy
 from recipes.archer.monitoring.criterion_state import CriterionState
@@ -42,10 +43,11 @@ class Monitor:
         self.record = record
         self.progress = Progress()
         self.criteria = {str(c): CriterionState(c) for c in (record.criteria if record else ())}
-        self.detectors = {NotFinite.name: NotFinite()} | _make_detectors(config)
+        self.detectors: dict[str, Detector | NotFinite] = {NotFinite.name: NotFinite(), **_make_detectors(config)}
         self.step: int | None = None
         if any(c.trend for criterion in self.criteria.values() for c in _conditions(criterion)):
-            import scipy.stats  # noqa: F401  (a trend cannot be judged without it: found out now, not at step 100)
+            # a trend cannot be judged without it: found out now, not at step 100
+            import scipy.stats  # type: ignore[import-untyped]  # noqa: F401
 
     def observe(self, row: Mapping[str, Any]) -> None:
         """Takes in one row of metrics.jsonl.
@@ -108,7 +110,9 @@ class Monitor:
         return replace(verdict, contingency=self.record.contingency_for(verdict.metric))
 
 
-def judge(rows: Iterable[Mapping[str, Any]], record: Record | None = None, config: Mapping | None = None) -> Monitor:
+def judge(
+    rows: Iterable[Mapping[str, Any]], record: Record | None = None, config: Mapping[str, Any] | None = None
+) -> Monitor:
     """A monitor that has seen all rows."""
     monitor = Monitor(record, config)
     for row in rows:
@@ -116,7 +120,7 @@ def judge(rows: Iterable[Mapping[str, Any]], record: Record | None = None, confi
     return monitor
 
 
-def _conditions(state: CriterionState):
+def _conditions(state: CriterionState) -> tuple[Condition, ...]:
     return (*state.criterion.good, *state.criterion.bad)
 
 

@@ -1,5 +1,6 @@
 """Detectors of what comes out: guessed answers, repetition, groups without a signal, a lost score, slow steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,21 +27,22 @@ class GuessingShortcut(Detector):
     def start(self) -> None:
         self._length, self._correct_words, self._words = Baseline(), Baseline(), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         vanished = self._vanished(row)
         length = number(row, self.metric)
         if length is None:
             return None
         start = self._length.add(row["step"], length)
         text = f"correct responses of {figure(length)} tokens, {figure(start)} at the start"
-        if start < self.least_start or not vanished or (progress.gain or 0.0) < progress.GAIN:
+        score, gain = progress.current, progress.gain
+        if start < self.least_start or not vanished or score is None or gain is None or gain < progress.GAIN:
             return Finding(FINE, length, text)
-        text += f"; few connectives are left, and {progress.metric} has risen by {figure(progress.gain)}"
+        text += f"; few connectives are left, and {progress.metric} has risen by {figure(gain)}"
         if length <= self.few and length <= self.shrunk * start:
-            return Finding(ALARM if progress.current < self.solved else SUSPICIOUS, length, text)
+            return Finding(ALARM if score < self.solved else SUSPICIOUS, length, text)
         return Finding(SUSPICIOUS if length <= self.shrinking * start else FINE, length, text)
 
-    def _vanished(self, row: dict[str, Any]) -> bool:
+    def _vanished(self, row: Mapping[str, Any]) -> bool:
         """By the correct responses where they are told apart, else by all."""
         vanished = None
         for metric, baseline in zip(self.WORDS, (self._correct_words, self._words), strict=True):
@@ -66,7 +68,7 @@ class Repetition(Detector):
     def start(self) -> None:
         self._start = Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         ratio = number(row, self.metric)
         if ratio is None:
             return None
@@ -123,18 +125,17 @@ class ValidGroupsDying(Detector):
     def start(self) -> None:
         self._recent, self._best = Window(3), 0.0
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
-        shares = group_shares(row)
-        if shares is None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
+        count, shares = number(row, self.metric), group_shares(row)
+        if count is None or shares is None:
             return None
         valid, solved = shares
-        self._recent.add(row["step"], solved)
-        self._best = best = max(self._best, self._recent.median())
+        self._best = best = max(self._best, self._recent.add(row["step"], solved))
         level = FINE
         if best >= self.alive:
             level = ALARM if solved <= self.dead else SUSPICIOUS if solved <= self.dying * best else FINE
         text = f"{solved:.0%} of the prompts are solved at least once, {best:.0%} at the best; {valid:.0%} are valid"
-        return Finding(level, number(row, self.metric), text)
+        return Finding(level, count, text)
 
 
 @dataclass
@@ -150,16 +151,16 @@ class NoSignal(Detector):
     def start(self) -> None:
         self._suspicion = Hold(self.suspicious_after)
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
-        shares = group_shares(row)
-        if shares is None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
+        count, shares = number(row, self.metric), group_shares(row)
+        if count is None or shares is None:
             return None
         _, solved = shares
         text = f"{solved:.0%} of the prompts are solved at least once"
-        return Finding(ALARM if 1 - solved >= self.unsolved else FINE, number(row, self.metric), text)
+        return Finding(ALARM if 1 - solved >= self.unsolved else FINE, count, text)
 
 
-def group_shares(row: dict[str, Any]) -> tuple[float, float] | None:
+def group_shares(row: Mapping[str, Any]) -> tuple[float, float] | None:
     """Shares of a step's prompts that are valid, and that are solved at least once; None without the counts."""
     valid, none = number(row, "batch/valid"), number(row, "batch/solve_none")
     if valid is None or none is None:
@@ -179,11 +180,11 @@ class ScoreLost(Detector):
     kept: float = 0.7  # share of the best, below which it is suspicious
     lost: float = 0.5
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
-        if progress.current is None or number(row, progress.metric) is None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
+        metric, current, best = progress.metric, progress.current, progress.best
+        if metric is None or current is None or best is None or number(row, metric) is None:
             return None
-        current, best = progress.current, progress.best
-        text = f"{progress.metric} {figure(current)}, {figure(best)} at its best (medians of 10 steps)"
+        text = f"{metric} {figure(current)}, {figure(best)} at its best (medians of 10 steps)"
         level = FINE
         if best - current > self.least and current < self.kept * best:
             level = ALARM if current < self.lost * best else SUSPICIOUS
@@ -205,13 +206,12 @@ class StepTime(Detector):
     def start(self) -> None:
         self._recent, self._start = Window(5), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         seconds = number(row, self.metric)
         if seconds is None:
             return None
         seconds -= sum(number(row, f"timing_s/{part}") or 0.0 for part in ("testing", "save_checkpoint"))
-        self._recent.add(row["step"], seconds)
-        usual, start = self._recent.median(), self._start.add(row["step"], seconds)
+        usual, start = self._recent.add(row["step"], seconds), self._start.add(row["step"], seconds)
         level = FINE
         if usual > max(self.least, self.slow * start):
             level = ALARM if usual > max(self.least_stuck, self.stuck * start) else SUSPICIOUS

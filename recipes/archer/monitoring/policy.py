@@ -1,5 +1,6 @@
 """Detectors of the policy itself: its entropy, its distance from the reference, its gradient."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ class EntropyCollapse(Detector):
     def start(self) -> None:
         self._start = Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         entropy = number(row, self.metric)
         if entropy is None:
             return None
@@ -51,7 +52,7 @@ class EntropyExplosion(Detector):
     def start(self) -> None:
         self._start = Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         entropy = number(row, self.metric)
         if entropy is None:
             return None
@@ -87,7 +88,7 @@ class EntropyOscillation(Detector):
     def start(self) -> None:
         self._recent, self._start = Window(self.steps), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         entropy = number(row, self.metric)
         if entropy is None:
             return None
@@ -132,12 +133,11 @@ class KlRunaway(Detector):
     def start(self) -> None:
         self._recent = Window(5)
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         kl = number(row, self.metric)
         if kl is None:
             return None
-        self._recent.add(row["step"], kl)
-        usual = self._recent.median()
+        usual = self._recent.add(row["step"], kl)
         lost = usual > self.high and not progress.learned
         level = ALARM if lost or usual > self.runaway else SUSPICIOUS if usual > self.high else FINE
         return Finding(level, usual, f"{figure(usual)}, median of {len(self._recent.items)} rows")
@@ -158,12 +158,11 @@ class GradientNorm(Detector):
     def start(self) -> None:
         self._recent, self._start = Window(5), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         norm = number(row, self.metric)
         if norm is None:
             return None
-        self._recent.add(row["step"], norm)
-        usual, start = self._recent.median(), self._start.add(row["step"], norm)
+        usual, start = self._recent.add(row["step"], norm), self._start.add(row["step"], norm)
         level = FINE
         if usual > max(self.high, self.suspicious_growth * start):
             level = ALARM if usual > max(self.unstable, self.growth * start) else SUSPICIOUS

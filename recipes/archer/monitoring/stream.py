@@ -44,25 +44,20 @@ class Window(Stateful):
         self.items: deque[tuple[int, float]] = deque()
         self._sorted: list[float] = []  # the values again: a median at every step must not sort a window of 150
 
-    def add(self, step: int, value: float) -> None:
-        """Adds a later step's value, which is finite."""
+    def add(self, step: int, value: float) -> float:
+        """Adds a later step's value, which is finite; returns the median of those that are in the window now."""
         self.items.append((step, value))
         insort(self._sorted, value)
         while self.items[0][0] <= step - self.steps:
             _, old = self.items.popleft()
             del self._sorted[bisect_left(self._sorted, old)]
+        count = len(self._sorted)
+        middle = self._sorted[(count - 1) // 2 : count // 2 + 1]
+        return middle[0] if len(middle) == 1 else (middle[0] + middle[1]) / 2
 
     @property
     def values(self) -> list[float]:
         return [value for _, value in self.items]
-
-    def median(self) -> float | None:
-        """None of nothing."""
-        count = len(self._sorted)
-        if not count:
-            return None
-        middle = self._sorted[(count - 1) // 2 : count // 2 + 1]
-        return middle[0] if len(middle) == 1 else (middle[0] + middle[1]) / 2
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
@@ -84,7 +79,7 @@ class Baseline(Stateful):
 
     def add(self, step: int, value: float) -> float:
         """The start value, which moves only during the first steps."""
-        if not self.items or step < self.items[0][0] + self.steps:
+        if self.value is None or step < self.items[0][0] + self.steps:
             self.items.append((step, value))
             self.value = median(v for _, v in self.items)
         return self.value

@@ -8,10 +8,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.ending import UserError
-from recipes.archer.runs.metrics_reader import METRICS, RUN, read_metrics
-from recipes.archer.runs.names import SAMPLE_FILE, SAMPLES
+from recipes.archer.runs.metrics_reader import read_metrics
+from recipes.archer.runs.names import METRICS, RUN, SAMPLE_FILE, SAMPLES
 
 OUTPUT = Path("output")
 
@@ -29,9 +30,9 @@ class Run:
     """
 
     folder: Path
-    facts: dict
-    config: dict
-    rows: list[dict]
+    facts: dict[str, Any]
+    config: dict[str, Any]
+    rows: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
 
     @property
@@ -47,7 +48,7 @@ class Run:
         return self.facts.get("experiment") or recorded
 
     @property
-    def rows_from_start(self) -> list[dict]:
+    def rows_from_start(self) -> list[dict[str, Any]]:
         """The rows, with the validation of the untrained model before them as step 0 if there was one."""
         before = self.facts.get("val_before")
         return [{"step": 0, **before}, *self.rows] if isinstance(before, dict) else self.rows
@@ -118,7 +119,7 @@ def sample_steps(run: Run) -> list[int]:
     return sorted(int(match[1]) for match in names if match)
 
 
-def read_samples(run: Run, step: int) -> list[dict]:
+def read_samples(run: Run, step: int) -> list[dict[str, Any]]:
     """The responses kept of one step; a torn last line is left out.
 
     Raises:
@@ -142,7 +143,7 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _sample(line: bytes, path: Path, number: int) -> dict:
+def _sample(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
         if not isinstance(row, dict):
@@ -153,7 +154,7 @@ def _sample(line: bytes, path: Path, number: int) -> dict:
     return row
 
 
-def _read_facts(path: Path) -> dict:
+def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:

@@ -7,7 +7,7 @@ W&B's own header and CRC-32.  The W&B package no longer ships a reader of it, bu
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ def read_wandb(path: Path) -> WandbRun:
         UserError: it is none, it is damaged before its end, or wandb is not installed.
     """
     try:
-        from wandb.proto.wandb_internal_pb2 import Record
+        # its module picks the schema for the protobuf that is installed, where no checker can follow
+        from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
     except ImportError:
         raise UserError(f"{path} needs the wandb package to be read: install it, or give metrics.jsonl") from None
     rows: list[dict[str, Any]] = []
@@ -58,7 +59,7 @@ def read_wandb(path: Path) -> WandbRun:
     return WandbRun(rows, config)
 
 
-def _plain(items) -> dict[str, Any]:
+def _plain(items: Iterable[Any]) -> dict[str, Any]:
     """Key and value of history or configuration items; a key is a string or a path of strings."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
 

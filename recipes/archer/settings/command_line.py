@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.ending import WRONG_CALL, UserError
 from recipes.archer.settings.checks import check_settings
-from recipes.archer.settings.configuration import compose
+from recipes.archer.settings.configuration import compose, plain
 
 GROUPS = ("experiment", "device")
 _NO_SUCH_SETTING = re.compile(r"Could not override '([^']+)'")
@@ -48,7 +48,7 @@ def exit_code_of(entry: Callable[[], None]) -> int | str | None:
 
 def explain(error: Exception) -> str:
     """One line for an error of Hydra or OmegaConf: the setting that is wrong, and the remedy."""
-    if isinstance(error, MissingConfigException) and error.options:
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option} is not known; use {' or '.join(sorted(error.options))}"
     if found := _NO_SUCH_SETTING.search(str(error)):
@@ -59,14 +59,14 @@ def explain(error: Exception) -> str:
 
 
 def _remedy(name: str) -> str:
-    known, leaf = [*GROUPS, *settings(OmegaConf.to_container(compose()))], name.rpartition(".")[2]
+    known, leaf = [*GROUPS, *settings(plain(compose(), resolve=False))], name.rpartition(".")[2]
     same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
     if near := (get_close_matches(name, same_leaf, 1, 0.0) or get_close_matches(name, known, 1, 0.6)):
         return f"did you mean {near[0]}? (a setting that the configuration does not have needs a + in front)"
     return "DRY_RUN=1 prints those that there are (one that the configuration does not have needs a + in front)"
 
 
-def settings(tree: dict, prefix: str = "") -> Iterator[str]:
+def settings(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """The dotted names of all settings of a plain configuration."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:

@@ -6,6 +6,7 @@ verl's own configuration lies.
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -28,6 +29,11 @@ def compose(overrides: list[str] | None = None) -> DictConfig:
         config = hydra_compose("archer", overrides=overrides or [])
     spell_out(config)
     return config
+
+
+def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """A configuration as plain mappings, lists and scalars."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))  # of a mapping, it is one
 
 
 def spell_out(config: DictConfig) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.ending import UserError
 from recipes.archer.settings.configuration import ROOT
@@ -62,7 +63,7 @@ def _in_cache(name: str) -> Path:
         ) from None
 
 
-def model_settings(folder: Path) -> dict:
+def model_settings(folder: Path) -> dict[str, Any]:
     """The model's config.json.
 
     Raises:
@@ -72,10 +73,11 @@ def model_settings(folder: Path) -> dict:
     faults = settings_faults(folder) if old_format else folder_faults(folder)
     if faults:
         raise UserError(f"model folder {folder}: {faults[0]}; {remedy(folder)}")
-    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return content
 
 
-def context_length(model: dict) -> float:
+def context_length(model: dict[str, Any]) -> float:
     """Tokens that the engine lets a sequence have, as vLLM 0.7.3 works it out; infinite where config.json is silent.
 
     Dynamic scaling stretches nothing here: its frequencies change with the length, which cached keys cannot follow.

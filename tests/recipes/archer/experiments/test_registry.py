@@ -291,6 +291,13 @@ def test_a_file_whose_record_does_not_fit_is_refused(checkout, old, new, words):
     assert "v4.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_file_that_holds_a_list_is_refused(checkout):
+    (checkout / "v4.yaml").write_text("- defaults\n- record\n")
+    registry.forget()
+    with pytest.raises(RecordError, match=r"v4\.yaml is not a configuration: it is a list"):
+        registry.load_record("v4")
+
+
 def test_a_repeated_value_is_noticed(checkout):
     edit(checkout / "v4.yaml", "{kl_loss_coef: 0.03}", "{kl_loss_coef: 0.05}")
     before, after = registry.delta("v4")["actor_rollout_ref.actor.kl_loss_coef"]

@@ -12,6 +12,7 @@ import pytest
 
 from recipes.archer.grading import grader
 from recipes.archer.grading.grader import GradingError, GradingPool, grade
+from recipes.archer.grading.worker import load_function
 
 TIMEOUT_S = 1.0
 # The machine may be busy: seconds granted on top of what is computed.
@@ -194,6 +195,11 @@ def test_a_function_that_always_fails_is_an_error_not_a_row_of_zeros():
 def test_a_function_that_cannot_be_loaded_is_an_error(spec):
     with GradingPool(1, score_fn=spec) as pool, pytest.raises(GradingError, match="cannot start"):
         pool.grade_batch(["a"], ["1"])
+
+
+def test_a_function_is_looked_for_in_python_files_only():
+    with pytest.raises(ImportError, match="/etc/hostname is no Python file"):
+        load_function(("/etc/hostname", "f"))
 
 
 def test_processes_that_cannot_start_are_an_error_and_not_a_loop(monkeypatch):
