@@ -122,10 +122,9 @@ def _no_turn_end(name: str) -> list[str]:
         return []
     return [
         "## The end of a turn\n\nThe engine of this run stops only where the model's files say. Where those do not "
-        "name the token with which the chat template closes a turn, as those of Qwen3-0.6B-Base do not, responses run on "
-        "after the answer, through invented turns, to the cap: the last box of these is graded, and all of it is "
-        "trained on. "
-        "[What that does to a run](tiny_no_turn_end.md) is shown on the embedded model; "
+        "name the token with which the chat template closes a turn, as those of Qwen3-0.6B-Base do not, responses "
+        "run on after the answer, through invented turns, to the cap: the last box of these is graded, and all of it "
+        "is trained on. [What that does to a run](tiny_no_turn_end.md) is shown on the embedded model; "
         "[docs/algorithms.md](../algorithms.md#the-end-of-a-turn) says how a response ends otherwise."
     ]
 

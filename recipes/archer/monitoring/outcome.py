@@ -97,7 +97,7 @@ class NeverEnding(Detector):
     def start(self) -> None:
         self._ends = False  # whether a step's responses have ended
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         ended = number(row, self.metric)
         if ended is None:
             return None
