@@ -15,7 +15,7 @@ from verl.utils.dataset.rl_dataset import collate_fn
 from verl.utils.model import compute_position_id_with_mask
 from verl.utils.torch_functional import postprocess_data
 
-BLOCK = 512  # prompts that are tokenised at once, while the template makes the next ones
+BLOCK = 64  # prompts that are tokenised at once, while the template makes the next ones: its pipe holds about as many
 
 
 class PromptDataset(Dataset):
@@ -30,7 +30,7 @@ class PromptDataset(Dataset):
         dataframe: the rows that are used, with the columns that training reads.
         num_prompts: rows in the files.
         num_too_long: of these, longer than ``max_prompt_length``: left out, or else cut.
-        with_control_tokens: where a used row is to the tokenizer's control tokens in its contents.
+        with_control_tokens: where a used row is to the tokenizer's control tokens in its roles and contents.
 
     Raises:
         PromptFileError: a file is absent, empty or damaged, a prompt does not reach the model as it is written,
@@ -96,7 +96,7 @@ class PromptDataset(Dataset):
                     continue
             self.dataframe.append(row)
             self._ids.append(np.array(ids, dtype=np.int32))
-            text = "\n".join(message["content"] for message in row["prompt"])
+            text = "\n".join(message[field] for message in row["prompt"] for field in ("role", "content"))
             if control and (inside := set(control.findall(text))):
                 self.with_control_tokens[place] = sorted(inside)
         return too_long

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -94,27 +95,28 @@ def test_a_template_that_does_not_end(make_tokenizer, short, template):
     assert time.monotonic() - start < 20 * SHORT_S
 
 
-def test_what_comes_after_a_conversation_without_an_end_is_rendered(make_tokenizer, short):
+def test_what_comes_after_a_conversation_without_an_end_is_rendered(make_tokenizer, monkeypatch):
+    monkeypatch.setattr(rendering, "DEADLINE_S", 2.0)  # more than a busy machine takes for the others
     tokenizer = make_tokenizer("{% if messages[0].content == 'two' %}" + FOR_EVER + "{% endif %}" + TURNS)
     made = list(render(tokenizer, [chat("one"), chat("two"), chat("three")]))
     assert [r.text for r in made] == ["[user]one[assistant]", None, "[user]three[assistant]"]
 
 
 def test_a_template_that_is_slow_each_time_has_an_end_too(make_tokenizer, monkeypatch):
+    """All conversations together have so much of the processor, however soon each one comes."""
     monkeypatch.setattr(rendering, "DEADLINE_S", 0.5)
     monkeypatch.setattr(rendering, "SHARE_S", 0.0)
-    slow = make_tokenizer(
-        "{% for a in range(99999) %}{% for b in range(30) %}{% endfor %}{% endfor %}{{ messages[0].content }}"
-    )
+    monkeypatch.setattr(Connection, "poll", lambda self, timeout: True)
+    slow = make_tokenizer("{% for a in range(99999) %}{% endfor %}{{ messages[0].content }}")
     faults = []
-    for made in render(slow, [chat("one")] * 1000):
+    for made in render(slow, [chat("one")] * 10_000):
         faults.append(made.fault)
         if made.fault:
             break
     assert faults[0] is None and faults[-1] == "it does not come to an end in 0.5 s"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_dies_is_not_waited_for(make_tokenizer, number):
     class Fatal:
         def apply_chat_template(self, *_, **__):
