@@ -128,7 +128,14 @@ SPELLINGS = [
     (r"\boxed{7}", "7"),
     ("x=5", "5"),
 ]
-CONTRADICTIONS = [("1", "2"), ("0.333", "1/3"), ("(1,2)", "[1,2]"), (r"\frac{1}{", "1"), ("1}{", "{1")]
+CONTRADICTIONS = [
+    ("1", "2"),
+    ("0.333", "1/3"),
+    ("(1,2)", "[1,2]"),
+    (r"\frac{1}{", "1"),
+    ("1}{", "{1"),
+    ('["1", "2"]', "1"),
+]
 
 
 def test_two_spellings_of_one_answer_are_no_contradiction():

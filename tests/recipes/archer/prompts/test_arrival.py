@@ -59,7 +59,7 @@ def test_contents_that_arrive(texts, template, prompt, text):
         (USER_ONLY, say(human="What is 1 + 1?"), "prompt[0].content"),
         (USER_ONLY, say(system="Be brief.", user="1 + 1?"), "prompt[0].content"),
         (USER_ONLY, say(user="1 + 1?", function="x"), "prompt[1].content"),
-        (USER_ONLY, say(human="u"), "prompt[0].content"),  # which the template writes by itself
+        (USER_ONLY, say(human="a"), "prompt[0].content"),  # which the template writes by itself
         (USER_ONLY, say(User="1 + 1?"), "prompt[0].content"),
         ("{{ messages[-1].content }}", say(user="one", assistant="on"), "prompt[0].content"),
         ("{{ messages[-1].content }}", say(user="on", assistant="one"), "prompt[0].content"),  # inside another one

@@ -202,7 +202,7 @@ def test_a_batch_without_the_engines_log_probabilities_is_cut_too():
 @pytest.fixture(scope="module")
 def byte_tokenizer():
     """A token a byte, and the tokens of a chat layout."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -210,7 +210,10 @@ def byte_tokenizer():
     tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokens.decoder = decoders.ByteLevel()
     special = {"pad_token": "<|pad|>", "eos_token": "<|end|>", "bos_token": "<s>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, add_bos_token=True, **special)
+    tokens.add_special_tokens(list(special.values()))
+    begins = ("<s>", tokens.token_to_id("<s>"))  # of a text by itself; the template writes one
+    tokens.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[begins])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, **special)
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{{ eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}<assistant>{% endif %}"
