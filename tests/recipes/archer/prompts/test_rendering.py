@@ -95,6 +95,14 @@ def test_a_template_that_does_not_end(make_tokenizer, short, template):
     assert time.monotonic() - start < 20 * SHORT_S
 
 
+def test_a_process_that_only_waits_is_not_waited_for(short):
+    class Waits:
+        def apply_chat_template(self, *_, **__):
+            time.sleep(60)
+
+    assert list(render(Waits(), [chat("one")])) == [(None, "it does not come to an end in 0.3 s")]
+
+
 def test_what_comes_after_a_conversation_without_an_end_is_rendered(make_tokenizer, monkeypatch):
     monkeypatch.setattr(rendering, "DEADLINE_S", 2.0)  # more than a busy machine takes for the others
     tokenizer = make_tokenizer("{% if messages[0].content == 'two' %}" + FOR_EVER + "{% endif %}" + TURNS)
