@@ -73,7 +73,7 @@ def test_a_turn_without_a_beginning_of_the_next(make_tokenizer):
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
         ("{{ raise_exception('\\x1b]52;c;AAAA\\x07\u202e\\n' ~ 'x' * 9999) }}", "'\\x1b]52;c;AAAA\\x07\\u202e\\nxxx"),
         ("{{ raise_exception('') }}", "'TemplateError'"),
-        ("{{ 'x' * 10 ** 11 }}", "it needs more than 1024 MiB"),
+        ("{{ 'x' * 2 * 10 ** 9 }}", "it needs more than 1024 MiB"),
         ("{{ 'x' * 10 ** 5 }}", "it adds more than 65,536 characters"),
         ("{{ '\\ud800' }}", "what it makes holds \\ud800, half of a surrogate pair, as character 1"),
     ],
@@ -100,7 +100,9 @@ def test_a_process_that_only_waits_is_not_waited_for(short):
         def apply_chat_template(self, *_, **__):
             time.sleep(60)
 
+    start = time.monotonic()
     assert list(render(Waits(), [chat("one")])) == [(None, "it does not come to an end in 0.3 s")]
+    assert time.monotonic() - start < 20 * SHORT_S
 
 
 def test_what_comes_after_a_conversation_without_an_end_is_rendered(make_tokenizer, monkeypatch):
