@@ -171,6 +171,7 @@ def _check_choices(config: DictConfig) -> None:
         "algorithm.adv_estimator": (config.algorithm.adv_estimator, ("grpo",)),
         "algorithm.use_kl_in_reward": (config.algorithm.use_kl_in_reward, (False,)),  # use_kl_loss is ours
         "reward_model.enable": (config.reward_model.enable, (False,)),
+        "data.truncation": (config.data.truncation, ("error", "left", "right", "middle")),
         "algorithm.group_filter.metric": (config.algorithm.group_filter.metric, METRICS),
         "trainer.console_metrics": (config.trainer.console_metrics, ("auto", "main", "all")),
         "guard.action": (config.guard.action, ("off", "warn", "stop")),
@@ -211,12 +212,14 @@ def _check_data(config: DictConfig) -> None:
     function = config.custom_reward_function.path
     if function is not None and not Path(function).is_file():
         raise UserError(f"custom_reward_function.path={function} is no file; name a Python file, or leave it out")
+    if not isinstance(prompt_key := config.data.prompt_key, str):
+        raise UserError(f"data.prompt_key={prompt_key} is not the name of a field; leave it out for prompt")
     for name in ("train_files", "val_files"):
         files = config.data[name]
         for path in files if isinstance(files, ListConfig) else [files]:
             if not isinstance(path, str):
                 raise UserError(f"data.{name}={path} is not the path of a file; docs/data.md says how to make one")
             try:
-                read_prompt_file(path)
+                read_prompt_file(path, prompt_key)
             except PromptFileError as error:
                 raise UserError(f"data.{name}: {error}") from None
