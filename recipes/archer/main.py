@@ -94,6 +94,17 @@ def _checked(config: DictConfig):
     return _run_folder(config.trainer.default_local_dir)
 
 
+def _judged(config: DictConfig) -> None:
+    """What is said of a configuration that is only printed.
+
+    Raises:
+        UserError: something in it is wrong on every machine.
+    """
+    from recipes.archer.startup.preflight import check_anywhere
+
+    check_anywhere(config)
+
+
 def _run_folder(path: str):
     """The run folder, taken.
 
@@ -256,4 +267,4 @@ def _checkpoint(config: DictConfig, datasets, again: bool):
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of(main))
+    sys.exit(exit_code_of(main, _judged))

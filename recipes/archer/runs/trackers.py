@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from recipes.archer.runs.tracker_feed import TrackerFeed
+from recipes.archer.settings.running import LOGGERS
 
 logger = logging.getLogger(__name__)
 
-KNOWN = ("console", "tensorboard", "wandb")
 LOCAL = ("tensorboard",)  # writes beside the checkpoints, so a wait for it is a wait for the disk
 LOCAL_S = 1.0
 
@@ -126,9 +126,9 @@ class Trackers:
     """
 
     def __init__(self, names, folder: Path, config: dict, project: str, name: str, first_step: int):
-        unknown = [tracker for tracker in names if tracker not in KNOWN]
+        unknown = [tracker for tracker in names if tracker not in LOGGERS]
         if unknown:
-            raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(KNOWN)}")
+            raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(LOGGERS)}")
         classes = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
         def opener(kind):
