@@ -13,6 +13,7 @@ from recipes.archer.settings.running import GUARD_ACTIONS
 
 logger = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True)
 class GuardDecision:
     """What follows from one row.

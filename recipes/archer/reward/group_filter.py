@@ -52,7 +52,9 @@ def judge_groups(correct: np.ndarray, reward: np.ndarray, n: int, metric: str = 
         ValueError: unknown metric, or the rows are not whole groups.
     """
     if metric not in GROUP_METRICS:
-        raise ValueError(f"algorithm.group_filter.metric={metric!r} is not known; use one of {', '.join(GROUP_METRICS)}")
+        raise ValueError(
+            f"algorithm.group_filter.metric={metric!r} is not known; use one of {', '.join(GROUP_METRICS)}"
+        )
     if len(correct) % n or len(correct) != len(reward):
         raise ValueError(f"{len(correct)} verdicts and {len(reward)} rewards are not whole groups of {n}")
     correct = np.asarray(correct, dtype=bool).reshape(-1, n)

@@ -35,6 +35,7 @@ def check_settings(config: DictConfig, *, elsewhere: bool = False) -> None:
         UserError: with the setting and the remedy.
     """
     given, device = leaves(config), OmegaConf.select(config, "trainer.device")
+    _check_group(given, device)
     kept = _as_composed("cpu" if device == "cpu" else "cuda")
     gone = [name for name in kept if name not in given and not _has_section_of(name, given)]
     if gone:
@@ -90,17 +91,26 @@ def _as_composed(device: str) -> dict[str, Any]:
     return leaves(compose([f"device={device}"]))
 
 
+def _check_group(given: dict[str, Any], device: Any) -> None:
+    """``trainer.device`` alone is not enough: the group ``device`` brings what goes with it."""
+    if not TABLE["trainer.device"].fits(device):
+        raise UserError(f"trainer.device={device}: use {TABLE['trainer.device'].use}")
+    here, there = _as_composed(device), _as_composed("cpu" if device == "cuda" else "cuda")
+    telling = [name for name, value in here.items() if isinstance(rule_of(name), Kept) and value != there.get(name)]
+    if all(given.get(name) == there.get(name) for name in telling):
+        raise UserError(f"trainer.device={device} alone is half of it; write device={device}, without trainer.")
+
+
 def _check(config: DictConfig, name: str, written: Any, kept: dict[str, Any]) -> None:
     rule = rule_of(name)
     if rule is None:
         near = get_close_matches(name, TABLE, 1, 0.6)
         raise UserError(f"{name}: nothing reads this setting; leave it out{f' (or is it {near[0]}?)' if near else ''}")
-    changed = name not in kept or written != kept[name]
+    changed = name not in kept or repr(written) != repr(kept[name])  # to Python, true is 1
     if not changed or written == MISSING:
         return
     value = _plain(config, name)
-    shown = value if isinstance(value, str) and value.isprintable() else repr(value)
-    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
+    shown = _shown(value)
     if isinstance(rule, Kept):
         raise UserError(f"{name}={shown} has no effect here; leave it out ({rule.remedy})")
     if not rule.fits(value):
@@ -109,6 +119,13 @@ def _check(config: DictConfig, name: str, written: Any, kept: dict[str, Any]) ->
         raise UserError(f"{name}={shown} cannot be had with device=cpu; leave it out ({rule.cpu})")
     if rule.only_if is not None and not rule.only_if.holds(config) and value != kept.get(name):
         raise UserError(f"{name}={shown} has no effect here; leave it out ({rule.only_if.how})")
+
+
+def _shown(value: Any) -> str:
+    """As it is written in YAML, so far as that is one word; printable, and not endless."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _plain(config: DictConfig, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What is learned from and how: data, model, actor, reference, algorithm, reward. A line a setting; see ``rules.py``."""
+"""What is learned from and how: data, model, actor, reference, algorithm, reward; see ``rules.py``."""
 
 from omegaconf import DictConfig
 
@@ -110,7 +110,9 @@ LEARNER = {
     f"{ACTOR}.optim.weight_decay": not_negative(WORKER),
     f"{ACTOR}.optim.betas": Read(
         WORKER,
-        lambda value: isinstance(value, list) and len(value) == 2 and all(share(WORKER).fits(v) and v < 1 for v in value),
+        lambda value: (
+            isinstance(value, list) and len(value) == 2 and all(share(WORKER).fits(v) and v < 1 for v in value)
+        ),
         "two numbers from 0 to below 1, e.g. [0.9,0.999]",
         optional=True,
     ),

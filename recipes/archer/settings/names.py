@@ -15,7 +15,7 @@ _PLAIN = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, NAMES))}))=(?!null$
 
 
 def quoted_names(overrides: list[str]) -> list[str]:
-    """The overrides, with names in quotation marks where Hydra would make another value of them: ``20261128``, ``1e5``."""
+    """The overrides, with quotation marks around names that Hydra would make a number of: ``20261128``, ``1e5``."""
     return [f"{match[1]}='{match[2]}'" if (match := _PLAIN.fullmatch(word)) else word for word in overrides]
 
 

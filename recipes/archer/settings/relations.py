@@ -1,6 +1,6 @@
 """What several settings must be together: lengths, batches, workers. No machine, no model and no data is needed."""
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer.ending import UserError
 from recipes.archer.losses.constants import ACTOR, loss_config_from
@@ -69,13 +69,14 @@ def _check_lengths(config: DictConfig) -> None:
             f"{ROLLOUT}.max_model_len={engine} must be at least data.max_prompt_length plus "
             f"data.max_response_length, {needed}; leave it out to have it derived"
         )
+    batched = rollout.max_num_batched_tokens
     for name, least, why in (
         ("max_model_len", engine, "so a full sequence does not fit"),
         ("max_num_seqs", rollout.max_num_seqs, "so not every sequence gets its token"),
     ):
-        if rollout.max_num_batched_tokens < least:
+        if batched < least:
             raise UserError(
-                f"{ROLLOUT}.max_num_batched_tokens={rollout.max_num_batched_tokens} is less than "
+                f"{ROLLOUT}.max_num_batched_tokens={batched} is less than "
                 f"{ROLLOUT}.{name}={least}, {why}; raise it to {least} or more, or leave it out to have it derived"
             )
     if (least := rollout.get("min_tokens", 0)) > response:
@@ -95,11 +96,10 @@ def _check_batches(config: DictConfig) -> None:
             f"{ACTOR}.ppo_mini_batch_size={mini} x {ROLLOUT}.n={n} responses do not divide by {workers} workers "
             "(trainer.n_gpus_per_node x trainer.nnodes); change one of them"
         )
-    sizes = (actor.ppo_micro_batch_size_per_gpu, config.actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu)
-    for name, size in zip(MICRO_BATCHES, (*sizes, config.actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu)):
-        if size is None and not actor.use_dynamic_bsz:
+    for name in MICRO_BATCHES:
+        if not actor.use_dynamic_bsz and OmegaConf.select(config, name) is None:
             raise UserError(f"{ACTOR}.use_dynamic_bsz=false needs {name}; set it to a number of responses")
-    responses, size = mini * n // workers, sizes[0]
+    responses, size = mini * n // workers, actor.ppo_micro_batch_size_per_gpu
     if size is not None and responses % size:
         raise UserError(
             f"{MICRO_BATCHES[0]}={size} does not divide the {responses} responses of a worker's mini-batch "
