@@ -87,10 +87,10 @@ def _checked(config: DictConfig):
 
     configuration.spell_out(config)
     check(config)
-    OmegaConf.resolve(config)
-    config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))
     for remark in remarks(config):
         print(f"warning: {remark}", file=sys.stderr)
+    OmegaConf.resolve(config)
+    config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))
     return _run_folder(config.trainer.default_local_dir)
 
 

@@ -93,6 +93,10 @@ def build_job(
     launcher = TINY if experiment.startswith("tiny") else MATH
     overrides = [*overrides, *([f"trainer.nnodes={nodes}"] if nodes is not None else [])]
     config = _configuration(experiment, [*launcher.overrides, *overrides])
+    environment = dict(settings.env)
+    if settings.wandb_key_file:
+        environment["WANDB_API_KEY_FILE"] = settings.wandb_key_file
+    check_names(environment, overrides, settings.source)
     try:
         judge(config, elsewhere=True)  # its environment is the container's
     except InterpolationKeyError as error:
@@ -102,10 +106,6 @@ def build_job(
     # what is requested is what the launcher uses, whatever its own default
     facts = [f"EXPERIMENT={experiment}", *([f"N_GPUS={gpus}"] if gpus else [])]
     name = _checked_name(name or launcher.job_prefix + experiment.lower().replace("_", "-"))
-    environment = dict(settings.env)
-    if settings.wandb_key_file:
-        environment["WANDB_API_KEY_FILE"] = settings.wandb_key_file
-    check_names(environment, overrides, settings.source)
     return Job(
         name=name,
         nodes=trainer.nnodes,

@@ -54,6 +54,16 @@ def check_settings(config: DictConfig, *, elsewhere: bool = False) -> None:
             raise
 
 
+def idle_settings(config: DictConfig) -> list[str]:
+    """Settings that have no effect in this run and may all the same be meant, a sentence each."""
+    given, kept = leaves(config), _as_composed("cpu" if config.trainer.device == "cpu" else "cuda")
+    return [
+        f"{name}={_shown(_plain(config, name))} has no effect in this run: {condition.how}"
+        for name, condition in learning.IDLE.items()
+        if given[name] != kept[name] and not condition.holds(config)
+    ]
+
+
 def rule_of(name: str) -> Read | Kept | None:
     """What the table says of a setting, or of a section of upstream's that it is in; None where it says nothing."""
     if (rule := TABLE.get(name)) is not None:

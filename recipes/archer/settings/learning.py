@@ -166,4 +166,39 @@ ALGORITHM = {
     ),
 }
 
+
+def _loss(*names: str) -> OnlyIf:
+    def holds(config: DictConfig) -> bool:
+        return str(config.actor_rollout_ref.actor.policy_loss.loss_mode).replace("-", "_") in names
+
+    return OnlyIf(holds, f"it counts with the loss {' or '.join(names)}")
+
+
+# Constants of a loss that is not this run's: they stay where an experiment has them for its children, and are told.
+IDLE: dict[str, OnlyIf] = {
+    **{
+        f"{ACTOR}.{name}": _loss(*losses)
+        for name, losses in {
+            "clip_ratio_low": ("vanilla", "clip_higher", "clip_cov"),
+            "clip_ratio_high": ("vanilla", "clip_higher", "clip_cov"),
+            "clip_ratio_c": ("vanilla", "clip_higher", "archer"),
+            "clip_low_entropy": ("archer", "aspo"),
+            "clip_high_entropy": ("archer", "aspo"),
+            "ratio_cap": ("aspo",),
+            "policy_loss.clip_cov_ratio": ("clip_cov",),
+            "policy_loss.clip_cov_lb": ("clip_cov",),
+            "policy_loss.clip_cov_ub": ("clip_cov",),
+            "policy_loss.kl_cov_ratio": ("kl_cov",),
+            "policy_loss.ppo_kl_coef": ("kl_cov",),
+        }.items()
+    },
+    **{
+        f"{ACTOR}.{name}": _has("use_kl_loss", True)
+        for name in ("kl_loss_coef", "kl_loss_type", "kl_loss_high_entropy_scale")
+    },
+    f"{ACTOR}.norm_length": _has("loss_agg_mode", "seq-mean-token-sum-norm"),
+    "reward.overlong_penalty_factor": OnlyIf(
+        lambda config: config.reward.overlong_buffer_len > 0, "it counts with reward.overlong_buffer_len above 0"
+    ),
+}
 TABLE: dict[str, Read] = {**DATA, **TRAINED_MODEL, **LEARNER, **ALGORITHM}

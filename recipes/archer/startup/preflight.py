@@ -11,7 +11,7 @@ from recipes.archer.experiments.records import record_in, require_plan
 from recipes.archer.losses.constants import ACTOR
 from recipes.archer.monitoring.guard import Guard
 from recipes.archer.prompts.file import PromptFileError, read_prompt_file
-from recipes.archer.settings.checks import check_settings
+from recipes.archer.settings.checks import check_settings, idle_settings
 from recipes.archer.settings.engine import ROLLOUT
 from recipes.archer.settings.model_folder import context_length, model_folder, model_settings
 from recipes.archer.settings.relations import engine_length
@@ -62,7 +62,7 @@ def check_anywhere(config: DictConfig, *, elsewhere: bool = False) -> None:
 
 def remarks(config: DictConfig) -> list[str]:
     """What works but is seldom meant, a sentence each."""
-    return [*_remarks_on_sampling(config), *_remarks_on_groups(config)]
+    return [*_remarks_on_sampling(config), *_remarks_on_groups(config), *idle_settings(config)]
 
 
 def _remarks_on_groups(config: DictConfig) -> list[str]:
