@@ -131,6 +131,9 @@ LEARNER = {
     f"{REF}.log_prob_micro_batch_size_per_gpu": whole(WORKER, 1, null=True, only_if=_has("use_dynamic_bsz", False)),
 }
 
+_OWN_FUNCTION = OnlyIf(
+    lambda config: config.custom_reward_function.path is not None, "it counts with custom_reward_function.path"
+)
 ALGORITHM = {
     "seed": whole("trainer", 0, LARGEST_SEED),
     "algorithm.adv_estimator": choice("verl/trainer/ppo/ray_trainer", "grpo"),
@@ -156,13 +159,14 @@ ALGORITHM = {
     "custom_reward_function.name": text(
         "startup/inputs",
         "the name of a function",
-        only_if=OnlyIf(
-            lambda config: config.custom_reward_function.path is not None,
-            "it counts with custom_reward_function.path",
-        ),
+        only_if=_OWN_FUNCTION,
     ),
     "custom_reward_function.reward_kwargs": section(
-        "startup/inputs", lambda value: isinstance(value, dict), "arguments, e.g. {scale: 2}", optional=True
+        "startup/inputs",
+        lambda value: isinstance(value, dict),
+        "arguments, e.g. {scale: 2}",
+        optional=True,
+        only_if=_OWN_FUNCTION,
     ),
 }
 

@@ -89,12 +89,9 @@ def _remarks_on_sampling(config: DictConfig) -> list[str]:
 def _check_complete(config: DictConfig) -> None:
     try:
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        needed = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
-        missing = next((name for name in needed if not OmegaConf.select(config, name)), None)
     except MissingMandatoryValue as error:
-        missing = error.full_key
-    if missing:
-        raise UserError(f"{missing} is not set; give it on the command line: {missing}=...")
+        name = error.full_key
+        raise UserError(f"{name} is not set; give it on the command line: {name}=...") from None
 
 
 def _check_context(config: DictConfig, context: float) -> None:

@@ -27,7 +27,7 @@ LOSS = {setting_name(field) for field in LossConfig.__dataclass_fields__}
 # something is wrong with nearly each of them for nearly every setting
 ODD = ("no such word", "", -7, 0.5, 2.5, math.nan, math.inf, [], [None], {"no": "such"}, None, True, 10**15)
 # and nothing with one of these
-PLAIN = ("a text", 3, 0.25, True, False, "left", "min")
+PLAIN = ("a text", 3, 0.25, True, False, "left", "min", {"a": 1})
 # their conditions hold in both: test_checks.py has them
 HELD = (
     "algorithm.group_filter.max_gen_batches",
@@ -106,7 +106,7 @@ def test_what_counts_only_with_another_setting_is_refused_without_it():
         for name, rule in READ.items():
             if rule.only_if is None or rule.only_if.holds(config) or (device == "cpu" and rule.cpu is not None):
                 continue
-            now = _resolved(config, name)
+            now = _resolved(config, name) if name in leaves(config) else GONE
             value = next(value for value in PLAIN if rule.fits(value) and value != now)
             change(config, name, value)
             with pytest.raises(UserError, match=re.escape(rule.only_if.how)):
