@@ -127,7 +127,7 @@ def _num_cpus(trainer) -> int:
 
 def _start_reaper(folder: Path) -> subprocess.Popen:
     # in a process group of its own: a signal to ours must not take it along
-    command = [sys.executable, "-S", "-E", reaper.__file__, str(folder)]
+    command = [sys.executable, "-S", "-E", "-P", reaper.__file__, str(folder)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
 
 
