@@ -215,6 +215,25 @@ def test_job_commands(site, generation, verb):
     assert "archer-qwen3-math-v3" in record["argv"] and record["project"] == "nlp"
 
 
+@pytest.mark.parametrize("backend", [[], ["--backend", "kubernetes"], ["--nodes", "2"]])
+@pytest.mark.parametrize(
+    "name", ["--all", "-n", "-", "", "a" * 64, "a" * 300, "a\0b", "a/b", "a,b", "a b", "a\n", "A", "é"]
+)
+def test_what_is_no_jobs_name_reaches_no_command(site, monkeypatch, name, backend):
+    started = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: started.append(command))
+    for arguments in (["job", "stop", *backend, "--", name], ["job", "logs", *backend, "--", name]):
+        code, _, err = site.archer(*arguments, cluster=False)
+        assert code == 2 and "job name" in one_line(err) and len(err) < 300
+    assert started == []
+
+
+@pytest.mark.parametrize("name", ["-", "--all", "a" * 64, "a" * 300, "a\0b"])
+def test_nor_is_a_job_submitted_under_it(site, name):
+    code, _, err = site.generation("v2").archer("submit", "v3", f"--name={name}", "--dry-run")
+    assert code == 2 and "job name" in one_line(err) and len(err) < 300
+
+
 def test_a_key_file_is_named_and_not_read_here(site):
     text = site.settings.read_text().partition("[secrets]")[0]
     site.settings.write_text('wandb_key_file = "/data/me/wandb_key"\n' + text)
