@@ -171,6 +171,7 @@ def test_a_cluster_that_is_named_is_not_asked_for_loopback(started, monkeypatch)
     with ray_session.ray_session(config) as logs:
         assert logs is None
     assert not {"_node_ip_address", "_temp_dir"} & calls[0].keys()
+    assert calls[0]["job_config"]._py_driver_sys_path == [str(ray_session.ROOT)]
     assert not {"RAY_USE_TLS", "GLOO_SOCKET_IFNAME", "DIST_INIT_METHOD"} & calls[0]["environment"].keys()
 
 
