@@ -105,7 +105,7 @@ def build_job(
     gpus = 0 if trainer.device == "cpu" else trainer.n_gpus_per_node
     # what is requested is what the launcher uses, whatever its own default
     facts = [f"EXPERIMENT={experiment}", *([f"N_GPUS={gpus}"] if gpus else [])]
-    name = _checked_name(name or launcher.job_prefix + experiment.lower().replace("_", "-"))
+    name = check_name(name or launcher.job_prefix + experiment.lower().replace("_", "-"))
     return Job(
         name=name,
         nodes=trainer.nnodes,
@@ -143,9 +143,13 @@ def _configuration(experiment: str, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def _checked_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """The name, if a job can have it; what is none could be an option to ``kubectl`` or ``runai``.
+
+    Raises:
+        UserError: it is no DNS label.
+    """
     if not _NAME.fullmatch(name):
-        raise UserError(
-            f"job name {name!r}: a letter, then lower-case letters, digits and '-', at most 63; give --name"
-        )
+        shown = repr(name) if len(name) <= 80 else f"{name[:80]!r}…"
+        raise UserError(f"job name {shown}: a letter, then lower-case letters, digits and '-', at most 63; give --name")
     return name

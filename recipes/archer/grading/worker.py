@@ -1,4 +1,4 @@
-"""A grading process: `python -m recipes.archer.grading.worker CONFIG`, started by `pool.py`.
+"""A grading process: `python -P -m recipes.archer.grading.worker CONFIG`, started by `pool.py`.
 
 Two processes, so that a killed check costs milliseconds instead of SymPy's import: the keeper loads
 the judge once, reads requests and watches the clock, and never parses anything itself; the checker, forked

@@ -34,9 +34,9 @@ def prepare_process() -> None:
         return
     fsdp_workers.CPUOffloadPolicy = lambda **_: None
     if not dist.is_initialized():
-        dist.init_process_group(
-            "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]), init_method="env://"
-        )
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        meet = os.environ.get("DIST_INIT_METHOD", "env://")  # as verl does on a GPU
+        dist.init_process_group("gloo", rank=rank, world_size=size, init_method=meet)
 
 
 class _GatedScheduler:
