@@ -19,7 +19,7 @@ from recipes.archer.session.signals import StopRequested
 from recipes.archer.startup.inputs import planned_steps
 from recipes.archer.step import Round, Step, concatenate
 from recipes.archer.text.metrics import text_metrics
-from recipes.archer.workers.calls import WorkerCalls
+from recipes.archer.workers.calls import WorkerCalls, load_state
 from recipes.archer.workers.deal import dealt
 from verl import DataProto
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
@@ -286,7 +286,7 @@ class ArcherTrainer(RayPPOTrainer):
     def resume(self, checkpoint) -> None:
         """Loads a whole checkpoint into the driver and the workers."""
         self.load_state_dict(checkpoint.state)
-        self.actor_rollout_wg.load_state(str(checkpoint.path))
+        load_state(self.actor_rollout_wg, checkpoint)
         self.report.continuing(checkpoint)
         self.saver.repair(self.report)  # not before: it may give the checkpoint its name back
 

@@ -68,6 +68,7 @@ SWITCHES = (
     "algorithm.group_filter.enable",
     "reward.overlong_filter",
     "ray_init.log_to_driver",
+    "trainer.trust_old_checkpoints",
     "trainer.val_before_train",
 )
 _SAMPLES = "trainer.samples_freq and samples_per_step write responses"

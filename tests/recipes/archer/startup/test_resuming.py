@@ -15,6 +15,9 @@ from recipes.archer.checkpoints.store import BestBy
 from recipes.archer.ending import UserError
 from recipes.archer.main import _checkpoint
 from recipes.archer.metrics.names import metric_names
+from recipes.archer.monitoring.guard import Guard
+from recipes.archer.monitoring.monitor import Monitor
+from recipes.archer.prompts.stream import PromptStream
 from recipes.archer.settings.configuration import compose
 from recipes.archer.startup import preflight
 from recipes.archer.startup.resuming import size_of_first, store_of
@@ -60,9 +63,15 @@ REPORT = SimpleNamespace(
 )
 
 
-def _save(saver, *steps: int) -> None:
+def _state(prompts: int = 4) -> dict:
+    """What the driver saves, as far as a start looks at it."""
+    driver = {"stream": PromptStream(prompts, 1).state_dict(), "empty_steps": 0}
+    return driver | {"guard": Guard("off", Monitor()).state_dict()}
+
+
+def _save(saver, *steps: int, **state) -> None:
     for step in steps:
-        saver.save({"step": step, "row": {}}, lambda path: [None], REPORT)
+        saver.save({"step": step, "row": {}, **_state(), **state}, lambda path: [None], REPORT)
 
 
 def test_a_new_run(start, capsys):
