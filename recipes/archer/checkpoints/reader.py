@@ -19,7 +19,6 @@ from torch.futures import Future
 
 from recipes.archer.checkpoints.bounded import files_in, open_regular
 from recipes.archer.checkpoints.metadata import read_metadata
-from recipes.archer.checkpoints.reading import METADATA
 
 SUFFIX = ".distcp"
 MOST_BYTES = 64 << 20  # of a value that is no tensor: a group's list of parameters is the longest
@@ -31,19 +30,19 @@ _MOST_DEPTH = 8  # of nested values
 class DataReader(FileSystemReader):
     """torch's reader of a checkpoint's folder, for folders whose files nobody vouches for.
 
-    Raises, from :meth:`read_metadata` and :meth:`read_data`:
+    Raises, here and from :meth:`read_data`:
         ValueError: a file holds anything else than tensors and plain values.
+        OSError: it is absent or cannot be read.
     """
 
     def __init__(self, folder: Path):
         super().__init__(str(folder))
         self.folder = Path(folder)
+        # here, because torch takes whatever goes wrong in its call for a file of a rank's own that it may look for
+        self.metadata = read_metadata(self.folder, tensor_files(self.folder))
 
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
-        try:
-            return read_metadata(self.folder, tensor_files(self.folder))
-        except FileNotFoundError:
-            raise ValueError(f"{METADATA} is missing") from None
+        return self.metadata
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future:
         for item in plan.items:

@@ -96,7 +96,8 @@ def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
     model, optimizer = get_state_dict(state.model, state.optimizer)
     try:
         host, is_own = _host_state(folder, state.rank, trust_old)  # before what all ranks do together
-        dcp.load({"model": model, "optimizer": optimizer}, storage_reader=DataReader(folder))
+        reader = DataReader(folder)
+        dcp.load({"model": model, "optimizer": optimizer}, storage_reader=reader)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"checkpoint {path}: {error}") from None
     except CheckpointException as error:  # no Exception: it would take the worker's process with it
