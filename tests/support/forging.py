@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 
+from recipes.archer.checkpoints.host import HostState
+
 NAME = "__0_0.distcp"
 
 
@@ -89,3 +91,9 @@ def _packed(archive: io.BytesIO, method: int) -> bytes:
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
     return content.getvalue()
+
+
+def save_host(folder: Path, rank: int = 0) -> None:
+    """A rank's own state, of this process."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    HostState.of_this_process(torch.optim.lr_scheduler.StepLR(optimizer, 1)).write(folder, rank)

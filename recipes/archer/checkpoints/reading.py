@@ -23,6 +23,7 @@ STATE = "state.json"
 METADATA = ".metadata"  # torch's
 MOST_BYTES = 256 << 20  # of the state
 _HOST = re.compile(r"host_(0|[1-9]\d{0,6})\.(?:json|safetensors)", re.ASCII)
+_OF_WORKERS = re.compile(r"host_.*|.*\.distcp", re.DOTALL)
 _MAPPINGS = ("identity", "stream", "guard", "row")  # of what the state may have
 
 
@@ -71,21 +72,22 @@ def _check_content(path: Path, manifest: Manifest) -> None:
     Raises:
         ValueError: it is not.
     """
-    ranks = sorted({int(match[1]) for name in manifest.files if (match := _HOST.fullmatch(name))})
-    if METADATA not in manifest.files and not ranks:
-        return
+    if not any(name == METADATA or _OF_WORKERS.fullmatch(name) for name in manifest.files):
+        return  # the workers will say that they need more
     # not above: these load torch
     from recipes.archer.checkpoints.host import HostState
     from recipes.archer.checkpoints.metadata import read_metadata
     from recipes.archer.checkpoints.reader import tensor_files
 
     try:
-        if METADATA in manifest.files:
-            read_metadata(path, tensor_files(path))
-        for rank in ranks:
-            HostState.read(path, rank)
+        read_metadata(path, tensor_files(path))
+        for rank in {0} | {int(match[1]) for name in manifest.files if (match := _HOST.fullmatch(name))}:
+            if not manifest.is_old:
+                HostState.read(path, rank)
+    except FileNotFoundError as error:
+        raise ValueError(f"{Path(error.filename).name} is missing") from None
     except OSError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"{Path(error.filename or path).name} cannot be read ({error.strerror})") from None
 
 
 def state_in(path: Path) -> dict[str, Any]:
