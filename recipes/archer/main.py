@@ -82,10 +82,12 @@ def _checked(config: DictConfig):
     Raises:
         UserError: something is, or another run is using the folder (FolderInUseError).
     """
+    from recipes.archer.settings.leaks import check_configuration
     from recipes.archer.settings.model_folder import model_folder
     from recipes.archer.startup.preflight import check, remarks
 
     configuration.spell_out(config)
+    check_configuration(config, os.environ)  # first: a message may quote a setting
     check(config)
     OmegaConf.resolve(config)
     config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))

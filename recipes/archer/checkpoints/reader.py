@@ -56,7 +56,10 @@ class DataReader(FileSystemReader):
                 tensor = _tensor(content, place.length)
             ranges = zip(item.storage_offsets, item.lengths, strict=True)
             target = planner.resolve_tensor(item).detach()
-            target.copy_(tensor[tuple(slice(start, start + length) for start, length in ranges)])
+            part = tensor[tuple(slice(start, start + length) for start, length in ranges)]
+            if part.size() != target.size():  # copy_ would repeat a single row
+                raise ValueError("the checkpoint holds a tensor of another size than its metadata says")
+            target.copy_(part)
             planner.commit_tensor(item, target)
         done: Future = Future()
         done.set_result(None)

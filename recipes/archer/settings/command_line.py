@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recipes.archer.ending import WRONG_CALL, UserError
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.configuration import compose
+from recipes.archer.settings.leaks import check_overrides, masked
 
 GROUPS = ("experiment", "device")
 _NO_SUCH_SETTING = re.compile(r"Could not override '([^']+)'")
@@ -31,6 +32,7 @@ def exit_code_of(entry: Callable[[], None]) -> int | str | None:
         return WRONG_CALL
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
+        check_overrides((word for word in sys.argv[1:] if not word.startswith("-")), os.environ)
         entry()
         if "--cfg" in sys.argv:  # Hydra has printed the configuration; is it one that could be trained with?
             words = (word for word in sys.argv[1:] if not word.startswith("-"))
@@ -54,8 +56,8 @@ def explain(error: Exception) -> str:
     if found := _NO_SUCH_SETTING.search(str(error)):
         return f"{found[1]}: there is no such setting; {_remedy(found[1])}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override} is no Hydra override; write name=value, or 'name=\"...\"' for several words"
-    return " ".join(f"{error} {error.__cause__ or ''}".split())
+        return f"{masked(error.override)} is no Hydra override; write name=value, or 'name=\"...\"' for several words"
+    return masked(" ".join(f"{error} {error.__cause__ or ''}".split()))
 
 
 def _remedy(name: str) -> str:
