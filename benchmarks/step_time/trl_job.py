@@ -74,7 +74,7 @@ def main() -> None:
         reward_funcs=reward,
         args=config,
         train_dataset=data,
-        processing_class=AutoTokenizer.from_pretrained(arguments.model, padding_side="left"),
+        processing_class=AutoTokenizer.from_pretrained(arguments.model, padding_side="left", trust_remote_code=False),
         callbacks=[Clock()],
     )
     trainer.train()

@@ -58,6 +58,7 @@ NUMBERS = (
     (FINITE_NOT_NEGATIVE, lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or more"),
 )
 SWITCHES = (
+    "actor_rollout_ref.model.trust_remote_code",
     "data.shuffle",
     "data.filter_overlong_prompts",
     f"{ACTOR}.use_kl_loss",
@@ -80,6 +81,7 @@ UNUSED = {  # upstream's settings that nothing reads here: (the value that they 
     "data.datagen.path": (None, "prompt files are read as docs/data.md says"),
     "data.reward_fn_key": ("data_source", "a row's data_source chooses its grading"),
     "data.sampler.class_path": (None, "the order is a function of seed and epoch; data.shuffle=false is the file's"),
+    "data.trust_remote_code": (False, "set actor_rollout_ref.model.trust_remote_code"),
     "data.val_batch_size": (None, "all held-out prompts are one batch"),
     "trainer.critic_warmup": (0, "GRPO has no critic"),
     "trainer.default_hdfs_dir": (None, "trainer.output_dir is where runs go"),

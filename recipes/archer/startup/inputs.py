@@ -55,7 +55,8 @@ def tokenizer_and_prompts(config: DictConfig):
     from recipes.archer.prompts.dataset import PromptDataset
     from recipes.archer.prompts.file import PromptFileError
 
-    tokenizer = _tokenizer(config.actor_rollout_ref.model.path)
+    model = config.actor_rollout_ref.model
+    tokenizer = _tokenizer(model.path, model.trust_remote_code)
     try:
         datasets = [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
     except PromptFileError as error:
@@ -64,18 +65,36 @@ def tokenizer_and_prompts(config: DictConfig):
     return tokenizer, datasets
 
 
-def _tokenizer(folder: str):
-    from recipes.archer.settings.model_folder import remedy
+def _tokenizer(folder: str, trust_remote_code: bool):
+    """The tokenizer of a model folder, whose settings the workers will be able to read as well.
+
+    ``trust_remote_code`` is said in every call: left out, transformers asks whoever sits at the terminal.
+    """
+    from transformers import AutoConfig
+
     from verl.utils import hf_tokenizer
 
+    what = "config.json"
     try:
-        tokenizer = hf_tokenizer(folder)
+        AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        what = "tokenizer"
+        tokenizer = hf_tokenizer(folder, trust_remote_code=trust_remote_code)
         tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1?"}], add_generation_prompt=True)
     except Exception as error:  # whatever files may hold, and the template is a program of its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        problem = f"model folder {folder}: its tokenizer cannot be used ({reason})"
-        raise UserError(f"{problem}; {remedy(Path(folder))}") from None
+        raise _unusable(folder, what, str(error).strip() or type(error).__name__, trust_remote_code) from None
     return tokenizer
+
+
+def _unusable(folder: str, what: str, reason: str, trust_remote_code: bool) -> UserError:
+    from recipes.archer.settings.model_folder import remedy
+
+    if not trust_remote_code and "trust_remote_code" in reason:
+        return UserError(
+            f"model folder {folder}: its {what} needs code that comes with it, which is not run; use a model that "
+            "transformers knows, or read the code and set actor_rollout_ref.model.trust_remote_code=true"
+        )
+    problem = f"model folder {folder}: its {what} cannot be used ({reason.splitlines()[0]})"
+    return UserError(f"{problem}; {remedy(Path(folder))}")
 
 
 def planned_steps(config: DictConfig, num_prompts: int) -> int:
