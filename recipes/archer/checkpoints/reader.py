@@ -22,6 +22,7 @@ from recipes.archer.checkpoints.metadata import read_metadata
 
 SUFFIX = ".distcp"
 MOST_BYTES = 64 << 20  # of a value that is no tensor: a group's list of parameters is the longest
+ARCHIVE_BYTES = 1 << 16  # of an archive, at most, besides its tensor
 _ZIP = b"PK\x03\x04"
 _CODE = "constants.pkl"  # by which torch knows a TorchScript archive, which it would run
 _MOST_DEPTH = 8  # of nested values
@@ -53,6 +54,9 @@ class DataReader(FileSystemReader):
                     # the planner unpickles what it is given, so it is given a pickle of ours
                     planner.load_bytes(item, _pickled(_value(content, place.length)))
                     continue
+                entry = self.metadata.state_dict_metadata[item.storage_index.fqn]
+                if place.length > entry.size.numel() * entry.properties.dtype.itemsize + ARCHIVE_BYTES:
+                    raise ValueError("the checkpoint holds more than a tensor where a tensor should be")
                 tensor = _tensor(content, place.length)
             ranges = zip(item.storage_offsets, item.lengths, strict=True)
             target = planner.resolve_tensor(item).detach()

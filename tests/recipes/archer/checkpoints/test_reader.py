@@ -102,6 +102,11 @@ def test_a_value_is_bounded(folder, monkeypatch):
     assert "a value of " in _refusal(folder)
 
 
+def test_a_tensor_is_bounded_by_what_the_model_has(folder):
+    forging.forge(folder, "model.w", forging.archive(torch.ones(1 << 18)))
+    assert "more than a tensor where a tensor should be" in _refusal(folder)
+
+
 @pytest.mark.parametrize("shape", [(2, 2), (1, 4), (3, 1), (3, 3)])
 def test_a_tensor_of_another_size_does_not_fit(folder, shape):
     forging.forge(folder, "model.w", forging.archive(torch.ones(shape)))

@@ -199,9 +199,7 @@ def test_what_an_earlier_version_saved_needs_a_word(start, tmp_path):
     _save(start()[0], 1)
     manifest = tmp_path / "run/global_step_1/manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1}))
-    with pytest.raises(
-        UserError, match=r"an earlier format, .* with trainer.trust_old_checkpoints=true"
-    ):
+    with pytest.raises(UserError, match=r"an earlier format, .* with trainer.trust_old_checkpoints=true"):
         start()
     back = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={manifest.parent}")
     with pytest.raises(UserError, match="is of an earlier format"):
