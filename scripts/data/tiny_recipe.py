@@ -98,10 +98,8 @@ def draw_conversations(settings: Settings, rng: random.Random, held_out: set[Pro
 
 def measure_folder(folder: Path, settings: Settings) -> Measurement:
     """Measure the model in `folder`/model on problems that neither training nor the prompt files hold."""
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model", trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder / "model", torch_dtype=torch.float32, trust_remote_code=False
-    ).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", torch_dtype=torch.float32).eval()
     rng = random.Random(settings.seed)
     val = draw_problems(rng, settings.mixture, settings.val_rows, set())
     probes = draw_problems(rng, settings.mixture, settings.measured_prompts, set(val))

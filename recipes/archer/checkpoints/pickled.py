@@ -11,10 +11,11 @@ from typing import Any
 
 from recipes.archer.checkpoints.bounded import shown
 
-_METADATA = "torch.distributed.checkpoint.metadata"
+METADATA = ".metadata"
+_MODULE = "torch.distributed.checkpoint.metadata"
 CLASSES = {  # what torch 2.5 to 2.13 writes, besides dtypes
     *(
-        f"{_METADATA}.{name}"
+        f"{_MODULE}.{name}"
         for name in (
             "Metadata",
             "MetadataIndex",

@@ -17,10 +17,10 @@ from recipes.archer.checkpoints.manifest import (
     read_manifest,
     stranger_in,
 )
+from recipes.archer.checkpoints.pickled import METADATA
 from recipes.archer.ending import UserError
 
 STATE = "state.json"
-METADATA = ".metadata"  # torch's
 MOST_BYTES = 256 << 20  # of the state
 _HOST = re.compile(r"host_(0|[1-9]\d{0,6})\.(?:json|safetensors)", re.ASCII)
 _OF_WORKERS = re.compile(r"host_.*|.*\.distcp", re.DOTALL)
