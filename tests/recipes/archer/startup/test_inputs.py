@@ -125,7 +125,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_every_load_says_whether_the_folders_code_may_run():
-    """Left out, transformers asks. (The tiny model's recipe loads what it has just made; a byte of it is a new model.)"""
+    """Left out, transformers asks.  Only the tiny model's recipe may: it loads what it has just made."""
     loads, silent = 0, []
     for folder in ("recipes", "scripts", "benchmarks", "tools"):
         for path in (p for p in (ROOT / folder).rglob("*.py") if p.name != "tiny_recipe.py"):
