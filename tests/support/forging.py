@@ -55,7 +55,7 @@ def forge(folder: Path, name: str, content: bytes) -> None:
         file.write(content)
     metadata = pickle.loads((folder / ".metadata").read_bytes())
     place = next(place for index, place in metadata.storage_data.items() if index.fqn == name)
-    place.offset, place.length = offset, len(content)
+    place.relative_path, place.offset, place.length = NAME, offset, len(content)
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
 
 

@@ -100,14 +100,30 @@ class HostState:
         )
 
     def set_schedule(self, scheduler) -> None:
-        """Gives a schedule the state that was saved."""
-        scheduler.load_state_dict(self.schedule)
+        """Gives a schedule the state that was saved; what another version of torch calls otherwise stays as it is.
+
+        Raises:
+            ValueError: a part of it is of another kind.
+        """
+        own = scheduler.state_dict()
+        if wrong := next(
+            (name for name, value in own.items() if not _is_like(value, self.schedule.get(name, value))), None
+        ):
+            raise ValueError(f"the schedule's {wrong} is of another kind")
+        scheduler.load_state_dict({name: self.schedule.get(name, value) for name, value in own.items()})
 
     def set_generators(self) -> None:
-        """Gives this process's random generators the states that were saved."""
+        """Gives this process's random generators the states that were saved.
+
+        Raises:
+            ValueError: torch does not take its own or the device's.
+        """
         numpy, python = self.facts["numpy"], self.facts["python"]
-        torch.set_rng_state(self.generators["torch"])
-        get_torch_device().set_rng_state(self.generators["device"])
+        try:
+            torch.set_rng_state(self.generators["torch"])
+            get_torch_device().set_rng_state(self.generators["device"])
+        except RuntimeError as error:
+            raise ValueError(f"a generator of torch does not take its state ({str(error).splitlines()[0]})") from None
         words = self.generators["numpy"].numpy().astype(np.uint32)
         np.random.set_state(("MT19937", words, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
         random.setstate((_PYTHON, tuple(self.generators["python"].tolist()), python["gauss_next"]))
@@ -126,6 +142,15 @@ def _are_facts(facts: object) -> bool:
         }:
             return 0 <= position <= _WORDS
     return False
+
+
+def _is_like(own: object, saved: object) -> bool:
+    """Whether a value of a schedule's state can stand where another stands; a number is a number."""
+    if isinstance(own, list) and isinstance(saved, list):
+        return len(own) == len(saved) and all(map(_is_like, own, saved))
+    if isinstance(own, int | float) and not isinstance(own, bool):
+        return isinstance(saved, int | float) and not isinstance(saved, bool)
+    return type(own) is type(saved) or own is None or saved is None
 
 
 def _generators(path: Path) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.metadata import (
 from recipes.archer.checkpoints.bounded import read_bytes
 from recipes.archer.checkpoints.pickled import DTYPES, METADATA, Made, Name, read
 
-MOST_BYTES = 256 << 20  # of the file; 57 bytes a key and chunk are usual
+MOST_BYTES = 64 << 20  # of the file; a hundred bytes a tensor and worker are usual
 MOST_DIMS, MOST_SIZE = 16, 1 << 48
 
 

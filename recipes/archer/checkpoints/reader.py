@@ -47,7 +47,8 @@ class DataReader(FileSystemReader):
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future:
         for item in plan.items:
-            place = self.storage_data[item.storage_index]
+            if (place := self.storage_data.get(item.storage_index)) is None:
+                raise ValueError(f"the checkpoint has no place for {item.storage_index.fqn}")
             with open_regular(self.folder / place.relative_path) as file:
                 content = _Slice(file, place.offset, place.length)
                 if item.type == LoadItemType.BYTE_IO:

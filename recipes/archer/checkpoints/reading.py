@@ -21,7 +21,7 @@ from recipes.archer.checkpoints.pickled import METADATA
 from recipes.archer.ending import UserError
 
 STATE = "state.json"
-MOST_BYTES = 256 << 20  # of the state
+MOST_BYTES = 64 << 20  # of the state
 _HOST = re.compile(r"host_(0|[1-9]\d{0,6})\.(?:json|safetensors)", re.ASCII)
 _OF_WORKERS = re.compile(r"host_.*|.*\.distcp", re.DOTALL)
 _MAPPINGS = ("identity", "stream", "guard", "row")  # of what the state may have

@@ -101,15 +101,22 @@ def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"checkpoint {path}: {error}") from None
     except CheckpointException as error:  # no Exception: it would take the worker's process with it
-        strange = next((cause for cause, _ in error.failures.values() if type(cause) is ValueError), None)
-        if strange is not None:
-            raise UserError(f"checkpoint {path}: {strange}") from None
+        if strange := next(filter(_is_of_content, (cause for cause, _ in error.failures.values())), None):
+            raise UserError(f"checkpoint {path}: {str(strange).splitlines()[0]}") from None
         raise RuntimeError(f"{path} cannot be loaded: {error}") from None
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
-    host.set_schedule(state.scheduler)
-    if is_own:
-        host.set_generators()
+    try:
+        host.set_schedule(state.scheduler)
+        if is_own:
+            host.set_generators()
+    except ValueError as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
     dist.barrier()
+
+
+def _is_of_content(error: BaseException) -> bool:
+    """Whether a rank's error says that the checkpoint holds something else than this model's state."""
+    return type(error) is ValueError or "Missing key in checkpoint" in str(error)
 
 
 def _host_state(folder: Path, rank: int, trust_old: bool) -> tuple[HostState, bool]:
