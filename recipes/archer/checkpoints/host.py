@@ -106,11 +106,10 @@ class HostState:
             ValueError: a part of it is of another kind.
         """
         own = scheduler.state_dict()
-        if wrong := next(
-            (name for name, value in own.items() if not _is_like(value, self.schedule.get(name, value))), None
-        ):
+        saved = {name: self.schedule.get(name, value) for name, value in own.items()}
+        if wrong := next((name for name, value in own.items() if not _is_like(value, saved[name])), None):
             raise ValueError(f"the schedule's {wrong} is of another kind")
-        scheduler.load_state_dict({name: self.schedule.get(name, value) for name, value in own.items()})
+        scheduler.load_state_dict(saved)
 
     def set_generators(self) -> None:
         """Gives this process's random generators the states that were saved.
