@@ -1,5 +1,6 @@
 """What a job is, whatever starts it: an experiment, its resources, its script and its environment."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +10,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from recipes.archer.cluster.leaks import check_names
 from recipes.archer.cluster.settings import SecretKey, Settings
 from recipes.archer.ending import DISK, EMPTY, GUARD, NOT_FINITE, WRONG_CALL, UserError
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.configuration import CONFIG_DIR, compose
+from recipes.archer.settings.leaks import check_configuration, check_environment, check_overrides, masked
 
 # Ends that the same command reaches again: a retry would only burn the node.
 FINAL_CODES = (WRONG_CALL, GUARD, EMPTY, NOT_FINITE, DISK)
@@ -92,11 +93,12 @@ def build_job(
     """
     launcher = TINY if experiment.startswith("tiny") else MATH
     overrides = [*overrides, *([f"trainer.nnodes={nodes}"] if nodes is not None else [])]
+    check_overrides(overrides, os.environ)
     config = _configuration(experiment, [*launcher.overrides, *overrides])
     environment = dict(settings.env)
     if settings.wandb_key_file:
         environment["WANDB_API_KEY_FILE"] = settings.wandb_key_file
-    check_names(environment, overrides, settings.source)
+    check_environment(environment, settings.source)
     try:
         judge(config, elsewhere=True)  # its environment is the container's
     except InterpolationKeyError as error:
@@ -139,7 +141,8 @@ def _configuration(experiment: str, overrides: Sequence[str]) -> DictConfig:
     try:
         config = compose([f"experiment={experiment}", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{experiment}: {masked(' '.join(str(error).split()))}") from None
+    check_configuration(config, os.environ)
     return config
 
 

@@ -48,8 +48,8 @@ def submit(
 ) -> None:
     """Submit an experiment as a cluster job; its GPUs and nodes come from its configuration."""
     from recipes.archer.cluster.job import build_job
-    from recipes.archer.cluster.leaks import check_values
     from recipes.archer.cluster.runai import require_binary
+    from recipes.archer.settings.leaks import check_text
     from recipes.archer.startup.preflight import check_anywhere
 
     settings = site(cluster, project=project, image=image)
@@ -57,7 +57,7 @@ def submit(
     job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name, judge=check_anywhere)
     chosen = backend or (Backend.kubernetes if job.nodes > 1 else Backend.runai)
     plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings, dry_run)
-    check_values(plan.text, os.environ)
+    check_text(plan.text, os.environ)
     for remark in [*plan.remarks, *_remarks(job, settings, overrides or [])]:
         print(f"archer: {remark}", file=sys.stderr)
     if dry_run:

@@ -75,6 +75,7 @@ TABLE: dict[str, Read] = {
     ),
     "trainer.max_empty_steps": whole("control/rules", 1),
     "trainer.max_skipped_updates": whole("control/rules", 1),
+    "trainer.trust_old_checkpoints": switch("startup/resuming"),
     "trainer.max_restarts": whole("main", 0),
     "trainer.grace_s": _seconds("main"),
     "trainer.tracker_grace_s": _seconds("reports/live"),

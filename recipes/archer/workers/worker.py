@@ -118,9 +118,9 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def load_state(self, path: str) -> None:
+    def load_state(self, path: str, trust_old: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
-        load_shards(path, self._state())
+        load_shards(path, self._state(), trust_old)
 
     def _state(self) -> WorkerState:
         return WorkerState(
