@@ -91,8 +91,8 @@ def test_an_error_that_is_not_the_disks_is_raised_on_every_rank(results):
 
 
 REFUSALS = {
-    "runs_code": "the checkpoint holds what cannot be read as a tensor or a plain value (",
-    "runs_code_as_a_value": "the checkpoint holds what cannot be read as a tensor or a plain value (",
+    "runs_code": "the checkpoint holds what cannot be read as a tensor or a plain value",
+    "runs_code_as_a_value": "the checkpoint holds what cannot be read as a tensor or a plain value",
     "lacks_a_tensor": "Missing key in checkpoint state_dict: model.norm.bias.",
     "lacks_a_place": "the checkpoint has no place for model.norm.bias",
     "has_another_size": "",  # torch's words, which change
