@@ -33,10 +33,13 @@ _BESIDE = re.compile(r"[\w\s.,:;!()'*-]*")
 _REPEATING = re.compile(r"(?<![0-9])([0-9]{1,9})\.([0-9]{0,9})\\(?:overline|bar|dot)\s?\{([0-9]{1,9})\}")
 # Signs that models write in Unicode, as LaTeX has them. Digits, letters and blanks are below.
 _UNICODE = {
-    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ",
-    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ", "∪": r"\cup ",
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
+    "÷": r"\div ",
+    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
+    "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ", "∖": r"\setminus ", "∅": r"\emptyset ", "°": r"^\circ ", "±": r"\pm ",
-    "∓": r"\mp ", "…": r"\ldots ", "′": "'", "’": "'", "∠": r"\angle ", "△": r"\triangle ", "⟨": "(", "⟩": ")", "∗": "*",
+    "∓": r"\mp ", "…": r"\ldots ", "′": "'", "’": "'", "∠": r"\angle ", "△": r"\triangle ",
+    "⟨": "(", "⟩": ")", "∗": "*",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
     "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "→": r"\to ", "⁄": "/", "∛": r"\sqrt[3]", "∣": "|",
 }  # fmt: skip

@@ -10,16 +10,21 @@ from sympy import Expr, I, Symbol
 
 from recipes.archer.mathematics.exact import PRIMES, Unknown, exact, residues
 from recipes.archer.mathematics.expressions import rebuilt
-from recipes.archer.mathematics.floats import Floats
+from recipes.archer.mathematics.floats import QUADRATURE_BITS, Floats
 
-_MAX_MAGNITUDE = 200_000  # binary digits before the point of a number whose sine or power is taken
 _BITS = 200  # of the first look at a value
 _SURE_BITS = 1_200  # of the second, on top of what the sizes inside ask for
 _MAX_SURE_BITS = 100_000
 _SLACK = 60  # bits that rounding may cost
-_QUADRATURE_BITS = 40  # to which an integral is known
 _POINTS = 3  # at which the values of a function must agree
 _APPROXIMATE_DIGITS = 6  # a decimal of so many stands for what it rounds
+
+
+# Lowest, highest, and parts of one, of the values of the variables.
+_RANGES = (
+    *((500, 2500, 1000),) * 3, *((10, 990, 1000),) * 2, *((-2500, 2500, 1000),) * 2, (-2500, -500, 1000),
+    (2, 9, 1), (2, 9, 1), (3, 12, 1),
+)  # fmt: skip
 
 
 def _points(names: list[str], whole: bool = False) -> Iterator[dict[str, Fraction]]:
@@ -28,15 +33,14 @@ def _points(names: list[str], whole: bool = False) -> Iterator[dict[str, Fractio
         yield from ({name: Fraction(step + 3 * n) for n, name in enumerate(names)} for step in (2, 3, 4, 7, 8, 12, 13))
         return
     source = random.Random(0)
-    for low, high, step in ((500, 2500, 1000), (500, 2500, 1000), (500, 2500, 1000), (10, 990, 1000), (10, 990, 1000),
-                            (-2500, 2500, 1000), (-2500, 2500, 1000), (-2500, -500, 1000), (2, 9, 1), (2, 9, 1), (3, 12, 1)):  # fmt: skip
+    for low, high, step in _RANGES:
         yield {name: Fraction(source.randint(low, high) * 2 + (step != 1), step * 2) for name in names}
 
 
 def _close(a: Floats, b: Floats, value_a: object, value_b: object) -> bool:
     """Whether two values differ by no more than what rounding can have done to them."""
     if a.approximate or b.approximate:
-        return abs(value_a - value_b) <= mpmath.ldexp(max(1, abs(value_a)), -_QUADRATURE_BITS)
+        return abs(value_a - value_b) <= mpmath.ldexp(max(1, abs(value_a)), -QUADRATURE_BITS)
     spread = max(a.spread, b.spread)
     return value_a == value_b or abs(value_a - value_b) <= mpmath.ldexp(1, spread + _SLACK - a.bits)
 

@@ -10,13 +10,7 @@ from sympy import Add, Expr, I, Mul, Pow, Rational, Symbol
 from recipes.archer.mathematics.exact import MAX_STEPS, Unknown, exact
 
 _MAX_MAGNITUDE = 200_000  # binary digits before the point of a number whose sine or power is taken
-_BITS = 200  # of the first look at a value
-_SURE_BITS = 1_200  # of the second, on top of what the sizes inside ask for
-_MAX_SURE_BITS = 100_000
-_SLACK = 60  # bits that rounding may cost
-_QUADRATURE_BITS = 40  # to which an integral is known
-_POINTS = 3  # at which the values of a function must agree
-_APPROXIMATE_DIGITS = 6  # a decimal of so many stands for what it rounds
+QUADRATURE_BITS = 40  # to which an integral is known
 
 
 class Floats:
@@ -114,15 +108,15 @@ class Floats:
             return mpmath.binomial(*values)
         if name in ("gcd", "lcm") and all(mpmath.isint(value) for value in values):
             return mpmath.mpf((sympy.igcd if name == "gcd" else sympy.ilcm)(*map(int, values)))
-        if name in ("max", "min") or name not in _FUNCTIONS:
-            return {"max": max, "min": min}[name](*values) if name in ("max", "min") else _unknown()
+        if name not in _FUNCTIONS:
+            raise Unknown
         return _FUNCTIONS[name](*values)
 
     def _range(self, name: str, body: Expr, variable: Symbol, first: Expr, last: Expr) -> mpmath.mpf | mpmath.mpc:
         low = exact(first)
         if last is sympy.oo:
             self.approximate = True
-            with mpmath.workprec(2 * _QUADRATURE_BITS):
+            with mpmath.workprec(2 * QUADRATURE_BITS):
                 function = mpmath.nsum if name == "sum" else mpmath.nprod
                 return function(lambda step: self._with(body, variable, step), [int(low), mpmath.inf])
         high = exact(last)
@@ -144,13 +138,37 @@ class Floats:
         ends = [mpmath.inf * (1 if end is sympy.oo else -1) if end in (sympy.oo, -sympy.oo) else self._of(end)
                 for end in (low, high)]  # fmt: skip
         self.approximate = True
-        with mpmath.workprec(2 * _QUADRATURE_BITS):
+        with mpmath.workprec(2 * QUADRATURE_BITS):
             return mpmath.quad(lambda value: self._with(body, variable, value), ends, maxdegree=5)
 
 
 _FUNCTIONS: dict[str, Callable] = {
-    **{name: getattr(mpmath, name) for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth",
-                                                "asin", "acos", "atan", "acot", "asec", "acsc", "exp", "floor", "ceil",
-                                                "factorial")},
+    **{
+        name: getattr(mpmath, name)
+        for name in [
+            "sin",
+            "cos",
+            "tan",
+            "cot",
+            "sec",
+            "csc",
+            "sinh",
+            "cosh",
+            "tanh",
+            "coth",
+            "asin",
+            "acos",
+            "atan",
+            "acot",
+            "asec",
+            "acsc",
+            "exp",
+            "floor",
+            "ceil",
+            "factorial",
+        ]
+    },
     "abs": abs,
-}  # fmt: skip
+    "max": max,
+    "min": min,
+}

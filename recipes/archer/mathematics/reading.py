@@ -11,8 +11,19 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy import Integer, Rational, Symbol
 
-from recipes.archer.mathematics.expressions import CONSTANTS, Speller, both_signs, grouped
-from recipes.archer.mathematics.latex import GLUED_UNITS, Token, Unreadable, spelled, split, tokenize
+from recipes.archer.mathematics.expressions import Speller
+from recipes.archer.mathematics.latex import GLUED_UNITS, tokenize
+from recipes.archer.mathematics.numerals import both_signs, grouped
+from recipes.archer.mathematics.structure import (
+    is_text,
+    is_vacuous,
+    name_of,
+    pieces_of,
+    ranges_over_integers,
+    stripped,
+    with_remarks,
+)
+from recipes.archer.mathematics.tokens import Token, Unreadable, spelled, split
 from recipes.archer.mathematics.units import unit_of
 from recipes.archer.mathematics.values import (
     EMPTY,
@@ -22,11 +33,12 @@ from recipes.archer.mathematics.values import (
     Listed,
     Matrix,
     Scalar,
+    Unit,
     Value,
     Words,
     substituted,
 )
-from recipes.archer.mathematics.vocabulary import FUNCTIONS
+from recipes.archer.mathematics.vocabulary import FUNCTIONS, words
 
 LISTED = "listed"  # a reading in which 100,200 is two numbers
 
@@ -42,29 +54,8 @@ _NAMED: dict[str, Value] = {
 }  # fmt: skip
 _RELATIONS = ("=", "<", ">", "<=", ">=", "!=", "approx", "in", "equiv", "perp", "parallel", "cong", "sim")
 _ORDERS = ("<", ">", "<=", ">=")
-_FILLERS = frozenset(
-    [
-        "the",
-        "answer",
-        "final",
-        "is",
-        "are",
-        "equals",
-        "so",
-        "thus",
-        "therefore",
-        "hence",
-        "approximately",
-        "about",
-        "we",
-        "have",
-        "get",
-    ]
-)
 _FOR_ALL = ("where", "for", "with", "any", "all", "every", "integer", "integers", "if", "real", "number", "numbers")
-_SINGLE = frozenset(
-    ["m", "s", "g", "h", "L", "N", "J", "W", "V", "A", "K", "C", "T"]
-)  # letters that are units where the answer has a blank before
+_SINGLE = words("m s g h L N J W V A K C T")  # letters that are units where the answer has a blank before
 
 
 def read(text: str, options: frozenset[str] = frozenset()) -> Value:
@@ -80,78 +71,16 @@ def read(text: str, options: frozenset[str] = frozenset()) -> Value:
     return _Reader(options).value(tokenize(text, options))
 
 
-def _is_text(token: Token, *words: str) -> bool:
-    return token.kind == "text" and (not words or token.text.lower() in words)
-
-
-def _stripped(tokens: Sequence[Token]) -> list[Token]:
-    """Without blanks and a full stop around, fillers before (the answer is …), and braces that hold everything."""
-    tokens = list(tokens)
-    while tokens and (tokens[-1].kind == "space" or tokens[-1] == Token("operator", ".")):
-        tokens.pop()
-    while tokens and (tokens[0].kind == "space" or len(tokens) > 1 and tokens[0] == Token("operator", ":")):
-        tokens.pop(0)
-    fillers = len(tokens) > 1 and _is_text(tokens[0], *_FILLERS)
-    if fillers and any(token.kind not in ("text", "space") for token in tokens):
-        return _stripped(tokens[1:])
-    if len(tokens) == 1 and tokens[0].text == "{}":
-        return _stripped(tokens[0].parts[0])
-    return tokens
-
-
-def name_of(tokens: Sequence[Token]) -> str | None:
-    """What the left side of an equation is called; None for one that is an expression.
-
-    Names are a variable, words, f(x), sin x, an angle or a segment, |z| of a variable, a tuple of variables.
-    """
-    tokens = [token for token in tokens if token.kind != "space"]
-    text = spelled(tokens)
-    if not tokens:
-        return None
-    if all(token.kind == "text" for token in tokens):
-        return text.casefold()
-    if re.fullmatch(r"(angle|triangle|m)*[A-Z]{2,}", text) or re.fullmatch(r"m?angle[A-Z0-9]", text):
-        return text
-    first, rest = tokens[0], tokens[1:]
-    if len(tokens) == 1 and first.kind == "group" and first.text in ("()", "abs(abs)", "[]"):
-        parts = [name_of(part) for part in split(first.parts[0], ",")]
-        return text if all(parts) and text else None
-    if len(tokens) == 1 and first.kind == "frac":
-        return text if re.fullmatch(r"frac<d\w+><d\w+>", text) else None
-    if first.kind == "function" and first.text not in (
-        "sum",
-        "prod",
-        "int",
-        "sqrt",
-        "cbrt",
-        "gcd",
-        "lcm",
-        "max",
-        "min",
-    ):
-        return text if re.search(r"[A-Za-zα-ω]", text.removeprefix(first.text)) and not _has_sum(rest) else None
-    if first.kind != "name" or first.text in CONSTANTS:
-        return None
-    marks = "".join("g" if t.text == "()" else t.text if t.text in ("'", "_", "^") else "x" for t in rest)
-    if re.fullmatch(r"('|_x|_g)*(\^x)?g?", marks) and ("^" not in marks or marks.endswith("g")):
-        return text
-    return None
-
-
-def _has_sum(tokens: Sequence[Token]) -> bool:
-    return any(token.kind == "operator" and token.text in ("+", "-", "*", "/") for token in tokens)
-
-
 @dataclass(frozen=True)
 class _Reader:
     options: frozenset[str]
 
     def value(self, tokens: Sequence[Token], in_brackets: bool = False) -> Value:
-        tokens = _stripped(tokens)
+        tokens = stripped(tokens)
         if not tokens:
             raise Unreadable("there is nothing")
-        tokens = grouped(_modulo(tokens), commas=not in_brackets and LISTED not in self.options)
-        pieces, alternatives = _pieces(tokens)
+        tokens = grouped(with_remarks(tokens), commas=not in_brackets and LISTED not in self.options)
+        pieces, alternatives = pieces_of(tokens)
         if len(pieces) > 1:
             return self._listed(pieces, alternatives)
         if words := _words(tokens):
@@ -166,9 +95,8 @@ class _Reader:
             if len(parts := split(tokens, sign)) > 1:
                 values = tuple(self.value(part) for part in parts)
                 return Joined(values) if sign == "cup" else Listed(sign, values)
-        if len(tokens) == 1 and tokens[0].kind == "group":
-            if (value := self._bracket(tokens[0])) is not None:
-                return value
+        if len(tokens) == 1 and tokens[0].kind == "group" and (value := self._bracket(tokens[0])) is not None:
+            return value
         if any(token.kind == "matrix" and token.text != "vmatrix" for token in tokens):
             return self._matrix(tokens)
         signs = both_signs(tokens)
@@ -179,12 +107,12 @@ class _Reader:
     def _listed(self, pieces: list[list[Token]], alternatives: bool) -> Value:
         items, conditions = [], []
         for piece in pieces:
-            condition = _stripped(piece)
-            while condition and _is_text(condition[0], *_FOR_ALL):
-                condition = _stripped(condition[1:])
-            if name := _ranges_over_integers(condition):
+            condition = stripped(piece)
+            while condition and is_text(condition[0], *_FOR_ALL):
+                condition = stripped(condition[1:])
+            if name := ranges_over_integers(condition):
                 conditions.append(name)
-            elif not _is_vacuous(condition, stated=len(condition) < len(_stripped(piece))):
+            elif not is_vacuous(condition, stated=len(condition) < len(stripped(piece))):
                 items.append(self.value(piece, in_brackets=True))
         if conditions:
             integer = {Symbol(name): Symbol(f"integer {n}") for n, name in enumerate(conditions)}
@@ -212,7 +140,7 @@ class _Reader:
 
     def _bracket(self, token: Token) -> Value | None:
         """A tuple, a set, an interval, a matrix in brackets; None for an expression in them."""
-        inside = _stripped(token.parts[0])
+        inside = stripped(token.parts[0])
         if token.text == r"\{\}":
             if not inside:
                 return EMPTY
@@ -222,7 +150,7 @@ class _Reader:
                     return self._builder(variable, condition)
         elif token.text[-1:] not in ")]" or len(token.text) != 2:
             return None
-        pieces, _ = _pieces(inside)
+        pieces, _ = pieces_of(inside)
         if len(pieces) > 1 or token.text == r"\{\}":
             if len(pieces) == 1:
                 value = self.value(pieces[0], in_brackets=True)
@@ -249,7 +177,7 @@ class _Reader:
         matrix = tokens[places[0]]
         rows = tuple(tuple(self.value(cell, in_brackets=True) for cell in row) for row in matrix.parts)
         factor = [token for token in tokens[: places[0]] if token.text != "*"]
-        if _stripped(factor):
+        if stripped(factor):
             scale = self._expression(factor if spelled(factor) != "-" else [*factor, Token("number", "1")]).value
             if not all(isinstance(cell, Scalar) for row in rows for cell in row):
                 raise Unreadable("a multiple of what is not a matrix of numbers")
@@ -265,7 +193,7 @@ class _Reader:
 
     def _quantity(self, tokens: Sequence[Token]) -> Scalar:
         """An expression, with its unit or percent sign if there is one; 3 hours 20 minutes is one quantity."""
-        tokens = _stripped(tokens)
+        tokens = stripped(tokens)
         while tokens and tokens[0].text in ("dollar", "euro", "pound") and tokens[0].kind == "operator":
             tokens = [*tokens[1:], tokens[0]]
         if len(tokens) > 1 and tokens[0].text in "+-" and tokens[1].text in ("dollar", "euro"):
@@ -331,35 +259,6 @@ def _words(tokens: Sequence[Token]) -> Value | None:
     return _PHRASES.get(text.removeprefix("the ").removeprefix("there is ").removeprefix("there are "), Words(text))
 
 
-def _pieces(tokens: Sequence[Token]) -> tuple[list[list[Token]], bool]:
-    """A list cut at its separators, and whether one of them is "or".
-
-    Raises:
-        Unreadable: for an empty place in the list.
-    """
-    pieces: list[list[Token]] = [[]]
-    alternatives = False
-    between = ""
-    for token in tokens:
-        sign = token.text.lower() if token.kind in ("operator", "text") else ""
-        word = sign in ("and", "or") or sign in ("where", "for") and token.kind == "text"
-        if token.kind == "operator" and sign in (",", ";", "newline") or word:
-            alternatives |= sign == "or"
-            empty = all(t.kind == "space" for t in pieces[-1])
-            if empty and not (word and between):
-                raise Unreadable("an empty place in a list")
-            if not empty:
-                pieces.append([])
-            if sign in ("where", "for"):
-                pieces[-1].append(token)
-            between = sign
-        else:
-            pieces[-1].append(token)
-    if len(pieces) > 1 and all(token.kind == "space" for token in pieces[-1]):
-        raise Unreadable("an empty place in a list")
-    return pieces, alternatives
-
-
 def _total(items: Sequence[Value]) -> Scalar | None:
     """3 hours and 20 minutes: one quantity, where the units go down."""
     if not all(isinstance(item, Scalar) and item.unit is not None and item.unit.size is not None for item in items):
@@ -369,31 +268,6 @@ def _total(items: Sequence[Value]) -> Scalar | None:
         return None
     parts = (sympy.Mul(Rational(item.unit.size / units[0].size), item.value, evaluate=False) for item in items)
     return Scalar(sympy.Add(*parts, evaluate=False), units[0], digits=max(item.digits for item in items))
-
-
-def _modulo(tokens: list[Token]) -> list[Token]:
-    """`(mod 4)` as `\\pmod 4`."""
-    last = tokens[-1]
-    if last.text == "()" and len(tokens) > 1 and _ranges_over_integers(last.parts[0]):
-        return [*tokens[:-1], Token("operator", ","), *last.parts[0]]
-    if last.text == "()" and (inside := _stripped(last.parts[0])) and inside[0].text == "mod":
-        return [*tokens[:-1], Token("operator", "mod"), *inside[1:]]
-    return [Token("operator", "mod") if _is_text(token, "mod") else token for token in tokens]
-
-
-def _is_vacuous(condition: Sequence[Token], stated: bool) -> bool:
-    """Whether a condition says no more than that something holds "for all x"."""
-    variable, *over = split([token for token in condition if token.kind != "space"], "in")
-    everything = not over or spelled(over[0]) in ("mathbb(R)", "mathbb(C)", "mathbb(Q)")
-    return (stated or bool(over)) and everything and len(variable) <= 1 and all(t.kind == "name" for t in variable)
-
-
-def _ranges_over_integers(tokens: Sequence[Token]) -> str | None:
-    """The variable, in `k \\in \\mathbb{Z}`."""
-    variable, *over = split([token for token in tokens if token.kind != "space"], "in")
-    if len(variable) == 1 and variable[0].kind in ("name", "text") and len(over) == 1:
-        return variable[0].text if spelled(over[0]) in ("mathbb(Z)", "integers", "the integers") else None
-    return None
 
 
 def _numeral_in_a_base(tokens: Sequence[Token]) -> Scalar | None:

@@ -91,3 +91,15 @@ def substituted(value: Value, replacements: Mapping[Symbol, Expr]) -> Value:
                 value, rows=tuple(tuple(substituted(cell, replacements) for cell in row) for row in value.rows)
             )
     return value
+
+
+def symbols_of(value: Value) -> set[str]:
+    """The names of the variables in it."""
+    match value:
+        case Scalar():
+            return {symbol.name for symbol in value.value.free_symbols}
+        case Listed() | Joined() | Chain():
+            return set().union(*map(symbols_of, value.items))
+        case Matrix():
+            return set().union(*(symbols_of(cell) for row in value.rows for cell in row))
+    return set()

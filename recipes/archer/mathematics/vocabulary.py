@@ -2,101 +2,44 @@
 
 import re
 
+
+def words(text: str) -> frozenset[str]:
+    """The words of `text`."""
+    return frozenset(text.split())
+
+
 _GREEK = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi rho varrho "
     "sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega "
     "ell hbar infty emptyset varnothing angle triangle partial nabla Re Im aleph square star"
 )
-FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "sinh",
-        "cosh",
-        "tanh",
-        "coth",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arccot",
-        "arcsec",
-        "arccsc",
-        "asin",
-        "acos",
-        "atan",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "sqrt",
-        "cbrt",
-        "gcd",
-        "lcm",
-        "max",
-        "min",
-        "floor",
-        "ceil",
-        "abs",
-        "sum",
-        "prod",
-        "int",
-        "lim",
-    ]
+FUNCTIONS = words(
+    "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot arcsec arccsc asin acos atan "
+    "ln log lg exp sqrt cbrt gcd lcm max min floor ceil abs sum prod int lim"
 )
 NAMES = {name: name for name in _GREEK.split()} | {"varnothing": "emptyset", "varphi": "phi", "varepsilon": "epsilon"}
 SPELLED = {"pi": "pi", "infinity": "infty", "inf": "infty", "oo": "infty"} | {
     name: name for name in ("theta", "alpha", "beta", "gamma", "lambda", "sigma", "omega", "phi")
 }
 OPERATORS = {
-    "cdot": "*", "times": "*", "ast": "*", "div": "/", "slash": "/", "le": "<=", "leq": "<=", "leqslant": "<=", "lt": "<",
+    "cdot": "*", "times": "*", "ast": "*", "div": "/", "slash": "/", "le": "<=", "leq": "<=",
+    "leqslant": "<=", "lt": "<",
     "ge": ">=", "geq": ">=", "geqslant": ">=", "gt": ">", "ne": "!=", "neq": "!=", "pm": "pm", "mp": "mp",
     "cup": "cup", "bigcup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus", "in": "in",
     "notin": "notin", "mid": "mid", "approx": "approx", "simeq": "approx", "sim": "sim", "equiv": "equiv", "colon": ":",
-    "ldots": "...", "dots": "...", "cdots": "...", "dotsc": "...", "circ": "deg", "degree": "deg", "prime": "'", "%": "%",
+    "ldots": "...", "dots": "...", "cdots": "...", "dotsc": "...", "circ": "deg", "degree": "deg",
+    "prime": "'", "%": "%",
     "$": "dollar", "to": "to", "rightarrow": "to", "lor": "or", "vee": "or", "land": "and", "wedge": "and", "&": "and",
-    "{": r"\{", "}": r"\}", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")",
+    "{": r"\{", "}": r"\}", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]",
+    "langle": "(", "rangle": ")",
     "lfloor": "floor(", "rfloor": "floor)", "lceil": "ceil(", "rceil": "ceil)", "vert": "|", "lvert": "abs(",
     "rvert": "abs)", "|": "norm", "Vert": "norm", "bmod": "mod", "mod": "mod", "\\": "newline", "newline": "newline",
     "quad": "space", "qquad": "space", "euro": "euro", "pounds": "pound", "implies": "implies", "Rightarrow": "implies",
     "perp": "perp", "choose": "choose", "parallel": "parallel", "cong": "cong",
 }  # fmt: skip
-IGNORED = frozenset(
-    [
-        "left",
-        "right",
-        "middle",
-        "displaystyle",
-        "textstyle",
-        "limits",
-        "nolimits",
-        "rm",
-        "bf",
-        "it",
-        "mathstrut",
-        "boldmath",
-        "hfill",
-        "noindent",
-        "big",
-        "Big",
-        "bigg",
-        "Bigg",
-        "bigl",
-        "Bigl",
-        "biggl",
-        "Biggl",
-        "bigr",
-        "Bigr",
-        "biggr",
-        "Biggr",
-        "bigm",
-        "Bigm",
-        "large",
-        "Large",
-    ]
+IGNORED = words(
+    "left right middle displaystyle textstyle limits nolimits rm bf it mathstrut boldmath hfill noindent "
+    "big Big bigg Bigg bigl Bigl biggl Biggl bigr Bigr biggr Biggr bigm Bigm large Large"
 )
 SPACES = frozenset((",", ";", ":", " ", ">", "enspace", "thinspace", "medspace", "thickspace", "space", "\n", "\t"))
 SEE_THROUGH = ("boxed", "fbox", "mathbf", "bm", "boldsymbol", "mathit", "mathnormal", "underline", "ensuremath", "pmb")
@@ -117,9 +60,9 @@ INTERVAL = {"(": (")", "]"), "[": (")", "]")}
 
 _VOWEL = re.compile("[aeiou]")
 # English in the middle of a formula. What is not here is a product of letters, unless it looks like a word.
-SHORT_WORDS = frozenset(["and", "or", "if", "is", "in", "of", "at", "to", "on", "no", "am", "pm"])
-SHORT_UNITS = frozenset(["cm", "mm", "km", "kg", "mg", "ml", "ft", "hr", "mi", "lb", "oz"])
-CLEAR_UNITS = frozenset(["cm", "mm", "km", "kg"])
+SHORT_WORDS = words("and or if is in of at to on no am pm")
+SHORT_UNITS = words("cm mm km kg mg ml ft hr mi lb oz")
+CLEAR_UNITS = words("cm mm km kg")
 
 
 def is_word(letters: str) -> bool:
