@@ -254,7 +254,7 @@ class ArcherTrainer(RayPPOTrainer):
         batch = prompt_batch(self.val_dataset, numbers, settings.n)
         seeds = response_seeds(self.config.seed, -1 - step, numbers, settings.n)
         batch = self._respond(batch, seeds, validate=True)
-        rewards = self.reward.start(batch).result()
+        rewards = self.reward.start(batch, evaluation=True).result()
         sources = batch.non_tensor_batch.get("data_source", np.full(len(batch), "all"))
         metrics = {
             "val/accuracy": batch_metrics.mean(rewards.correct),

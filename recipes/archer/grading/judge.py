@@ -9,15 +9,15 @@ import sympy
 from sympy import Integer, Symbol
 from sympy.parsing import sympy_parser
 
-from recipes.archer.mathematics.equality import equal, has_value, proportional
+from recipes.archer.mathematics.equality import equal, proportional
+from recipes.archer.mathematics.exact import EFFORT, TooMuch
 from recipes.archer.mathematics.latex import GLUED_UNITS, SCIENTIFIC, tokenize
-from recipes.archer.mathematics.quantities import product, same_quantities
+from recipes.archer.mathematics.quantities import has_meaning, leaves_more, product, same_quantities
 from recipes.archer.mathematics.reading import LISTED, read
 from recipes.archer.mathematics.sets import ORDERS, Piece, real_set
 from recipes.archer.mathematics.tokens import Unreadable, spelled
 from recipes.archer.mathematics.values import (
     Chain,
-    Joined,
     Listed,
     Matrix,
     Scalar,
@@ -214,24 +214,15 @@ def _in_common_letters(gold: Value, answer: Value) -> tuple[Value, Value]:
     return gold, answer
 
 
-def _is_usable(value: Value | Unreadable) -> bool:
-    if isinstance(value, Unreadable):
-        return False
-    match value:
-        case Scalar():
-            return has_value(value.value)
-        case Listed() | Joined() | Chain():
-            return all(map(_is_usable, value.items))
-        case Matrix():
-            return all(_is_usable(cell) for row in value.rows for cell in row)
-    return True
-
-
 def unreadable(form: str) -> str | None:
     """Why nothing can be graded against `form`, or None when it is read whole."""
+    EFFORT.begin()
     value = _read(form)
-    if _is_usable(value):
-        return None
+    try:
+        if not isinstance(value, Unreadable) and has_meaning(value):
+            return None
+    except TooMuch:
+        return f"{form!r} takes more steps than it may take"
     return f"{form!r} cannot be read whole" + (f": {value}" if isinstance(value, Unreadable) else "")
 
 
@@ -260,15 +251,31 @@ def _agree(form: str, answer: str) -> bool:
     return any(same(*_in_common_letters(gold, value)) for value in _readings(answer, gold))
 
 
-def judge(answer: str, forms: list[str]) -> dict:
+def _is_unevaluated(answer: str, form: str) -> bool:
+    left, given = _read(answer), _read(form)
+    scalars = isinstance(left, Scalar) and isinstance(given, Scalar)
+    return scalars and _as_text(form) != _as_text(answer) and leaves_more(left, given)
+
+
+def judge(answer: str, forms: list[str], restated: bool = False) -> dict:
     """The verdict on a cleaned answer against cleaned accepted forms.
+
+    Args:
+        restated: whether the answer stands in the question; it is then wrong where it is not evaluated.
 
     Returns:
         `outcome`: correct, wrong or unparseable, and `note` where there is something to say;
         `skip` is true when no form can be read, which is a mistake in the data.
     """
-    if any(_agree(form, answer) for form in forms):
-        return {"outcome": "correct"}
+    EFFORT.begin()
+    try:
+        equals = [form for form in forms if _agree(form, answer)]
+        if equals and restated and all(_is_unevaluated(answer, form) for form in equals):
+            return {"outcome": "wrong", "note": "the question is restated, not answered"}
+        if equals:
+            return {"outcome": "correct"}
+    except TooMuch:
+        return {"outcome": "timeout", "note": "the comparison takes more steps than it may take"}
     reasons = [unreadable(form) for form in forms]
     if all(reasons):
         return {"outcome": "unparseable", "note": f"ground truth {reasons[0]}", "skip": True}

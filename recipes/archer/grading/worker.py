@@ -61,7 +61,7 @@ def _judge(request: dict) -> dict:
 
     try:
         if "answer" in request:
-            return judge.judge(request["answer"], request["forms"])
+            return judge.judge(request["answer"], request["forms"], request.get("restated", False))
         return {"reasons": [judge.unreadable(form) for form in request["forms"]]}
     except MemoryError:
         raise

@@ -18,10 +18,35 @@ from recipes.archer.mathematics.expressions import rebuilt
 PRIMES = (2**127 - 39, 2**126 - 203)
 _MAX_BITS = 20_000  # of an exponent or an argument, the only numbers that are written out
 MAX_STEPS = 20_000  # factors of a factorial, terms of a sum
+MOST_EFFORT = 60_000  # steps, some 10 microseconds each
+_FACTORS_A_STEP = 20
 
 
 class Unknown(ArithmeticError):
-    """No value: outside of the domain, or beyond the bounds on effort."""
+    """No value: outside of the domain, or written with more digits than are ever written out."""
+
+
+class TooMuch(Exception):
+    """A comparison took more steps than it may take."""
+
+
+class Effort:
+    """Counts the steps of one comparison: a step is the value of one part of an expression, at one point."""
+
+    def __init__(self):
+        self.left = MOST_EFFORT
+
+    def begin(self) -> None:
+        self.left = MOST_EFFORT
+
+    def spend(self, steps: int = 1) -> None:
+        """Raises `TooMuch` when none is left."""
+        self.left -= steps
+        if self.left < 0:
+            raise TooMuch
+
+
+EFFORT = Effort()
 
 
 def exact(expression: Expr) -> Fraction:
@@ -65,6 +90,7 @@ def _whole(expression: Expr, most: int = MAX_STEPS) -> int:
 
 @lru_cache(maxsize=64)
 def _factorial(number: int, modulus: int | None = None) -> int:
+    EFFORT.spend(number // _FACTORS_A_STEP)
     product = 1
     for factor in range(2, number + 1):
         product = product * factor % modulus if modulus else product * factor
@@ -112,6 +138,7 @@ class _Residues:
 
     def of(self, expression: Expr) -> int:
         """Raises `Unknown` for what is not rational, or divides by zero."""
+        EFFORT.spend()
         prime = self.prime
         match expression:
             case Rational():
@@ -157,6 +184,7 @@ class _Residues:
             chosen = min(chosen, total - chosen)
         if chosen.denominator != 1 or not 0 <= chosen <= MAX_STEPS:
             raise Unknown
+        EFFORT.spend(int(chosen) // _FACTORS_A_STEP)
         start, product = self.of(above), 1
         for step in range(int(chosen)):
             product = product * (start - step) % self.prime

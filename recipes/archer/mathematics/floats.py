@@ -7,9 +7,10 @@ import mpmath
 import sympy
 from sympy import Add, Expr, I, Mul, Pow, Rational, Symbol
 
-from recipes.archer.mathematics.exact import MAX_STEPS, Unknown, exact
+from recipes.archer.mathematics.exact import EFFORT, MAX_STEPS, Unknown, exact
 
 _MAX_MAGNITUDE = 200_000  # binary digits before the point of a number whose sine or power is taken
+_BITS_A_STEP = 2_000
 QUADRATURE_BITS = 40  # to which an integral is known
 
 
@@ -36,6 +37,7 @@ class Floats:
                 raise Unknown from error
 
     def _of(self, expression: Expr) -> mpmath.mpf | mpmath.mpc:
+        EFFORT.spend(1 + self.bits // _BITS_A_STEP)
         value = self._value(expression)
         if self.real and isinstance(value, mpmath.mpc):
             raise Unknown

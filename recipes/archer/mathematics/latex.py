@@ -73,10 +73,10 @@ class _Flattener:
                 raise Unreadable(f"{type(node).__name__} is not mathematics")
 
     def group(self, node: LatexGroupNode, in_text: bool) -> Token:
-        inner = [token for token in self.nodes(node.nodelist, in_text) if token.kind != "space"]
-        if [token.text for token in inner] == [","]:
+        inner = list(self.nodes(node.nodelist, in_text))
+        if [token.text for token in inner if token.kind != "space"] == [","]:
             return Token("operator", "{,}")
-        return Token("group", "{}", (nest(list(self.nodes(node.nodelist, in_text))),))
+        return Token("group", "{}", (nest(inner),))
 
     def argument(self, node: LatexNode | None, in_text: bool = False) -> tuple[Token, ...]:
         if (

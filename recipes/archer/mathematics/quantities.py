@@ -1,11 +1,14 @@
-"""Whether two quantities are the same: values with units and percent signs."""
+"""Whether two quantities are the same: values with units and percent signs; and which is further computed."""
+
+import math
+from collections import Counter
 
 import sympy
-from sympy import Expr, Mul, Rational
+from sympy import Expr, Integer, Mul, Pow, Rational
 
-from recipes.archer.mathematics.equality import equal, magnitude
+from recipes.archer.mathematics.equality import equal, has_value, magnitude
 from recipes.archer.mathematics.exact import Unknown
-from recipes.archer.mathematics.values import Scalar, Unit
+from recipes.archer.mathematics.values import Chain, Joined, Listed, Matrix, Scalar, Unit, Value
 
 _NEUTRAL = frozenset(("unit",))
 
@@ -48,3 +51,46 @@ def _exceeds_one(value: Expr) -> bool:
         return abs(magnitude(value)) > 1
     except Unknown:
         return False
+
+
+def has_meaning(value: Value) -> bool:
+    """Whether everything in it has a value: 1/0 has none."""
+    match value:
+        case Scalar():
+            return has_value(value.value)
+        case Listed() | Joined() | Chain():
+            return all(map(has_meaning, value.items))
+        case Matrix():
+            return all(has_meaning(cell) for row in value.rows for cell in row)
+    return True
+
+
+def leaves_more(answer: Scalar, given: Scalar) -> bool:
+    """Whether of two equal expressions `answer` leaves more to compute; of functions, whether it has another form."""
+    if _is_reduced(answer.value):
+        return False
+    left, less = _parts(answer.value), _parts(given.value)
+    if answer.value.free_symbols:
+        return left != less
+    return _steps(left) > _steps(less) or _size(left) > _size(less)
+
+
+def _is_reduced(value: Expr) -> bool:
+    """Whether it is a fraction of integers in lowest terms."""
+    match value:
+        case Mul(args=(Integer() as above, Pow(args=(Integer() as below, exponent)))) if exponent == -1:
+            return math.gcd(int(above), int(below)) == 1
+    return isinstance(value, Rational)
+
+
+def _parts(value: Expr) -> Counter:
+    nodes = (node for node in sympy.preorder_traversal(value) if node != -1)
+    return Counter(node if node.is_Atom else node.func.__name__ for node in nodes)
+
+
+def _steps(parts: Counter) -> int:
+    return sum(count for part, count in parts.items() if isinstance(part, str))
+
+
+def _size(parts: Counter) -> int:
+    return sum(count * (abs(int(part.p)) + int(part.q)) for part, count in parts.items() if isinstance(part, Rational))

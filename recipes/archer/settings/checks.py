@@ -47,11 +47,13 @@ WHOLE_OR_NULL = {
     "ray_init.num_cpus": 1,
     "grading.workers": 1,
 }
+POSITIVE_OR_NULL = ("grading.budget_s",)
 POSITIVE = (f"{ROLLOUT}.temperature", f"{ROLLOUT}.deadline_s", f"{ACTOR}.grad_clip", "grading.timeout_s")
 NOT_NEGATIVE = (f"{ACTOR}.optim.lr", "trainer.grace_s", "trainer.tracker_grace_s")
 FINITE = ("reward.correct", "reward.incorrect", "reward.format_bonus")
 FINITE_NOT_NEGATIVE = ("reward.overlong_penalty_factor", "reward.repetition_penalty")
 NUMBERS = (
+    (POSITIVE_OR_NULL, lambda v: v > 0, "a number, above 0, or null"),
     (POSITIVE, lambda v: v > 0, "a number, above 0"),
     (NOT_NEGATIVE, lambda v: v >= 0, "a number, 0 or more"),
     (FINITE, math.isfinite, "a finite number"),
@@ -67,6 +69,7 @@ SWITCHES = (
     "algorithm.norm_adv_by_std_in_grpo",
     "algorithm.group_filter.enable",
     "reward.overlong_filter",
+    "grading.reject_restated",
     "ray_init.log_to_driver",
     "trainer.val_before_train",
 )
@@ -124,6 +127,8 @@ def _check_numbers(config: DictConfig) -> None:
     for names, holds, remedy in NUMBERS:
         for name in names:
             value = OmegaConf.select(config, name)
+            if value is None and name in POSITIVE_OR_NULL:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
                 raise UserError(f"{name}={value}: use {remedy}")
     right, wrong = config.reward.correct, config.reward.incorrect
