@@ -19,7 +19,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _BOXED_NUMBER = re.compile(r"\s?\$?([-+]?[0-9]+(?:\.[0-9]+)?)")  # `\boxed 7`, which TeX reads as well
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 # What stands between boxes that are one answer in parts, and between those that say when each holds.
-_AND = re.compile(r"[\s$]{0,8}(?:,|;|,?\s?(?:\\text\{\s?)?(?:and|or)(?:\s?\})?)[\s$]{0,8}")
+_AND = re.compile(r"(?:\s|\$|,|;|\\q?quad|\\[;,]|\\\(|\\\)|\\text\{ ?(?:and|or) ?\}|and\b|or\b){0,12}")
 _CONDITION_CHARS = 60
 _ANSWER_LINE = re.compile(
     r"(?im)^[^\w\n]{0,8}(?:the )?(?:final )?answer[: *]{0,4}(?:is\b)?[: *]{0,4}\n{0,2}[ *]{0,4}(\S.*)$"

@@ -13,8 +13,8 @@ from recipes.archer.mathematics.equality import equal, proportional
 from recipes.archer.mathematics.exact import EFFORT, TooMuch
 from recipes.archer.mathematics.latex import GLUED_UNITS, SCIENTIFIC, tokenize
 from recipes.archer.mathematics.quantities import has_meaning, leaves_more, product, same_quantities
-from recipes.archer.mathematics.reading import LISTED, read
-from recipes.archer.mathematics.sets import ORDERS, Piece, real_set
+from recipes.archer.mathematics.reading import DECIMAL_COMMA, LISTED, read
+from recipes.archer.mathematics.sets import ORDERS, real_set
 from recipes.archer.mathematics.tokens import Unreadable, spelled
 from recipes.archer.mathematics.values import (
     Chain,
@@ -76,19 +76,16 @@ def _in_order(gold: Sequence, answer: Sequence) -> bool:
     return len(gold) == len(answer) and all(map(same, gold, answer))
 
 
-def _names(value: Listed) -> tuple[str, ...]:
-    return tuple(item.name or "" if isinstance(item, Chain) else "" for item in value.items)
-
-
 def _same_lists(gold: Listed, answer: Listed) -> bool:
     a, b = gold.brackets, answer.brackets
     if ":" in (a, b):
         return a == b and len(gold.items) == len(answer.items) and _same_ratio(gold.items, answer.items)
-    if {"setminus", "mod"} & {a, b}:
+    if {"setminus", "mod", "time"} & {a, b}:
         return a == b and _in_order(gold.items, answer.items)
     if {a, b} <= {"", r"\{\}"}:
-        named = [names for names in (_names(gold), _names(answer)) if all(names) and len(set(names)) > 1]
-        return _in_order(gold.items, answer.items) if len(named) == 1 else _matched(gold.items, answer.items, same)
+        names = [{item.name if isinstance(item, Chain) else None for item in side.items} for side in (gold, answer)]
+        named = [None not in each and len(each) > 1 for each in names]
+        return _in_order(gold.items, answer.items) if sum(named) == 1 else _matched(gold.items, answer.items, same)
     if r"\{\}" in (a, b):
         return False
     pair = len(gold.items) == 2
@@ -105,10 +102,6 @@ def _same_ratio(gold: Sequence, answer: Sequence) -> bool:
         equal(product(first_a.value, b.value), product(first_b.value, a.value))
         for a, b in zip(rest_a, rest_b, strict=True)
     )
-
-
-def _same_pieces(gold: Piece, answer: Piece) -> bool:
-    return gold[1] == answer[1] and gold[3] == answer[3] and same(gold[0], answer[0]) and same(gold[2], answer[2])
 
 
 def _definition(chain: Chain) -> Value | None:
@@ -193,13 +186,15 @@ def same(gold: Value, answer: Value) -> bool:
             return _same_ratio((above, below), (gold, Scalar(Integer(1))))
         case (Listed(":", (Scalar() as above, Scalar() as below)), Scalar()):
             return _same_ratio((above, below), (answer, Scalar(Integer(1))))
-    if isinstance(gold, Listed) and isinstance(answer, Listed) and "setminus" not in (gold.brackets, answer.brackets):
+    if isinstance(gold, Listed) and isinstance(answer, Listed):
         return False
     sets = real_set(gold), real_set(answer)
     if None in sets:
         return False
     (name_a, pieces_a), (name_b, pieces_b) = sets
-    return (name_a == name_b or None in (name_a, name_b)) and _matched(pieces_a, pieces_b, _same_pieces)
+    return (name_a == name_b or None in (name_a, name_b)) and _matched(
+        pieces_a, pieces_b, lambda a, b: a[1::2] == b[1::2] and _in_order(a[::2], b[::2])
+    )
 
 
 def _in_common_letters(gold: Value, answer: Value) -> tuple[Value, Value]:
@@ -214,6 +209,7 @@ def _in_common_letters(gold: Value, answer: Value) -> tuple[Value, Value]:
     return gold, answer
 
 
+@lru_cache(maxsize=_PARSED)
 def unreadable(form: str) -> str | None:
     """Why nothing can be graded against `form`, or None when it is read whole."""
     EFFORT.begin()
@@ -240,11 +236,15 @@ def _readings(answer: str, gold: Value) -> Iterator[Value]:
         options += [frozenset((GLUED_UNITS,)), frozenset((SCIENTIFIC,))]
     if isinstance(gold, Listed) and "," in answer:
         options.append(frozenset((LISTED,)))
+    if isinstance(gold, Scalar) and re.fullmatch(r"-?[0-9]+,[0-9]+", answer):
+        options.append(frozenset((DECIMAL_COMMA,)))
     values = dict.fromkeys(_read(answer, option) for option in options)
     return (value for value in values if not isinstance(value, Unreadable))
 
 
 def _agree(form: str, answer: str) -> bool:
+    if form.split() == answer.split():
+        return True
     gold = _read(form)
     if isinstance(gold, Unreadable):
         return _as_text(form) == _as_text(answer)

@@ -8,8 +8,7 @@ import mpmath
 import sympy
 from sympy import Expr, I, Symbol
 
-from recipes.archer.mathematics.exact import PRIMES, Unknown, exact, residues
-from recipes.archer.mathematics.expressions import rebuilt
+from recipes.archer.mathematics.exact import PRIMES, Unknown, exact, rebuilt, residues
 from recipes.archer.mathematics.floats import QUADRATURE_BITS, Floats
 
 _BITS = 200  # of the first look at a value
@@ -156,12 +155,10 @@ def _shifted(a: Expr, b: Expr, point: int) -> dict[Expr, Expr]:
 
 
 def has_value(expression: Expr) -> bool:
-    """Whether an expression has a value somewhere: 1/0 has none."""
-    if expression in (sympy.oo, -sympy.oo) or residues(expression) is not None:
+    """Whether a constant has a value: 1/0 has none."""
+    if expression in (sympy.oo, -sympy.oo) or expression.free_symbols or residues(expression) is not None:
         return True
-    names = [symbol.name for symbol in expression.free_symbols]
-    return any(_values(expression, expression, _BITS, point, real)[2] is not None
-               for real in (True, False) for point in _points(names))  # fmt: skip
+    return any(_values(expression, expression, _BITS, {}, real)[2] is not None for real in (True, False))
 
 
 def magnitude(expression: Expr) -> float:

@@ -5,14 +5,12 @@ in one unit of 2^9999 differs.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 
 import sympy
-from sympy import Add, Expr, I, Integer, Mul, Pow, Rational, Symbol, factorial
-
-from recipes.archer.mathematics.expressions import rebuilt
+from sympy import Add, Basic, Expr, I, Integer, Mul, Pow, Rational, Symbol, factorial
 
 # Both 1 modulo 4, so that -1 has a root; and above what can be written as a factorial.
 PRIMES = (2**127 - 39, 2**126 - 203)
@@ -20,6 +18,15 @@ _MAX_BITS = 20_000  # of an exponent or an argument, the only numbers that are w
 MAX_STEPS = 20_000  # factors of a factorial, terms of a sum
 MOST_EFFORT = 60_000  # steps, some 10 microseconds each
 _FACTORS_A_STEP = 20
+
+
+def rebuilt(tree: Basic, values: Mapping[Basic, Basic]) -> Basic:
+    """`tree` with each of `values`' keys replaced, evaluating nothing."""
+    if tree in values:
+        return values[tree]
+    if not tree.args:
+        return tree
+    return tree.func(*(rebuilt(argument, values) for argument in tree.args), evaluate=False)
 
 
 class Unknown(ArithmeticError):

@@ -5,7 +5,7 @@ marked, whatever is not plain arithmetic replaced by a stand-in. It evaluates no
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -15,6 +15,7 @@ from antlr4.atn.PredictionMode import PredictionMode
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from sympy import Basic, Expr, Function, Rational, Symbol
 
+from recipes.archer.mathematics.exact import rebuilt
 from recipes.archer.mathematics.numerals import grouped, mixed
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled, split
 from recipes.archer.mathematics.vocabulary import words
@@ -50,15 +51,6 @@ class _Grammar(_Latex2Sympy):
 
 
 _GRAMMAR = _Grammar(config=ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False))
-
-
-def rebuilt(tree: Basic, values: Mapping[Basic, Basic]) -> Basic:
-    """`tree` with each of `values`' keys replaced, evaluating nothing."""
-    if tree in values:
-        return values[tree]
-    if not tree.args:
-        return tree
-    return tree.func(*(rebuilt(argument, values) for argument in tree.args), evaluate=False)
 
 
 def _bare(token: Token) -> str:
@@ -137,7 +129,10 @@ class Speller:
             else:
                 pieces += [r"\cdot "] if before else []
                 position, piece = self._operand(tokens, position)
-                pieces.append(piece)
+                raised = (
+                    position < len(tokens) and tokens[position].text in ("^", "!") and token.kind in ("frac", "sqrt")
+                )
+                pieces.append(f"({piece})" if raised else piece)
                 before = token.kind
         return "".join(pieces)
 

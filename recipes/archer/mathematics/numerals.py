@@ -29,13 +29,14 @@ def grouped(tokens: Sequence[Token], commas: bool = False) -> list[Token]:
                 itertools.takewhile(lambda t: t.kind == "space" or t.text in (",", "{,}"), tokens[position:])
             )
             after = tokens[position + len(between)] if position + len(between) < len(tokens) else Token("", "")
-            marks = "".join(t.text for t in between).replace("  ", " ")
+            marks = "".join(t.text for t in between)
+            wide = marks.strip() in ("", "{,}")
             thousand = re.fullmatch(r"[0-9]{3}(\.[0-9]+)?", after.text) and joins and "." not in token.text
             if after.kind != "number" or not between:
                 break
-            if thousand and (marks in (" ", "{,}", "{,} ") or marks.startswith(",!") or (commas and marks == ",")):
+            if thousand and (wide or marks.startswith(",!") or (commas and marks == ",")):
                 token = Token("number", token.text + after.text)
-            elif marks == "{,}" and token.text.isdigit() and after.text.isdigit():
+            elif marks.strip() == "{,}" and token.text.isdigit() and after.text.isdigit():
                 token = Token("number", f"{token.text}.{after.text}")
             else:
                 break

@@ -40,7 +40,8 @@ from recipes.archer.mathematics.values import (
 )
 from recipes.archer.mathematics.vocabulary import FUNCTIONS, words
 
-LISTED = "listed"  # a reading in which 100,200 is two numbers
+# Readings that take more for granted: 100,200 is two numbers, and 3,14 is one.
+LISTED, DECIMAL_COMMA = "listed", "decimal comma"
 
 
 _PHRASES: dict[str, Value] = {
@@ -55,7 +56,8 @@ _NAMED: dict[str, Value] = {
 _RELATIONS = ("=", "<", ">", "<=", ">=", "!=", "approx", "in", "equiv", "perp", "parallel", "cong", "sim")
 _ORDERS = ("<", ">", "<=", ">=")
 _FOR_ALL = ("where", "for", "with", "any", "all", "every", "integer", "integers", "if", "real", "number", "numbers")
-_SINGLE = words("m s g h L N J W V A K C T")  # letters that are units where the answer has a blank before
+# Letters that are units after a number of the answer, with a blank between or without one.
+_SINGLE, _GLUED = words("m s g h L N J W V A K C T"), words("m s g L N J W V K")
 
 
 def read(text: str, options: frozenset[str] = frozenset()) -> Value:
@@ -63,11 +65,13 @@ def read(text: str, options: frozenset[str] = frozenset()) -> Value:
 
     Args:
         text: LaTeX or what stands in for it, cleaned.
-        options: readings that take more for granted: `LISTED`, `GLUED_UNITS`, `latex.SCIENTIFIC`.
+        options: readings that take more for granted: `LISTED`, `DECIMAL_COMMA`, and those of `latex.tokenize`.
 
     Raises:
         Unreadable: for what is not read whole.
     """
+    if DECIMAL_COMMA in options:
+        text = text.replace(",", "{,}")
     return _Reader(options).value(tokenize(text, options))
 
 
@@ -91,6 +95,8 @@ class _Reader:
             value, *modulus = split(tokens, "mod")
             chain = self._chain(value)
             return Listed("mod", (chain, *map(self.value, modulus))) if modulus else chain
+        if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", spelled(tokens)):
+            return Listed("time", tuple(self.value(part) for part in split(tokens, ":")))
         for sign in ("cup", "setminus", "mod", ":"):
             if len(parts := split(tokens, sign)) > 1:
                 values = tuple(self.value(part) for part in parts)
@@ -113,7 +119,7 @@ class _Reader:
             if name := ranges_over_integers(condition):
                 conditions.append(name)
             elif not is_vacuous(condition, stated=len(condition) < len(stripped(piece))):
-                items.append(self.value(piece, in_brackets=True))
+                items += _each(self.value(piece, in_brackets=True), piece)
         if conditions:
             integer = {Symbol(name): Symbol(f"integer {n}") for n, name in enumerate(conditions)}
             items = [substituted(item, integer) for item in items]
@@ -157,7 +163,8 @@ class _Reader:
                 if isinstance(value, Listed) and value.brackets == "":
                     return replace(value, brackets=token.text)
                 return Listed(token.text, (value,))
-            return Listed(token.text, tuple(self.value(piece, in_brackets=True) for piece in pieces))
+            values = (_each(self.value(piece, in_brackets=True), piece) for piece in pieces)
+            return Listed(token.text, tuple(itertools.chain.from_iterable(values)))
         simple = any(t.kind in ("matrix", "text") or t.text in (*_RELATIONS, "cup") for t in inside)
         return self.value(inside) if simple else None
 
@@ -241,8 +248,15 @@ class _Reader:
             return False
         if token.text == "^" and place == len(tokens) - 2 and spelled(tokens[place + 1 :]).strip("{}<>") == "deg":
             return True
-        single = token.kind == "name" and token.text in _SINGLE and before.kind == "space"
-        return GLUED_UNITS in self.options and single and tokens[place - 2].kind == "number"
+        number = next((t for t in reversed(tokens[:place]) if t.kind != "space"), token)
+        single = token.kind == "name" and token.text in (_SINGLE if before.kind == "space" else _GLUED)
+        return GLUED_UNITS in self.options and single and number.kind == "number"
+
+
+def _each(value: Value, tokens: Sequence[Token]) -> tuple[Value, ...]:
+    """The two values of a plus-minus, or the one that anything else is."""
+    both = isinstance(value, Listed) and value.brackets == "" and any(token.text in ("pm", "mp") for token in tokens)
+    return value.items if both else (value,)
 
 
 def _words(tokens: Sequence[Token]) -> Value | None:

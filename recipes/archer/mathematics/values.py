@@ -7,7 +7,7 @@ from fractions import Fraction
 import sympy
 from sympy import Expr, Symbol
 
-from recipes.archer.mathematics.expressions import rebuilt
+from recipes.archer.mathematics.exact import rebuilt
 
 
 @dataclass(frozen=True)

@@ -73,4 +73,4 @@ def is_word(letters: str) -> bool:
     if len(letters) < 3:
         return letters.lower() in SHORT_WORDS
     product = letters == "".join(sorted(set(letters))) or not _VOWEL.search(letters.lower())
-    return not product or letters.lower() in ("cos", "for", "mph", "mins")
+    return not product or letters.lower() in ("for", "mph", "mins", "pct")
