@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import sympy
@@ -14,7 +14,7 @@ from recipes.archer.mathematics.exact import EFFORT, TooMuch
 from recipes.archer.mathematics.latex import GLUED_UNITS, SCIENTIFIC, tokenize
 from recipes.archer.mathematics.quantities import has_meaning, leaves_more, product, same_quantities
 from recipes.archer.mathematics.reading import DECIMAL_COMMA, LISTED, read
-from recipes.archer.mathematics.sets import ORDERS, real_set
+from recipes.archer.mathematics.sets import ORDERS, matched, real_set
 from recipes.archer.mathematics.tokens import Unreadable, spelled
 from recipes.archer.mathematics.values import (
     Chain,
@@ -59,21 +59,13 @@ def _read(text: str, options: frozenset[str] = frozenset()) -> Value | Unreadabl
         return error
 
 
-def _matched(gold: Sequence, answer: Sequence, alike: Callable[[object, object], bool]) -> bool:
-    """Whether the items can be paired."""
-    left = list(answer)
-    if len(left) != len(gold):
-        return False
-    for item in gold:
-        place = next((n for n, other in enumerate(left) if alike(item, other)), None)
-        if place is None:
-            return False
-        del left[place]
-    return True
-
-
 def _in_order(gold: Sequence, answer: Sequence) -> bool:
     return len(gold) == len(answer) and all(map(same, gold, answer))
+
+
+def _letter(name: str | None) -> str | None:
+    """x of x_1, y of y(t)."""
+    return name and re.sub(r"_\w$|\(\)<\w>$", "", name)
 
 
 def _same_lists(gold: Listed, answer: Listed) -> bool:
@@ -83,9 +75,11 @@ def _same_lists(gold: Listed, answer: Listed) -> bool:
     if {"setminus", "mod", "time"} & {a, b}:
         return a == b and _in_order(gold.items, answer.items)
     if {a, b} <= {"", r"\{\}"}:
-        names = [{item.name if isinstance(item, Chain) else None for item in side.items} for side in (gold, answer)]
+        names = [
+            {_letter(item.name) if isinstance(item, Chain) else None for item in side.items} for side in (gold, answer)
+        ]
         named = [None not in each and len(each) > 1 for each in names]
-        return _in_order(gold.items, answer.items) if sum(named) == 1 else _matched(gold.items, answer.items, same)
+        return _in_order(gold.items, answer.items) if sum(named) == 1 else matched(gold.items, answer.items, same)
     if r"\{\}" in (a, b):
         return False
     pair = len(gold.items) == 2
@@ -133,7 +127,9 @@ def _same_chains(gold: Chain, answer: Chain) -> bool:
         gold, answer = _turned(gold), _turned(answer)
         values = _definition(gold), _definition(answer)
         if gold.name is not None and answer.name is not None and None not in values:
-            if gold.name == answer.name:
+            if gold.name == answer.name or (
+                _letter(gold.name) == _letter(answer.name) and _letter(gold.name) in (gold.name, answer.name)
+            ):
                 return same(*values)
             functions = [re.fullmatch(r"(\w+'*)\(\)<(\w)>", chain.name) for chain in (gold, answer)]
             if all(functions) and functions[0][1] == functions[1][1] and functions[0][2] != functions[1][2]:
@@ -192,7 +188,7 @@ def same(gold: Value, answer: Value) -> bool:
     if None in sets:
         return False
     (name_a, pieces_a), (name_b, pieces_b) = sets
-    return (name_a == name_b or None in (name_a, name_b)) and _matched(
+    return (name_a == name_b or None in (name_a, name_b)) and matched(
         pieces_a, pieces_b, lambda a, b: a[1::2] == b[1::2] and _in_order(a[::2], b[::2])
     )
 

@@ -40,8 +40,7 @@ def _close(a: Floats, b: Floats, value_a: object, value_b: object) -> bool:
     """Whether two values differ by no more than what rounding can have done to them."""
     if a.approximate or b.approximate:
         return abs(value_a - value_b) <= mpmath.ldexp(max(1, abs(value_a)), -QUADRATURE_BITS)
-    spread = max(a.spread, b.spread)
-    return value_a == value_b or abs(value_a - value_b) <= mpmath.ldexp(1, spread + _SLACK - a.bits)
+    return value_a == value_b or abs(value_a - value_b) <= mpmath.ldexp(1, max(a.high, b.high) + _SLACK - a.bits)
 
 
 def _values(a: Expr, b: Expr, bits: int, point: Mapping[str, Fraction], real: bool) -> tuple:
@@ -64,7 +63,7 @@ def _same_at(a: Expr, b: Expr, point: Mapping[str, Fraction], real: bool, sure: 
         return None if value_a is value_b or not (a.has(_ABS) or b.has(_ABS)) else False
     if not _close(floats_a, floats_b, value_a, value_b) or not sure or floats_a.approximate or floats_b.approximate:
         return _close(floats_a, floats_b, value_a, value_b)
-    bits = _SURE_BITS + 2 * max(floats_a.spread, floats_b.spread)
+    bits = _SURE_BITS + 2 * max(floats_a.high, floats_a.low, floats_b.high, floats_b.low)
     if bits > _MAX_SURE_BITS:
         return None
     with mpmath.workprec(bits):

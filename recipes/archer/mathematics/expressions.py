@@ -17,12 +17,10 @@ from sympy import Basic, Expr, Function, Rational, Symbol
 
 from recipes.archer.mathematics.exact import rebuilt
 from recipes.archer.mathematics.numerals import grouped, mixed
-from recipes.archer.mathematics.tokens import Token, Unreadable, spelled, split
+from recipes.archer.mathematics.tokens import APPLIED, Token, Unreadable, is_applied, spelled, split
 from recipes.archer.mathematics.vocabulary import words
 
 CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "infty": sympy.oo}
-_APPLIED = frozenset("fghFGH")  # f(x) is a value, x(x+1) a product
-_MAYBE_APPLIED = frozenset("PQTSENpqC")  # P(3) and P(A) are values, P(1+r) is a product
 _OF_THE_GRAMMAR = words("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh ln exp")
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
 _SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
@@ -55,16 +53,6 @@ _GRAMMAR = _Grammar(config=ConversionConfig(interpret_as_mixed_fractions=False, 
 
 def _bare(token: Token) -> str:
     return spelled(token.parts[0]) if token.kind == "group" and token.text == "{}" else spelled([token])
-
-
-def _is_applied(name: str, argument: Token) -> bool:
-    letter = name.rstrip("'").partition("_")[0]
-    inside = argument.parts[0]
-    listed = any(
-        token.kind == "operator" and token.text in (",", "=", "mid", "cap", "cup", "<", ">") for token in inside
-    )
-    single = len([token for token in inside if token.kind != "space"]) == 1
-    return letter in _APPLIED or listed or single and (letter in _MAYBE_APPLIED)
 
 
 @dataclass
@@ -206,6 +194,8 @@ class Speller:
         name, position = tokens[position].text, position + 1
         if tokens[position - 1].kind == "text" and len(name) > 1:
             raise Unreadable(f"the word {name!r} in an expression")
+        if [token.text for token in tokens[position : position + 3 : 2]] == ["^", "_"]:  # x^2_1 is x_1^2
+            tokens[position : position + 4] = tokens[position + 2 : position + 4] + tokens[position : position + 2]
         while position < len(tokens) and tokens[position].text in ("'", "_"):
             if tokens[position].text == "_":
                 position += 1
@@ -216,10 +206,17 @@ class Speller:
                 name += "'"
             position += 1
         ahead = tokens[position : position + 3]
-        if name in _APPLIED and len(ahead) == 3 and spelled(ahead[:2]) == "^{}<-1>" and ahead[2].text == "()":
+        if (
+            name.startswith("mathbb")
+            and len(ahead) == 2
+            and ahead[0].text == "^"
+            and _bare(ahead[1]) in ("+", "-", "*")
+        ):
+            name, position = f"{name}^{_bare(ahead[1])}", position + 2
+        if name in APPLIED and len(ahead) == 3 and spelled(ahead[:2]) == "^{}<-1>" and ahead[2].text == "()":
             name, position = f"{name}^-1", position + 2
         argument = tokens[position] if position < len(tokens) else None
-        if argument is not None and argument.text == "()" and _is_applied(name.removesuffix("^-1"), argument):
+        if argument is not None and argument.text == "()" and is_applied(name.removesuffix("^-1"), argument):
             return position + 1, self._stand_in(Symbol(f"{name}({spelled(argument.parts[0])})"))
         return position, self._stand_in(CONSTANTS.get(name, Symbol(name)))
 

@@ -20,11 +20,11 @@ class Floats:
     Attributes:
         bits: binary digits to compute with.
         real: whether only real values count: a root of a negative number is then none, but for odd roots.
-        spread: the largest power of two, up or down, that any part reached.
+        high, low: the powers of two, up and down, that the parts reached.
     """
 
     def __init__(self, bits: int, point: Mapping[str, Fraction], real: bool):
-        self.bits, self.point, self.real, self.spread = bits, point, real, 0
+        self.bits, self.point, self.real, self.high, self.low = bits, point, real, 0, 0
         self.bound: dict[Symbol, int] = {}
         self.approximate = False
 
@@ -44,7 +44,8 @@ class Floats:
         if not mpmath.isfinite(value):
             raise Unknown
         if value != 0:
-            self.spread = max(self.spread, abs(int(mpmath.mag(value))))
+            magnitude = int(mpmath.mag(value))
+            self.high, self.low = max(self.high, magnitude), max(self.low, -magnitude)
         return value
 
     def _value(self, expression: Expr) -> mpmath.mpf | mpmath.mpc:

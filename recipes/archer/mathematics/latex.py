@@ -76,6 +76,8 @@ class _Flattener:
         inner = list(self.nodes(node.nodelist, in_text))
         if [token.text for token in inner if token.kind != "space"] == [","]:
             return Token("operator", "{,}")
+        if len(inner) == 1 and inner[0].kind in ("number", "name"):
+            return inner[0]  # x_{1} is x_1
         return Token("group", "{}", (nest(inner),))
 
     def argument(self, node: LatexNode | None, in_text: bool = False) -> tuple[Token, ...]:

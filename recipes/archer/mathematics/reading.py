@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import sympy
-from sympy import Integer, Rational, Symbol
+from sympy import Rational, Symbol
 
 from recipes.archer.mathematics.expressions import Speller
 from recipes.archer.mathematics.latex import GLUED_UNITS, tokenize
@@ -24,7 +24,7 @@ from recipes.archer.mathematics.structure import (
     with_remarks,
 )
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled, split
-from recipes.archer.mathematics.units import unit_of
+from recipes.archer.mathematics.units import numeral_in_a_base, unit_of
 from recipes.archer.mathematics.values import (
     EMPTY,
     REALS,
@@ -33,7 +33,6 @@ from recipes.archer.mathematics.values import (
     Listed,
     Matrix,
     Scalar,
-    Unit,
     Value,
     Words,
     substituted,
@@ -87,6 +86,8 @@ class _Reader:
         pieces, alternatives = pieces_of(tokens)
         if len(pieces) > 1:
             return self._listed(pieces, alternatives)
+        if len(conclusions := split(tokens, "implies")) > 1:
+            return self.value(conclusions[-1])
         if words := _words(tokens):
             return words
         if (text := spelled(tokens)) in _NAMED:
@@ -101,6 +102,13 @@ class _Reader:
             if len(parts := split(tokens, sign)) > 1:
                 values = tuple(self.value(part) for part in parts)
                 return Joined(values) if sign == "cup" else Listed(sign, values)
+        if (
+            len(tokens) == 2
+            and tokens[1].text == "()"
+            and re.fullmatch("[A-Z]", tokens[0].text)
+            and "," in spelled(tokens)
+        ):
+            return self.value(tokens[1:])  # a point with its name
         if len(tokens) == 1 and tokens[0].kind == "group" and (value := self._bracket(tokens[0])) is not None:
             return value
         if any(token.kind == "matrix" and token.text != "vmatrix" for token in tokens):
@@ -205,7 +213,7 @@ class _Reader:
             tokens = [*tokens[1:], tokens[0]]
         if len(tokens) > 1 and tokens[0].text in "+-" and tokens[1].text in ("dollar", "euro"):
             tokens = [tokens[0], *tokens[2:], tokens[1]]
-        base = _numeral_in_a_base(tokens)
+        base = numeral_in_a_base(tokens)
         if base is not None:
             return base
         start = next((n for n, token in enumerate(tokens) if n and self._starts_unit(tokens, n)), None)
@@ -237,6 +245,8 @@ class _Reader:
         token, before = tokens[place], tokens[place - 1]
         if token.kind == "text":
             return before.text != "_"
+        if token.text == "()" and all(is_text(inner) for inner in token.parts[0]):
+            return True
         if token.text == "mu" and tokens[place + 1 : place + 2] and tokens[place + 1].kind == "text":
             return True
         if token.kind == "operator" and token.text in ("dollar", "euro", "pound"):
@@ -282,12 +292,3 @@ def _total(items: Sequence[Value]) -> Scalar | None:
         return None
     parts = (sympy.Mul(Rational(item.unit.size / units[0].size), item.value, evaluate=False) for item in items)
     return Scalar(sympy.Add(*parts, evaluate=False), units[0], digits=max(item.digits for item in items))
-
-
-def _numeral_in_a_base(tokens: Sequence[Token]) -> Scalar | None:
-    """`2220_5`: its digits, with the base for a unit."""
-    tokens = [token for token in tokens if token.kind != "space"]
-    if len(tokens) != 3 or tokens[0].kind != "number" or tokens[1].text != "_" or not tokens[0].text.isdigit():
-        return None
-    base = spelled(tokens[2:]).strip("{}<>")
-    return Scalar(Integer(tokens[0].text), Unit(None, frozenset(), frozenset((f"base {base}",))))

@@ -1,6 +1,6 @@
 """Values as sets of real numbers: intervals, inequalities, unions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sympy import Symbol
 
@@ -87,3 +87,16 @@ def _both(items: tuple) -> tuple[str | None, list[Piece]] | None:
     except Unknown:
         return None
     return parts[0][0], [part[1][0] for part in parts]
+
+
+def matched(gold: Sequence, answer: Sequence, alike: Callable[[object, object], bool]) -> bool:
+    """Whether the items can be paired."""
+    left = list(answer)
+    if len(left) != len(gold):
+        return False
+    for item in gold:
+        place = next((n for n, other in enumerate(left) if alike(item, other)), None)
+        if place is None:
+            return False
+        del left[place]
+    return True

@@ -17,9 +17,9 @@ def is_text(token: Token, *words: str) -> bool:
 def stripped(tokens: Sequence[Token]) -> list[Token]:
     """Without blanks and a full stop around, fillers before (the answer is …), and braces that hold everything."""
     tokens = list(tokens)
-    while tokens and (tokens[-1].kind == "space" or tokens[-1] == Token("operator", ".")):
+    while tokens and (tokens[-1].kind == "space" or tokens[-1].text in (".", "newline")):
         tokens.pop()
-    while tokens and (tokens[0].kind == "space" or len(tokens) > 1 and tokens[0] == Token("operator", ":")):
+    while tokens and (tokens[0].kind == "space" or len(tokens) > 1 and tokens[0].text in (":", "approx", "=")):
         tokens.pop(0)
     fillers = len(tokens) > 1 and is_text(tokens[0], *_FILLERS)
     if fillers and any(token.kind not in ("text", "space") for token in tokens):
@@ -47,7 +47,7 @@ def name_of(tokens: Sequence[Token]) -> str | None:
         parts = [name_of(part) for part in split(first.parts[0], ",")]
         return text if all(parts) and text else None
     if len(tokens) == 1 and first.kind == "frac":
-        return text if re.fullmatch(r"frac<d\w+><d\w+>", text) else None
+        return text if re.fullmatch(r"frac<(d\w+><d\w+|[A-Z]{2,}><[A-Z]{2,})>", text) else None
     if first.kind == "function" and first.text not in (
         "sum",
         "prod",

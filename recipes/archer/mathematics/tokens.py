@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from recipes.archer.mathematics import vocabulary
 
+APPLIED = frozenset("fghFGH")
+_SOMETIMES_APPLIED = frozenset("PQTSENpqC")  # to a single thing
+
 
 class Unreadable(ValueError):
     """Text that is not read whole; nothing is made of its pieces."""
@@ -90,3 +93,14 @@ def _flat(part: Sequence) -> bool:
 
 def spelled_rows(row: Iterable) -> str:
     return "&".join(spelled(cell) for cell in row)
+
+
+def is_applied(name: str, argument: Token) -> bool:
+    """Whether a name before a bracket is that of a function: in f(x), P(3) and P(A), not in x(x+1) and P(1+r)."""
+    letter = name.rstrip("'").partition("_")[0]
+    inside = argument.parts[0]
+    listed = any(
+        token.kind == "operator" and token.text in (",", "=", "mid", "cap", "cup", "<", ">") for token in inside
+    )
+    single = len([token for token in inside if token.kind != "space"]) == 1
+    return letter in APPLIED or listed or single and (letter in _SOMETIMES_APPLIED)

@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from sympy import Integer
+
 from recipes.archer.mathematics.tokens import Token, spelled
-from recipes.archer.mathematics.values import Unit
+from recipes.archer.mathematics.values import Scalar, Unit
 from recipes.archer.mathematics.vocabulary import words
 
 # Words that say more than what is counted.
@@ -88,3 +90,12 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
     if known:
         return Unit(size, frozenset((base, power) for base, power in powers.items() if power), frozenset(names))
     return Unit(None, frozenset(), frozenset(names))
+
+
+def numeral_in_a_base(tokens: Sequence[Token]) -> Scalar | None:
+    """`2220_5`: its digits, with the base for a unit."""
+    tokens = [token for token in tokens if token.kind != "space"]
+    if len(tokens) != 3 or tokens[0].kind != "number" or tokens[1].text != "_" or not tokens[0].text.isdigit():
+        return None
+    base = spelled(tokens[2:]).strip("{}<>")
+    return Scalar(Integer(tokens[0].text), Unit(None, frozenset(), frozenset((f"base {base}",))))

@@ -31,6 +31,12 @@ def pool():
         yield pool
 
 
+@pytest.fixture(scope="module")
+def strict_pool():
+    with GradingPool(1, TIMEOUT_S, reject_restated=True) as pool:
+        yield pool
+
+
 def wait_for(condition, seconds=SLACK_S):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -116,6 +122,47 @@ def test_an_unreadable_ground_truth_is_skipped_with_one_warning(pool, ground_tru
     grades = pool.grade_batch([box("1"), box("2"), box("1")], [ground_truth, ground_truth, "1"])
     assert [(g.outcome, g.skip) for g in grades] == [("unparseable", True)] * 2 + [("correct", False)]
     assert len(caplog.records) == 1 and "ground truth" in caplog.text
+
+
+def test_a_batch_has_a_budget_and_what_is_left_then_is_told(caplog):
+    hostile = [box(HANGS + f"+{n}") for n in range(6)]
+    honest = [box(rf"\sqrt{{{n}}}+1") for n in range(2, 8)]
+    with GradingPool(1, 5.0, budget_s=0.5) as pool:
+        pool.wait_until_ready()
+        grades = pool.grade_batch(hostile + honest, ["1"] * 6 + [rf"1+\sqrt{{{n}}}" for n in range(2, 8)])
+        assert pool.grade_batch(["no box", box("2")], ["1", "2"])[1].outcome == "correct", "the next batch has its own"
+    assert [grade.outcome for grade in grades] == ["timeout"] * 6 + ["correct"] * 6
+    spared = [grade for grade in grades if "were spent" in grade.note]
+    assert 4 <= len(spared) <= 5 and "0.5 s of its batch" in spared[0].note
+    assert caplog.text.count("0.5 s of worker time") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt", "ground_truth", "outcome"),
+    [
+        (r"513^2-487^2", r"Compute $513^2-487^2$.", "26000", "wrong"),
+        (r"\binom{31}{28}", r"What is $\dbinom{31}{28}$?", "4495", "wrong"),
+        (r"\sum_{k=1}^{10} k^2", r"Find $$\sum_{k=1}^{10}k^2.$$", "385", "wrong"),
+        (r"\int_0^1 x^2\,dx", r"Evaluate $\int_0^1 x^2 dx$", r"\frac13", "wrong"),
+        (r"\gcd(12,18)", r"Find $\gcd(12,18)$.", "6", "wrong"),
+        (r"\frac{6}{8}", r"Simplify $\frac{6}{8}$.", r"\frac34", "wrong"),
+        (r"\sqrt{12}", r"Simplify $\sqrt{12}$.", r"2\sqrt3", "wrong"),
+        ("x^2-1", "Factor $x^2-1$.", "(x-1)(x+1)", "wrong"),
+        ("(x-1)(x+1)", "Is $(x-1)(x+1)$ or $x^2-1$ factored?", "(x-1)(x+1)", "correct"),
+        ("26000", r"Compute $513^2-487^2$.", "26000", "correct"),
+        ("1/2", "A coin shows heads with probability 1/2. And tails?", r"\frac12", "correct"),
+        (r"\frac{1}{2}", r"Let $p=\frac{1}{2}$. Find $1-p$.", "0.5", "correct"),
+        ("n(n+1)/2", r"Is it $n(n+1)/2$?", r"\frac{n(n+1)}{2}", "correct"),
+        ("3+4i", "Let $z=3+4i$. What is $z$?", "3+4i", "correct"),
+    ],
+)
+def test_the_question_restated_is_no_answer_where_that_is_asked_for(
+    pool, strict_pool, answer, prompt, ground_truth, outcome
+):
+    (grade,) = strict_pool.submit([box(answer)], [ground_truth], prompts=[prompt]).result()
+    assert grade.outcome == outcome
+    assert strict_pool.submit([box(answer)], [ground_truth]).result()[0].outcome == "correct", "without its prompt"
+    assert pool.submit([box(answer)], [ground_truth], prompts=[prompt]).result()[0].outcome == "correct", "switched off"
 
 
 def test_sequences_of_different_length_are_an_error(pool):
