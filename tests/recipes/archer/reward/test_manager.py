@@ -131,7 +131,8 @@ def test_grading_does_not_hold_up_the_caller():
     batch = _batch(([1], "4"))
     batch.non_tensor_batch["extra_info"] = np.array([{"index": 7}], dtype=object)
     pending = ArcherRewardManager(Words(), SlowPool(), OmegaConf.create(SETTINGS), CAP).start(batch)
-    assert asked == {"texts": [RIGHT], "truths": ["4"], "data_sources": ["sums"], "extra_infos": [{"index": 7}]}
+    columns = {"data_sources": ["sums"], "extra_infos": [{"index": 7}], "prompts": None}
+    assert asked == {"texts": [RIGHT], "truths": ["4"], **columns}
     with pytest.raises(TimeoutError):
         pending.result()
 
