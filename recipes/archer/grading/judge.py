@@ -155,6 +155,8 @@ def same(gold: Value, answer: Value) -> bool:
     if isinstance(gold, Chain) and isinstance(answer, Chain):
         if _same_chains(gold, answer):
             return True
+    elif isinstance(gold, Scalar) and gold.digits and isinstance(answer, Chain) and answer.signs[-1] == "approx":
+        return any(same(gold, value) for value in (_definition(answer), answer.items[-1]) if value is not None)
     elif isinstance(gold, Chain) and (value := _definition(gold)) is not None:
         return same(value, answer)
     elif isinstance(answer, Chain) and (value := _definition(answer)) is not None:

@@ -33,7 +33,7 @@ def same_quantities(gold: Scalar, answer: Scalar) -> bool:
     a, b = gold.value, answer.value
     if sympy.oo in (a, b) or -sympy.oo in (a, b):
         return a == b
-    if not _same_units(gold.unit, answer.unit):
+    if not _same_units(gold.unit, answer.unit) or gold.unit and answer.percent or gold.percent and answer.unit:
         return False
     sizes = [quantity.unit.size if quantity.unit else None for quantity in (gold, answer)]
     if None not in sizes and sizes[0] != sizes[1]:
