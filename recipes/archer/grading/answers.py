@@ -29,7 +29,8 @@ _PLAIN = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?: ?/ ?[0-9]+)?
 _NUMBER = re.compile(rf"(?<!\bnot ){_PLAIN}(?: or {_PLAIN})*")
 _REASON = re.compile(r"\. |,? (?:because|since|as|which|so|where) |, so ")
 _CHANGES_IT = re.compile(r"(?i)\b(?:or|and|not|no|if|when|unless|except|neither|otherwise|than|per|to)\b")
-_BESIDE = re.compile(r"[\w\s.,:;!()'*-]*")
+_SIGNS = re.compile(r"[-+*/^=<>\\{}&|_0-9]")  # mathematics beside a formula or a number
+_SIGNS_AND_BRACKETS = re.compile(r"[-+*/^=<>\\{}&|_0-9(\[]")
 _REPEATING = re.compile(r"(?<![0-9])([0-9]{1,9})\.([0-9]{0,9})\\(?:overline|bar|dot)\s?\{([0-9]{1,9})\}")
 # Signs that models write in Unicode, as LaTeX has them. Digits, letters and blanks are below.
 _UNICODE = {
@@ -152,15 +153,13 @@ def _has_conditional_boxes(text: str) -> bool:
 def _of_line(line: str) -> str:
     """The answer of a line that gives one: what stands alone in it, else all of it up to a reason."""
     line = _REASON.split(line.strip().strip("*").strip(), maxsplit=1)[0].strip().rstrip(".").strip("* ")
-    for pattern in (_FORMULA, _NUMBER):
+    for pattern, signs in ((_FORMULA, _SIGNS), (_NUMBER, _SIGNS_AND_BRACKETS)):
         found = list(pattern.finditer(line))
         rest = pattern.sub(" ", line)
-        if found and not (_BESIDE.fullmatch(rest) and not re.search("[0-9]", rest) and not _CHANGES_IT.search(rest)):
-            return line
-        if len(found) == 1 and (
-            pattern is _FORMULA or not re.search("[-(]", rest) and len(rest.split()) < len(line.split())
-        ):
-            return next(filter(None, found[0].groups()), found[0].group()).strip() or line
+        if len(found) == 1 and not signs.search(rest) and not _CHANGES_IT.search(rest):
+            (match,) = found
+            beside = line[: match.start()][-1:] + line[match.end() :][:1]
+            return line if beside.isalnum() else next(filter(None, match.groups()), match.group()).strip()
         if found:
             return line
     return line
