@@ -230,7 +230,7 @@ def _as_text(text: str) -> str:
 def _readings(answer: str, gold: Value) -> Iterator[Value]:
     """What the answer can mean: as it stands, and where that can be meant, with more taken for granted."""
     options = [frozenset()]
-    if not symbols_of(gold) and re.search(r"[0-9]\s*\\?[\s~,;]*[A-Za-z]", answer):
+    if not symbols_of(gold) and re.search(r"[0-9](?:\s|~|\\[ ,;:])*\\?[A-Za-z]", answer):
         options += [frozenset((GLUED_UNITS,)), frozenset((SCIENTIFIC,))]
     if isinstance(gold, Listed) and "," in answer:
         options.append(frozenset((LISTED,)))

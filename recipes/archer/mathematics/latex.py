@@ -166,8 +166,8 @@ class _Flattener:
             yield Token("space", " ") if text == "space" else Token("operator", text)
         elif name in vocabulary.FUNCTIONS:
             yield Token("function", name)
-        elif name == "AA":
-            yield Token("text", "angstrom")
+        elif name in vocabulary.SPOKEN:
+            yield Token("text", vocabulary.SPOKEN[name])
         elif name in vocabulary.NAMES:
             yield Token("name", vocabulary.NAMES[name])
         else:

@@ -35,6 +35,7 @@ from recipes.archer.mathematics.values import (
     Scalar,
     Value,
     Words,
+    as_points,
     substituted,
 )
 from recipes.archer.mathematics.vocabulary import FUNCTIONS, words
@@ -56,7 +57,7 @@ _RELATIONS = ("=", "<", ">", "<=", ">=", "!=", "approx", "in", "equiv", "perp", 
 _ORDERS = ("<", ">", "<=", ">=")
 _FOR_ALL = ("where", "for", "with", "any", "all", "every", "integer", "integers", "if", "real", "number", "numbers")
 # Letters that are units after a number of the answer, with a blank between or without one.
-_SINGLE, _GLUED = words("m s g h L N J W V A K C T"), words("m s g L N J W V K")
+_SINGLE, _GLUED = words("m s g h L N J W V A K C T Omega"), words("m s g L N J W V K Omega")
 
 
 def read(text: str, options: frozenset[str] = frozenset()) -> Value:
@@ -137,8 +138,8 @@ class _Reader:
             return items[0]
         if total := _total(items):
             return total
-        orders = [isinstance(item, Chain) and set(item.signs) <= set(_ORDERS) for item in items]
-        return Joined(tuple(items)) if alternatives and all(orders) else Listed("", tuple(items))
+        orders = [isinstance(item, Chain) and set(item.signs) <= {*_ORDERS, "in"} for item in items]
+        return Joined(tuple(items)) if alternatives and all(orders) else Listed("", as_points(tuple(items)))
 
     def _chain(self, tokens: list[Token]) -> Chain | Value:
         signs = tuple(t.text for t in tokens if t.kind == "operator" and t.text in _RELATIONS)

@@ -103,3 +103,13 @@ def symbols_of(value: Value) -> set[str]:
         case Matrix():
             return set().union(*(symbols_of(cell) for row in value.rows for cell in row))
     return set()
+
+
+def as_points(items: tuple[Value, ...]) -> tuple[Value, ...]:
+    """x=1, y=2 or x=2, y=1 as the points (1,2) and (2,1); other items as they are."""
+    names = [item.name if isinstance(item, Chain) and item.signs == ("=",) else None for item in items]
+    size = len(set(names))
+    if None in names or size < 2 or len(names) == size or names != names[:size] * (len(names) // size):
+        return items
+    values = [item.items[1] for item in items]
+    return tuple(Listed("()", tuple(values[n : n + size])) for n in range(0, len(values), size))

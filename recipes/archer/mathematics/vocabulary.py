@@ -41,6 +41,7 @@ IGNORED = words(
     "left right middle displaystyle textstyle limits nolimits rm bf it mathstrut boldmath hfill noindent "
     "big Big bigg Bigg bigl Bigl biggl Biggl bigr Bigr biggr Biggr bigm Bigm large Large"
 )
+SPOKEN = {"AA": "angstrom", "forall": "for", "therefore": "therefore"}
 SPACES = frozenset((",", ";", ":", " ", ">", "enspace", "thinspace", "medspace", "thickspace", "space", "\n", "\t"))
 SEE_THROUGH = ("boxed", "fbox", "mathbf", "bm", "boldsymbol", "mathit", "mathnormal", "underline", "ensuremath", "pmb")
 TEXT = ("text", "textbf", "textit", "textrm", "textsf", "texttt", "textnormal", "mathrm", "mbox", "hbox", "emph",
