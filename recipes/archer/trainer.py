@@ -166,7 +166,7 @@ class ArcherTrainer(WorkerGroups):
         numbers, n = list(range(len(self.val_dataset))), self.config.actor_rollout_ref.rollout.val_kwargs.n
         seeds = response_seeds(self.config.seed, -1 - step, numbers, n)
         batch = self._respond(prompt_batch(self.val_dataset, numbers, n), seeds, validate=True)
-        return validation_metrics(self.reward.start(batch).result(), batch)
+        return validation_metrics(self.reward.start(batch, evaluation=True).result(), batch)
 
     def _log(self, step: Step) -> None:
         self.step = step.number

@@ -69,7 +69,7 @@ def _judge(request: dict[str, Any]) -> dict[str, Any]:
 
     try:
         if "answer" in request:
-            return judge.judge(request["answer"], request["forms"])
+            return judge.judge(request["answer"], request["forms"], request.get("restated", False))
         return {"reasons": [judge.unreadable(form) for form in request["forms"]]}
     except MemoryError:
         raise

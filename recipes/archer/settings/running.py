@@ -85,6 +85,8 @@ TABLE: dict[str, Read] = {
     "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE),
     "grading.workers": whole("startup/inputs", 1, null=True),
     "grading.timeout_s": positive("startup/inputs"),
+    "grading.budget_s": positive("startup/inputs", null=True),
+    "grading.reject_restated": switch("startup/inputs"),
     "grading.answer_format": choice("startup/inputs", *ANSWER_FORMATS),
     "grading.memory_mb": whole("startup/inputs", LEAST_GRADING_MB, null=True),
     "grading.data_sources": section(

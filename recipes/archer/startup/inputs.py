@@ -26,6 +26,8 @@ def grading_pool(config: DictConfig):
         score_fn=(custom.path, custom.name) if custom.path else None,
         score_fn_kwargs=custom.get("reward_kwargs"),
         data_sources=OmegaConf.to_container(settings.data_sources),
+        budget_s=settings.budget_s,
+        reject_restated=settings.reject_restated,
     )
 
 
