@@ -39,7 +39,7 @@ def split(tokens: Sequence[Token], *operators: str) -> list[list[Token]]:
     return pieces
 
 
-def _opens(bar_open: bool, inside: str, before: Token | None) -> bool:
+def _opens(before: Token | None) -> bool:
     """Whether a | begins an absolute value; after an operand in a set it stands for "such that"."""
     return before is None or before.kind in ("operator", "function") and before.text not in ("!", "%", "'")
 
@@ -58,10 +58,10 @@ def nest(flat: Sequence[Token]) -> tuple[Token, ...]:
                 raise Unreadable(f"{sign} closes nothing")
             stack.pop()
             stack[-1][1].append(Token("group", inside + sign, (tuple(tokens),)))
-        elif sign == "|" and inside == "|" and not _opens(True, inside, before):
+        elif sign == "|" and inside == "|" and not _opens(before):
             stack.pop()
             stack[-1][1].append(Token("group", "abs(abs)", (tuple(tokens),)))
-        elif sign == "|" and inside == r"\{" and before is not None and not _opens(False, inside, before):
+        elif sign == "|" and inside == r"\{" and before is not None and not _opens(before):
             tokens.append(Token("operator", "mid"))
         elif sign == "|":
             stack.append(("|", []))
