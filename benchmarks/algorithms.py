@@ -13,19 +13,15 @@ two marks.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.algorithms_page import draw, put_into_page, table
-from recipes.archer.runs.folder import Run, is_run, read_run
+from benchmarks.jobs import Job, made
+from recipes.archer.runs.folder import Run
 from recipes.archer.settings.configuration import ROOT
 
 PROJECT = "Archer-algorithms"
-LAUNCHER = ROOT / "scripts" / "train" / "run_archer2.0_qwen3_tiny_cpu.sh"
 RESULT = ROOT / "benchmarks" / "results" / "algorithms.json"
 PICTURE = ROOT / "docs" / "images" / "algorithms.png"
 PAGE = ROOT / "docs" / "algorithms.md"
@@ -44,68 +40,9 @@ SERIES = ("val/accuracy", "reward/accuracy/mean", "actor/entropy")
 MEANS = ("actor/pg_clipfrac", "actor/num_updates", "actor/kl_loss")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run: a loss and a seed."""
-
-    loss: str
-    seed: int
-    steps: int
-    output: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.output / PROJECT / f"{self.loss}_seed{self.seed}"
-
-    @property
-    def settings(self) -> dict:
-        return SETTINGS | {"seed": self.seed, "trainer.total_training_steps": self.steps}
-
-    def command(self) -> list[str]:
-        """The launcher's; how the run is called and what it logs to besides the settings that matter."""
-        names = {"trainer.project_name": PROJECT, "trainer.experiment_name": self.folder.name}
-        overrides = self.settings | names | {"trainer.logger": "[console]"}
-        return ["bash", str(LAUNCHER), *(f"{name}={value}" for name, value in overrides.items())]
-
-    def environment(self) -> dict[str, str]:
-        own = {"EXPERIMENT": EXPERIMENTS[self.loss], "OUTPUT_DIR": str(self.output), "VENV": sys.prefix}
-        return os.environ | own
-
-
-def whole(job: Job) -> Run | None:
-    """The finished run of a job, None when it is still to be made.
-
-    Raises:
-        SystemExit: the folder holds a run with other settings.
-    """
-    if not is_run(job.folder):
-        return None
-    run = read_run(job.folder)
-    if run.config:
-        for name, wanted in job.settings.items():
-            found = run.config
-            for key in name.split("."):
-                found = found.get(key) if isinstance(found, dict) else None
-            if found != wanted:
-                raise SystemExit(f"{job.folder} was made with {name}={found}, not {wanted}; move it away, or --output")
-    finished = run.facts.get("status") == "finished" and run.rows and run.rows[-1]["step"] == job.steps
-    return run if finished else None
-
-
-def made(job: Job) -> Run:
-    """The finished run of a job; it is made, or gone on with, if need be.
-
-    Raises:
-        SystemExit: the launcher failed.
-    """
-    run = whole(job)
-    if run is None:
-        print(f"== {job.folder.name}", flush=True)
-        code = subprocess.run(job.command(), env=job.environment(), cwd=ROOT).returncode
-        run = whole(job)
-        if code or run is None:
-            raise SystemExit(f"{job.folder.name} ended with {code}; its folder says why: {job.folder}")
-    return run
+def job_of(loss: str, seed: int, steps: int, output: Path) -> Job:
+    """The run of a loss and a seed."""
+    return Job(PROJECT, f"{loss}_seed{seed}", EXPERIMENTS[loss], SETTINGS | {"seed": seed}, steps, output)
 
 
 def figures(run: Run) -> dict:
@@ -132,7 +69,7 @@ def main() -> None:
     runs: dict[str, dict] = {loss: {} for loss in args.losses}
     for seed in args.seeds:  # seed by seed, so that what is there after an interruption compares
         for loss in args.losses:
-            runs[loss][str(seed)] = figures(made(Job(loss, seed, args.steps, args.output.resolve())))
+            runs[loss][str(seed)] = figures(made(job_of(loss, seed, args.steps, args.output.resolve())))
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": f"python -m benchmarks.algorithms --seeds {' '.join(map(str, args.seeds))} --steps {args.steps}",

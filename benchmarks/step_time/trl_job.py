@@ -69,12 +69,15 @@ def main() -> None:
         report_to=[],
         disable_tqdm=True,
     )
+    # TRL stops at the tokenizer's end alone, which in a base model's files is not the turn's
+    settings = {"padding_side": "left", "eos_token": "<|im_end|>"}
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model, trust_remote_code=False, **settings)
     trainer = GRPOTrainer(
         model=arguments.model,
         reward_funcs=reward,
         args=config,
         train_dataset=data,
-        processing_class=AutoTokenizer.from_pretrained(arguments.model, padding_side="left"),
+        processing_class=tokenizer,
         callbacks=[Clock()],
     )
     trainer.train()

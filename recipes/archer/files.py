@@ -51,6 +51,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk, or one's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def refuse_link(path: Path, folder: bool = False) -> None:
     """Raises unless the path is free, or already a file (``folder``: a folder) that is no link.
 

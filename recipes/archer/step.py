@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from recipes.archer.reward.group_filter import GroupVerdict, rows_of
-from recipes.archer.reward.manager import Rewards
+from recipes.archer.reward.manager import Rewards, token_level
 from verl import DataProto
 
 
@@ -23,6 +23,18 @@ class Round:
     verdict: GroupVerdict
     kept: np.ndarray  # group numbers that are trained on
     truncated: list[bool]  # responses that hit the cap
+
+    def trained_rows(self, n: int) -> DataProto:
+        """The rows of the groups that are trained on, with ``token_level_rewards``."""
+        rows = rows_of(self.kept, n)
+        part = self.batch.select_idxs(rows)
+        part.batch["token_level_rewards"] = token_level(self.rewards.total[rows], part.batch["response_mask"])
+        return part
+
+    def drop_last(self, number: int, n: int) -> list[int]:
+        """Leaves out the last ``number`` groups that are kept; returns the numbers of their prompts."""
+        self.kept, unused = self.kept[:-number], self.kept[-number:]
+        return self.batch.non_tensor_batch["prompt_number"][unused * n].tolist()
 
 
 @dataclass
@@ -56,10 +68,15 @@ class Step:
         offsets = np.cumsum([0] + [len(r.batch) for r in self.rounds[:-1]])
         return np.concatenate([rows_of(r.kept, n) + o for r, o in zip(self.rounds, offsets, strict=True)])
 
-    def trained_rows(self, n: int, overlong_filter: bool) -> np.ndarray:
-        """Those of :meth:`kept_rows` that give a gradient: with ``overlong_filter`` only those not cut at the cap."""
-        rows, cut = self.kept_rows(n), np.concatenate([r.truncated for r in self.rounds]).astype(bool)
-        return rows[~cut[rows]] if overlong_filter else rows
+    def untrained_rows(self, n: int, overlong_filter: bool) -> np.ndarray:
+        """Rows of :meth:`batch` without a gradient: not kept, or with ``overlong_filter`` cut at the cap."""
+        kept, cut = self.kept_rows(n), np.concatenate([r.truncated for r in self.rounds]).astype(bool)
+        return np.setdiff1d(np.arange(len(cut)), kept[~cut[kept]] if overlong_filter else kept)
+
+    def trained(self, n: int) -> DataProto | None:
+        """Everything that is trained on, round by round; None where no group is worth it."""
+        parts = [r.trained_rows(n) for r in self.rounds if len(r.kept)]
+        return concatenate(parts) if parts else None
 
 
 def concatenate(parts: list[DataProto]) -> DataProto:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from tiny_corpus import Problem, question
 from tiny_settings import Settings
+from tiny_tokenizer import END
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from recipes.archer.text.metrics import connective_counts
@@ -21,7 +22,7 @@ class Measurement:
     """Of one response a prompt at temperature 1."""
 
     accuracy: float  # share with the right number in the last box
-    mean_tokens: float  # response length, eos included
+    mean_tokens: float  # response length, the end of the turn included
     bare_guess_share: float  # responses that show no step
     connectives_per_response: float
     no_answer_share: float  # no box at all
@@ -51,7 +52,7 @@ def sample(
     max_new_tokens: int,
     seed: int,
 ) -> tuple[list[str], list[int]]:
-    """One response a question at temperature 1: texts without special tokens, lengths in tokens with eos."""
+    """One response a question at temperature 1: texts without special tokens, lengths in tokens with the turn's end."""
     torch.manual_seed(seed)
     inputs = tokenizer(chat_prompts(tokenizer, questions), return_tensors="pt", padding=True)
     output = model.generate(
@@ -62,6 +63,7 @@ def sample(
         top_k=0,
         top_p=1.0,
         max_new_tokens=max_new_tokens,
+        eos_token_id=tokenizer.convert_tokens_to_ids(END),
     )[:, inputs.input_ids.shape[1] :]  # (questions, tokens)
     lengths = (output != tokenizer.pad_token_id).sum(-1).tolist()
     return tokenizer.batch_decode(output, skip_special_tokens=True), lengths

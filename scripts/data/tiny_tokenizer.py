@@ -1,4 +1,8 @@
-"""The tiny base model's tokenizer: byte-level BPE, one token per digit, Qwen's chat layout."""
+"""The tiny base model's tokenizer: byte-level BPE, one token per digit, Qwen's chat layout.
+
+As with Qwen3-0.6B-Base, the files name one token as padding and as the end, and the chat template closes a turn with
+another, which the model writes after its answer.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +44,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length: int
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
-        eos_token=END,
-        additional_special_tokens=[START],
+        eos_token=PAD,
+        additional_special_tokens=[START, END],
         chat_template=CHAT_TEMPLATE,
         model_max_length=model_max_length,
         padding_side="left",

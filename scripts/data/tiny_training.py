@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tiny_optimizer import Muon
 from tiny_sampling import chat_prompts
 from tiny_settings import ModelShape, Schedule
+from tiny_tokenizer import END
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 Row = tuple[list[int], int]  # a conversation's token ids, and how many of them are the prompt's
@@ -39,16 +40,16 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> Qwen3F
         torch_dtype="float32",
     )
     model = Qwen3ForCausalLM(config)
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.do_sample = True
     return model
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, questions: list[str], solutions: list[str]) -> list[Row]:
-    """The conversations in token ids, each ending in eos."""
+    """The conversations in token ids, each ending as the chat template ends a turn."""
     prompt_ids = tokenizer(chat_prompts(tokenizer, questions)).input_ids
-    response_ids = tokenizer([solution + tokenizer.eos_token for solution in solutions]).input_ids
+    response_ids = tokenizer([solution + END for solution in solutions]).input_ids
     return [(p + r, len(p)) for p, r in zip(prompt_ids, response_ids, strict=True)]
 
 

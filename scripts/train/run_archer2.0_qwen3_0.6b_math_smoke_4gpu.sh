@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The 0.6B job in small: 2 steps, small batches, short sequences. Environment as the main launcher's.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/launch.sh"
 # a name of its own for each: under one that is there, the steps that are done are not done again
-name=Archer2.0-Qwen3-0.6B-Math-smoke-${EXPERIMENT:-v5}-$(date +%Y%m%d-%H%M%S)
+name=Archer2.0-Qwen3-0.6B-Math-smoke-$math_experiment-$(date +%Y%m%d-%H%M%S)
 exec bash "$(dirname "${BASH_SOURCE[0]}")/run_archer2.0_qwen3_0.6b_math.sh" \
     "trainer.experiment_name=$name" trainer.total_training_steps=2 trainer.save_freq=2 \
     trainer.test_freq=2 data.train_batch_size=8 data.max_prompt_length=512 data.max_response_length=512 \

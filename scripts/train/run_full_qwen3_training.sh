@@ -37,6 +37,6 @@ need_prompt_files data.train_files "$train_file" "$@"
 need_prompt_files data.val_files "$val_file" "$@"
 make -C "$root" setup
 [ -n "$model_path" ] || bash "$here/setup_qwen3_0.6b.sh"
-log=${OUTPUT_DIR:-$root/output}/${JOB_NAME:-archer-qwen3-math-${EXPERIMENT:-v5}}.log
+log=${OUTPUT_DIR:-$root/output}/${JOB_NAME:-archer-qwen3-math-$math_experiment}.log
 # not `| tee`: a signal to this process must reach the trainer, and its exit code must be ours
 exec bash "$here/lib/job.sh" --log "$log" --final 2,20,21,22,23 -- bash "$here/run_archer2.0_qwen3_0.6b_math.sh" "$@"

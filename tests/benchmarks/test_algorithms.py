@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from benchmarks import algorithms
-from benchmarks.algorithms import EXPERIMENTS, SETTINGS, Job, figures, made, whole
+from benchmarks.algorithms import EXPERIMENTS, SETTINGS, figures, job_of
 from benchmarks.algorithms_page import BEGIN, END, draw, put_into_page, table
+from benchmarks.jobs import Job, made, whole
 from recipes.archer.runs.folder import read_run
 from recipes.archer.settings.configuration import compose
 
@@ -18,7 +19,7 @@ STEPS = 20
 def write(job: Job, shift: float = 0.0, status: str = "finished", **settings) -> None:
     """A run as the launcher leaves it: accuracy rises by a hundredth a step, held out every tenth."""
     config: dict = {}
-    for name, value in (job.settings | settings).items():
+    for name, value in (job.overrides | settings).items():
         *parents, key = name.split(".")
         node = config
         for parent in parents:
@@ -46,7 +47,7 @@ def write(job: Job, shift: float = 0.0, status: str = "finished", **settings) ->
 
 @pytest.fixture
 def job(tmp_path):
-    return lambda loss="grpo", seed=1, steps=STEPS: Job(loss, seed, steps, tmp_path)
+    return lambda loss="grpo", seed=1, steps=STEPS: job_of(loss, seed, steps, tmp_path)
 
 
 @pytest.fixture

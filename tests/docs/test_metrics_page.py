@@ -30,6 +30,7 @@ SOURCES = [
     ROOT / "recipes" / "archer" / f"{name}.py"
     for name in (
         "trainer",
+        "metrics/measure",
         "workers/calls",
         "workers/worker",
         "workers/actor",
@@ -61,6 +62,7 @@ def emitted(correct: list[bool], switch: float = 1.0) -> dict[str, float | None]
     rewards = graded(correct, switch)
     mask = torch.ones(len(correct), 3, dtype=torch.long)
     batch = {"response_mask": mask, "attention_mask": torch.ones(len(correct), 5, dtype=torch.long)}
+    batch["ended"] = torch.ones(len(correct), dtype=torch.bool)
     step = Step(1)
     step.timing["step"] = 1.0
     step.metrics |= batch_metrics.reward_metrics(rewards)

@@ -16,6 +16,7 @@ from recipes.archer.losses.constants import loss_config_from
 from recipes.archer.losses.objective import step_loss
 from recipes.archer.reward.manager import ArcherRewardManager
 from recipes.archer.settings.configuration import compose
+from recipes.archer.startup.inputs import planned_steps
 from verl import DataProto
 
 PROMPT, CAP, N = 3, 8, 4
@@ -107,9 +108,10 @@ class World:
             self.number += 1
             responses[row] = 3 * self.number + (RIGHT, WRONG, UNREADABLE).index(outcome)
             mask[row, :length] = 1
+        ended = torch.tensor([length < CAP for _, length in said])
         tensors = {key: torch.cat([prompts[key], responses], 1) for key in ("input_ids", "position_ids")}
         tensors["attention_mask"] = torch.cat([prompts["attention_mask"], mask], 1)
-        tensors["prompts"], tensors["responses"] = prompts["input_ids"], responses
+        tensors["prompts"], tensors["responses"], tensors["ended"] = prompts["input_ids"], responses, ended
         if self.config.actor_rollout_ref.rollout.calculate_log_probs:
             tensors["rollout_log_probs"] = self.figures(responses)[2]
         return DataProto.from_dict(tensors)
@@ -174,6 +176,7 @@ def make_trainer(script, prompts: int = 40, **settings):
         reward=ArcherRewardManager(Words(), Graders(), config.reward, CAP),
         report=Report(),
         guard=guard,
+        total_steps=planned_steps(config, prompts),
         stop=MagicMock(),
         saver=saver,
     )

@@ -4,10 +4,25 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
 from recipes.archer.checkpoints.disk_space import readable, shortage
 from recipes.archer.checkpoints.store import CheckpointStore
 from recipes.archer.ending import DISK, FINISHED, Ending
+
+Write = Callable[[str], Iterable[str | None]]
+
+
+class Report(Protocol):
+    """What a saver tells whoever shows the run."""
+
+    def warn(self, text: str) -> None: ...
+
+    def saved(self, step: int, seconds: float, best: Path | None = None) -> None: ...
+
+    def not_saved(self, step: int, why: str, number: int, most: int) -> None: ...
+
+    def rows_are_safe(self) -> None: ...
 
 
 class CheckpointSaver:
@@ -20,23 +35,24 @@ class CheckpointSaver:
         max_failed_saves: so many in a row end the run.
     """
 
-    def __init__(self, store: CheckpointStore, identity: dict, first_size: int, max_failed_saves: int):
+    def __init__(self, store: CheckpointStore, identity: dict[str, Any], first_size: int, max_failed_saves: int):
         self.store, self.identity, self.first_size = store, identity, first_size
-        self.max_failed_saves, self.num_failed, self.problem = max_failed_saves, 0, None
+        self.max_failed_saves, self.num_failed = max_failed_saves, 0
+        self.problem: str | None = None
         self.saved_step = self._tried_step = 0
 
     def continue_after(self, step: int) -> None:
         """The state of ``step`` is on disk already."""
         self.saved_step = self._tried_step = step
 
-    def repair(self, report) -> None:
+    def repair(self, report: Report) -> None:
         """Once the run has gone on from a checkpoint: a save that was interrupted is brought to its end."""
         try:
             self.store.repair()
         except OSError as error:  # the next save tries again
             report.warn(f"what surrounds the checkpoints is not up to date: {error}")
 
-    def save(self, state: dict, write: Callable[[str], Iterable[str | None]], report) -> None:
+    def save(self, state: dict[str, Any], write: Write, report: Report) -> None:
         """Saves the state of a step, once.
 
         Args:
@@ -76,7 +92,7 @@ class CheckpointSaver:
         reason = f"{ending.reason}; its last state could not be saved: {self.problem}"
         return Ending(ending.status, reason, ending.exit_code)
 
-    def _write(self, state: dict, write: Callable[[str], Iterable[str | None]], report) -> str | None:
+    def _write(self, state: dict[str, Any], write: Write, report: Report) -> str | None:
         """What the disk refused; None when the checkpoint is whole."""
         try:
             partial = self.store.begin(state["step"])
@@ -87,7 +103,7 @@ class CheckpointSaver:
             self.store.discard(partial)
         return problem
 
-    def _fill(self, partial: Path, state: dict, write: Callable[[str], Iterable[str | None]], report) -> str | None:
+    def _fill(self, partial: Path, state: dict[str, Any], write: Write, report: Report) -> str | None:
         try:
             if lack := shortage(self.store.folder, self.store.size() or self.first_size):
                 return lack

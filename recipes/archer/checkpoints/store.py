@@ -13,14 +13,13 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from recipes.archer.checkpoints.manifest import MANIFEST, flush, listed, problem_of, write_manifest
+from recipes.archer.checkpoints.manifest import flush, listed, problem_of, write_manifest
+from recipes.archer.checkpoints.reading import STATE, Checkpoint, read, state_in
 from recipes.archer.ending import UserError
 from recipes.archer.files import write_atomically
-from recipes.archer.reading.json import read_json
-from recipes.archer.reading.regular import UnreadableError
 
-STATE = "state.json"
 POINTER = "latest_checkpointed_iteration.txt"  # verl's name for it
 BEST_POINTER = "best_checkpoint.txt"
 PREFIX = "global_step_"
@@ -30,26 +29,18 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of write_atomically, with its pr
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A whole checkpoint: its folder, its step, and the trainer's state in it."""
-
-    path: Path
-    step: int
-    state: dict
-
-
-@dataclass(frozen=True)
 class BestBy:
     """By which metric of ``metrics.jsonl`` a checkpoint is the best, and whether ``max`` or ``min`` of it is."""
 
     metric: str
     mode: str = "max"
 
-    def value(self, state: dict) -> float | None:
+    def value(self, state: dict[str, Any]) -> float | None:
         """The metric at the step of a checkpoint's state; None where it was not measured or is not finite."""
         value = (state.get("row") or {}).get(self.metric)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if is_number and math.isfinite(value) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value)
 
     def best(self, values: dict[int, float]) -> int | None:
         """The step of the best value, of equal ones the first; None of none."""
@@ -64,12 +55,13 @@ class CheckpointStore:
         folder: the run folder; checkpoints are ``global_step_<n>`` in it.
         keep_last: how many to keep, at least 1.
         best_by: besides those, the best by a metric is kept; None: no such one.
+        trust_old: whether checkpoints of an earlier format, whose pickles run what is in them, may be continued.
     """
 
-    def __init__(self, folder: Path, keep_last: int = 3, best_by: BestBy | None = None):
+    def __init__(self, folder: Path, keep_last: int = 3, best_by: BestBy | None = None, trust_old: bool = False):
         if keep_last < 1:
             raise ValueError(f"trainer.keep_last={keep_last}: keep at least 1 checkpoint")
-        self.folder, self.keep_last, self.best_by = Path(folder), keep_last, best_by
+        self.folder, self.keep_last, self.best_by, self.trust_old = Path(folder), keep_last, best_by, trust_old
 
     def begin(self, step: int) -> Path:
         """An empty folder to write step ``step`` into; leftovers of an interrupted save are removed."""
@@ -78,7 +70,7 @@ class CheckpointStore:
         partial.mkdir(parents=True)
         return partial
 
-    def commit(self, partial: Path, step: int, state: dict) -> Path:
+    def commit(self, partial: Path, step: int, state: dict[str, Any]) -> Path:
         """Makes the folder of :meth:`begin` the checkpoint of step ``step``.
 
         Those of this and of later steps are of an attempt that this run went back behind: they stop counting at
@@ -128,12 +120,13 @@ class CheckpointStore:
         """The newest checkpoint that verifies, and one line for each newer one that does not.
 
         Raises:
-            UserError: a later version of this code wrote one of them.
+            UserError: one of them is not ours to pass over; see ``reading.py``.
         """
-        skipped, folders = [], self._counting()
+        skipped: list[str] = []
+        folders = self._counting()
         for step in sorted(folders, reverse=True):
             try:
-                return read(folders[step]), skipped
+                return read(folders[step], self.trust_old), skipped
             except ValueError as problem:
                 skipped.append(f"skipped checkpoint {folders[step]}: {problem}")
         return None, skipped
@@ -147,7 +140,7 @@ class CheckpointStore:
     def _best(self, steps: list[int]) -> int | None:
         if self.best_by is None:
             return None
-        values = {step: self.best_by.value(_state(self._final(step))) for step in steps}
+        values = {step: self.best_by.value(state_in(self._final(step))) for step in steps}
         return self.best_by.best({step: value for step, value in values.items() if value is not None})
 
     def _point_to(self, newest: int, whole: list[int]) -> int | None:
@@ -201,24 +194,6 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Checkpoint:
-    """The checkpoint in a folder.
-
-    Raises:
-        ValueError: it is not whole; the message says what is missing or damaged.
-        UserError: a later version of this code wrote it.
-    """
-    problem = problem_of(path)
-    if problem is None and STATE not in listed(path):
-        problem = f"{MANIFEST} does not list {STATE}"
-    if problem is not None:
-        raise ValueError(problem)
-    state = _state(path)
-    if not isinstance(state.get("step"), int):
-        raise ValueError(f"{STATE} has no step")
-    return Checkpoint(path, state["step"], state)
-
-
 def _remove(path: Path) -> None:
     """Removes a folder, a file or a link, as far as the file system lets it."""
     if path.is_symlink() or path.is_file():
@@ -231,13 +206,6 @@ def _remove(path: Path) -> None:
 def _looks_whole(path: Path) -> bool:
     """Whether every file is there in its size: what can be told without reading gigabytes."""
     try:
-        return problem_of(path, hashes=False) is None and bool(_state(path))
+        return problem_of(path, hashes=False) is None and bool(state_in(path))
     except UserError:  # a later version's: not ours to judge
         return False
-
-
-def _state(path: Path) -> dict:
-    try:
-        return read_json(path / STATE, inside=path)
-    except UnreadableError:
-        return {}

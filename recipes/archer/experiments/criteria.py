@@ -28,9 +28,9 @@ class Range:
     closed: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if self.closed:
-            return self.low <= value <= self.high
-        return (self.low is None or value > self.low) and (self.high is None or value < self.high)
+        above = self.low is None or value > self.low or (self.closed and value == self.low)
+        below = self.high is None or value < self.high or (self.closed and value == self.high)
+        return above and below
 
     def __str__(self) -> str:
         if self.closed:
@@ -160,6 +160,6 @@ def _parse_range(fields: Fields) -> Range | None:
         bounds = fields.get("between", list)
         if len(bounds) != 2 or not all(isinstance(b, int | float) for b in bounds) or not bounds[0] < bounds[1]:
             raise fields.fail(f"has between {bounds}; give [lower, upper]")
-        return Range(*bounds, closed=True)
+        return Range(bounds[0], bounds[1], closed=True)
     bound = fields.get(given[0], float)
     return Range(low=bound) if given == ["above"] else Range(high=bound)

@@ -6,6 +6,8 @@ from recipes.archer.experiments import pages, registry
 from recipes.archer.files import write_atomically
 from recipes.archer.reading.regular import read_text
 
+INDEX = "README.md"  # beside the pages, written by hand
+
 
 def resolved_files() -> dict[Path, str]:
     """Path and content of every resolved configuration."""
@@ -45,4 +47,5 @@ def write(files: dict[Path, str]) -> list[Path]:
 def _strays(files: dict[Path, str]) -> list[Path]:
     """Files of the same kind, in the same folders, of experiments that are gone."""
     kinds = {(path.parent, path.suffix) for path in files}
-    return sorted(p for folder, suffix in kinds for p in folder.glob(f"*{suffix}") if p not in files)
+    there = {p for folder, suffix in kinds for p in folder.glob(f"*{suffix}")}
+    return sorted(p for p in there - files.keys() if p.name != INDEX)

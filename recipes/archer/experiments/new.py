@@ -46,7 +46,7 @@ def write_new(name: str, parent: str, overrides: list[str], hypothesis: str) -> 
     try:
         write_atomically(path, text)
     except OSError as error:  # a read-only checkout, a full disk, a name that is too long
-        raise UserError(f"{path} cannot be written: {os.strerror(error.errno)}") from None
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
     registry.forget()
     return path
 

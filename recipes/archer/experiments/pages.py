@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recipes.archer.experiments import registry
-from recipes.archer.experiments.criteria import Criterion
+from recipes.archer.experiments.criteria import Condition, Criterion
 from recipes.archer.experiments.records import Record, Results
 from recipes.archer.settings.configuration import ROOT
 
@@ -43,6 +43,8 @@ KEPT = (
     "reward.overlong_buffer_len",
     "actor_rollout_ref.actor.entropy_coeff",
     "actor_rollout_ref.actor.kl_loss_coef",
+    "actor_rollout_ref.rollout.stop_at_turn_end",
+    "algorithm.group_filter.metric",
 )
 _SEARCHED = ("policy_loss.loss_mode", "entropy_coeff", "kl_loss_coef")
 _HEADER = "<!-- Rendered from recipes/archer/config/experiment/{name}.yaml by `archer experiment render`. -->"
@@ -57,13 +59,14 @@ def page(name: str) -> str:
         _HEADER.format(name=name),
         _facts(record),
         f"## Problem\n\n{record.problem}",
-        *(_results(parent, f"### Results of {parent.name}") if parent and parent.results else ()),
+        *(_results(parent.name, parent.results, f"### Results of {parent.name}") if parent and parent.results else ()),
         f"## Hypothesis\n\n{record.hypothesis}",
         *([_settings(name)] if parent is None else ()),
         _changes(record),
+        *_no_turn_end(name),
         _criteria(record.criteria),
         _contingency(record),
-        *(_results(record, "## Results") if record.results else ("## Results\n\nNot recorded yet.",)),
+        *(_results(name, record.results, "## Results") if record.results else ("## Results\n\nNot recorded yet.",)),
         _search(name),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -113,6 +116,19 @@ def _changes(record: Record) -> str:
     return text
 
 
+def _no_turn_end(name: str) -> list[str]:
+    """What to keep in mind where the engine does not stop at the end of a turn."""
+    if registry.composed(name).actor_rollout_ref.rollout.stop_at_turn_end:
+        return []
+    return [
+        "## The end of a turn\n\nThe engine of this run stops only where the model's files say. Where those do not "
+        "name the token with which the chat template closes a turn, as those of Qwen3-0.6B-Base do not, responses "
+        "run on after the answer, through invented turns, to the cap: the last box of these is graded, and all of it "
+        "is trained on. [What that does to a run](tiny_no_turn_end.md) is shown on the embedded model; "
+        "[docs/algorithms.md](../algorithms.md#the-end-of-a-turn) says how a response ends otherwise."
+    ]
+
+
 def _criteria(criteria: Iterable[Criterion]) -> str:
     rows = [(f"`{c.metric}`", _sentence(c.good, " and "), _sentence(c.bad, " or "), c.note) for c in criteria]
     return f"## Monitoring criteria\n\n{_table(('Metric', 'Good', 'Bad', 'Note'), rows)}"
@@ -128,14 +144,13 @@ def _contingency(record: Record) -> str:
     return "## Contingency\n\n" + ("\n".join(lines) or "None yet.")
 
 
-def _results(record: Record, heading: str) -> list[str]:
-    results = record.results
+def _results(name: str, results: Results, heading: str) -> list[str]:
     ran = f"{results.steps} steps" if results.steps else ""
     if results.hours:
         ran += f", {f'about {60 * results.hours:.0f} min' if results.hours < 1 else f'about {results.hours} hours'}"
     blocks = [f"{heading}{f' ({ran})' if ran else ''}", f"{results.outcome}."]
     if results.rows:
-        blocks.append(_figures(record.name, results))
+        blocks.append(_figures(name, results))
     if results.findings:
         blocks.append("\n".join(f"- {finding}" for finding in results.findings))
     return blocks
@@ -169,7 +184,7 @@ def _search(name: str) -> str:
     return f"## Search so far\n\n{_table(('Version', *heads, 'Outcome'), rows)}"
 
 
-def _sentence(conditions: Sequence, joint: str) -> str:
+def _sentence(conditions: Iterable[Condition], joint: str) -> str:
     return joint.join(map(str, conditions)) or "–"
 
 

@@ -3,9 +3,10 @@
 An experiment is a file ``config/experiment/<name>.yaml``: its parent plus a minimal delta, and its record.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +14,9 @@ from recipes.archer.experiments.records import Record, RecordError, parse_record
 from recipes.archer.reading.regular import DamagedError, UnreadableError, read_text
 from recipes.archer.reading.yaml import parse_yaml, read_yaml
 from recipes.archer.settings import configuration
+
+if TYPE_CHECKING:
+    from recipes.archer.cluster.job import Launcher
 
 # What the machine decides is not the experiment's; resolved configurations name it in capitals.
 PLACEHOLDERS = {
@@ -117,7 +121,7 @@ def machine_overrides(name: str | None) -> list[str]:
     return [*(chosen.overrides if name else ()), *left_open]
 
 
-def launcher(name: str):
+def launcher(name: str) -> "Launcher":
     """The launcher that runs the experiment, which also knows its device and its jobs' names."""
     from recipes.archer.cluster.job import MATH, TINY
 
@@ -126,7 +130,7 @@ def launcher(name: str):
 
 def resolved_yaml(name: str) -> str:
     """The resolved configuration as YAML, without the record; independent of the machine."""
-    config = OmegaConf.to_container(composed(name), resolve=True)
+    config = configuration.plain(composed(name))
     config.pop("record")
     header = f"# experiment={name}, resolved. Regenerate with: archer experiment resolve\n"
     return header + OmegaConf.to_yaml(OmegaConf.create(config), sort_keys=True)
@@ -141,7 +145,8 @@ def figures_as_written(name: str) -> list[dict[str, str]]:
     """The rows of the results with the digits of the file: 3.90 stays 3.90."""
     load_record(name)
     results = read_yaml(folder() / f"{name}.yaml", as_written=True)["record"]["results"]
-    return results["rows"] if isinstance(results, dict) else []  # null is a text here
+    rows: list[dict[str, str]] = results["rows"] if isinstance(results, dict) else []  # null is a text here
+    return rows
 
 
 def plan_as_written(name: str) -> dict[str, Any]:
@@ -196,11 +201,11 @@ def _parent_in(data: dict[str, Any]) -> str | None:
 
 
 def _relevant(name: str | None) -> dict[str, Any]:
-    config = OmegaConf.to_container(composed(name), resolve=True)
+    config = configuration.plain(composed(name))
     return {"data": config["data"], "actor_rollout_ref": config["actor_rollout_ref"]}
 
 
-def _flat(data: dict[str, Any], prefix: str = ""):
+def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")

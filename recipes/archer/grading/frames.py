@@ -4,7 +4,7 @@ import json
 import os
 import select
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import IO, Any
 
 _LENGTH_BYTES = 4
 # A reply is a verdict; more than this is not one of ours.
@@ -26,7 +26,7 @@ def _jsonable(value: object) -> object:
     raise TypeError(f"a {type(value).__name__} cannot be sent to a grading process: {value!r}")
 
 
-def encode(message: dict) -> bytes:
+def encode(message: dict[str, Any]) -> bytes:
     """A message's body. ASCII, so that any string survives, lone surrogates too.
 
     Raises:
@@ -35,7 +35,7 @@ def encode(message: dict) -> bytes:
     return json.dumps(message, default=_jsonable).encode("ascii")
 
 
-def write(stream: BinaryIO, body: bytes) -> None:
+def write(stream: IO[bytes], body: bytes) -> None:
     """Sends one message. Raises `Disconnected` when nobody reads any more."""
     try:
         stream.write(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
@@ -44,7 +44,7 @@ def write(stream: BinaryIO, body: bytes) -> None:
         raise Disconnected from error
 
 
-def read(stream: BinaryIO) -> bytes:
+def read(stream: IO[bytes]) -> bytes:
     """The body of the next message. Raises `Disconnected` at the end of the stream."""
     try:
         head = stream.read(_LENGTH_BYTES)

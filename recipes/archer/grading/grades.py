@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from recipes.archer.grading.pool import GradingError
 
@@ -29,7 +30,7 @@ class Grade:
     note: str = ""
     skip: bool = False
     failed: bool = False
-    extra: Mapping = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PendingGrades:
@@ -69,9 +70,10 @@ class PendingGrades:
             raise TimeoutError(f"{self._num_open} of {len(self)} responses not graded after {timeout_s} s")
         if self._error is not None:
             raise self._error
-        if self._grades and all(grade.failed for grade in self._grades):
-            raise GradingError(f"the reward function failed on every row: {self._grades[0].note}")
-        return list(self._grades)
+        grades = [grade for grade in self._grades if grade is not None]  # every one is there by now
+        if grades and all(grade.failed for grade in grades):
+            raise GradingError(f"the reward function failed on every row: {grades[0].note}")
+        return grades
 
     def settle(self, row: int, grade: Grade) -> None:
         """Gives a row its grade; called by the pool, once a row."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.files import LinkError, write_atomically
 from recipes.archer.grading.answers import GroundTruthError, ground_truth_of
@@ -18,11 +19,11 @@ from recipes.archer.reading.regular import UnreadableError, opened
 logger = logging.getLogger(__name__)
 
 _NUM_NAMED = 5  # rows that an error message names
-_VERSION = 2  # part of the cache's key: raised when the rules for ground truths change
+_VERSION = 3  # part of the cache's key: raised when the rules for ground truths change
 _BLOCK = 1 << 20
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Mapping]]:
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(where, row) of a Parquet, JSON (a list) or JSON Lines file; where is "row 3" or "line 3", from 1.
 
     Raises:
@@ -37,7 +38,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Mapping]]:
         raise GroundTruthError(str(error)) from None
 
 
-def unreadable_rows(rows: Iterable[tuple[str, Mapping]], pool: GradingPool) -> dict[str, str]:
+def unreadable_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], pool: GradingPool) -> dict[str, str]:
     """Where a row is to what is wrong with its ground truth, for the rows that cannot be graded, in order.
 
     Rows that `pool` gives to a user's reward function are passed over: it may take any ground truth.
@@ -60,7 +61,9 @@ def unreadable_rows(rows: Iterable[tuple[str, Mapping]], pool: GradingPool) -> d
     return {where: problems[where] for where in places if where in problems}
 
 
-def check_ground_truths(rows: Iterable[Mapping], *, source: str = "data", pool: GradingPool | None = None) -> None:
+def check_ground_truths(
+    rows: Iterable[Mapping[str, Any]], *, source: str = "data", pool: GradingPool | None = None
+) -> None:
     """Raises unless every row's ground truth can be graded against.
 
     Args:

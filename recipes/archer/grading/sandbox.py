@@ -6,6 +6,8 @@ import resource
 import signal
 import sys
 import sysconfig
+from functools import partial
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
@@ -33,10 +35,10 @@ def limit_resources(memory_mb: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def _refuse(event: str, arguments: tuple) -> None:
+def _refuse(readable: tuple[str, ...], event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         path, _, flags = arguments
-        known = isinstance(path, int) or str(path).startswith(_refuse.readable)
+        known = isinstance(path, int) or str(path).startswith(readable)
         if flags & _WRITING or not known:
             raise PermissionError(f"a grading process does not open {path!r}")
     elif event.startswith(_FORBIDDEN) and event not in _ALLOWED:
@@ -50,7 +52,7 @@ def deny_side_effects() -> None:
     """
     # Late imports inside the libraries read modules; whatever else there is to read is not theirs.
     packages = [path for path in sys.path if path.endswith("-packages")]
-    _refuse.readable = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *packages)
+    readable = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *packages)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     sys.dont_write_bytecode = True
-    sys.addaudithook(_refuse)
+    sys.addaudithook(partial(_refuse, readable))

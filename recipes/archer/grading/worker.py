@@ -1,4 +1,4 @@
-"""A grading process: `python -m recipes.archer.grading.worker CONFIG`, started by `pool.py`.
+"""A grading process: `python -P -m recipes.archer.grading.worker CONFIG`, started by `pool.py`.
 
 Two processes, so that a killed check costs milliseconds instead of SymPy's import: the keeper loads
 the judge once, reads requests and watches the clock, and never parses anything itself; the checker, forked
@@ -15,9 +15,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import Any, BinaryIO
 
 from recipes.archer.grading import frames, sandbox
 
@@ -29,7 +30,7 @@ _STARVED_SHARE = 0.25  # of its timeout as processor time: less, and a check was
 STARVED_TIMES = 3
 
 
-def load_function(spec: str | list) -> Callable:
+def load_function(spec: str | Sequence[str]) -> Callable[..., Any]:
     """The function that `package.module:function` or `[path of a file, name]` names.
 
     Raises:
@@ -37,16 +38,23 @@ def load_function(spec: str | list) -> Callable:
     """
     if isinstance(spec, str):
         module_name, _, name = spec.partition(":")
-        return getattr(importlib.import_module(module_name), name)
+        return _attribute(importlib.import_module(module_name), name)
     path, name = spec
     module_spec = importlib.util.spec_from_file_location(f"score_fn_{Path(path).stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module
     module_spec.loader.exec_module(module)
-    return getattr(module, name)
+    return _attribute(module, name)
 
 
-def _call(function: Callable, arguments: dict) -> bytes:
+def _attribute(module: ModuleType, name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(module, name)
+    return function
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> bytes:
     """A user's reward function on one row; what it raises is the row's, not the batch's."""
     try:
         return frames.encode({"value": function(**arguments)})
@@ -56,12 +64,12 @@ def _call(function: Callable, arguments: dict) -> bytes:
         return frames.encode({"error": f"{type(error).__name__}: {error}"})
 
 
-def _judge(request: dict) -> dict:
+def _judge(request: dict[str, Any]) -> dict[str, Any]:
     from recipes.archer.grading import judge  # loaded by the keeper, where there is anything to judge
 
     try:
         if "answer" in request:
-            return judge.judge(request["answer"], request["forms"])
+            return judge.judge(request["answer"], request["forms"], request.get("restated", False))
         return {"reasons": [judge.unreadable(form) for form in request["forms"]]}
     except MemoryError:
         raise
@@ -69,13 +77,13 @@ def _judge(request: dict) -> dict:
         return {"outcome": "unparseable", "note": f"{type(error).__name__} in the judge"}
 
 
-def _answer_to(request: dict, functions: dict[str, Callable]) -> bytes:
+def _answer_to(request: dict[str, Any], functions: dict[str, Callable[..., Any]]) -> bytes:
     if "function" in request:
         return _call(functions[request["function"]], request["arguments"])
     return frames.encode(_judge(request))
 
 
-def _load(config: dict) -> dict[str, Callable]:
+def _load(config: dict[str, Any]) -> dict[str, Callable[..., Any]]:
     sandbox.limit_resources(config["memory_mb"])
     functions = {name: load_function(spec) for name, spec in config["functions"].items()}
     if not functions:  # a user's function may need files or a network
@@ -83,7 +91,7 @@ def _load(config: dict) -> dict[str, Callable]:
     return functions
 
 
-def _serve(config: dict, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+def _serve(config: dict[str, Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """The checker's loop; ends with `Disconnected` when the keeper has closed its end."""
     try:
         functions = _load(config)
@@ -95,7 +103,7 @@ def _serve(config: dict, incoming: BinaryIO, outgoing: BinaryIO) -> None:
         frames.write(outgoing, _answer_to(json.loads(frames.read(incoming)), functions))
 
 
-def _run_checker(config: dict, keeper_pid: int, requests: int, replies: int) -> None:
+def _run_checker(config: dict[str, Any], keeper_pid: int, requests: int, replies: int) -> None:
     """The forked process, from its first line to its exit."""
     status = 1
     try:
@@ -120,7 +128,7 @@ def _cpu_seconds(pid: int) -> float:
 class Checker:
     """The keeper's handle on one checker."""
 
-    def __init__(self, config: dict):
+    def __init__(self, config: dict[str, Any]):
         self.config, self.num_checks = config, 0
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
@@ -146,7 +154,8 @@ class Checker:
         but starved, by a training step that uses every core, say: it gets up to three times as long. A
         user's function may wait for something, and gets its timeout.
         """
-        timeout_s, start, pid = self.config["timeout_s"], time.monotonic(), self.pid
+        timeout_s: float = self.config["timeout_s"]
+        start, pid = time.monotonic(), self.pid
         cpu_at_start = _cpu_seconds(pid)
 
         def time_left() -> float:
@@ -195,7 +204,7 @@ class Checker:
         os.close(self._replies)
 
 
-def _keep(config: dict, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+def _keep(config: dict[str, Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """The keeper's loop: one request, one reply, in order."""
     checker = Checker(config)
     frames.write(outgoing, checker.greeting)

@@ -7,6 +7,7 @@ the step, however it was cut.
 from torch import Tensor
 
 from recipes.archer.losses.aggregation import aggregate
+from recipes.archer.losses.batch import Batch
 from recipes.archer.losses.constants import LossConfig, setting_name
 from recipes.archer.losses.kl import kl_token_loss, token_kl
 from recipes.archer.losses.policy import low_entropy_mask, policy_token_loss, rollout_is_weight
@@ -14,7 +15,7 @@ from recipes.archer.losses.surrogate import inside
 from recipes.archer.losses.token_stats import TokenStats, engine_stats, entropy_stats, kl_stats, merge_stats
 
 
-def token_classes(batch, entropy: Tensor, config: LossConfig) -> Tensor:
+def token_classes(batch: Batch, entropy: Tensor, config: LossConfig) -> Tensor:
     """Low-entropy tokens, (rows, response_length) bool, from the current policy or as frozen at rollout time.
 
     Raises:
@@ -31,7 +32,7 @@ def token_classes(batch, entropy: Tensor, config: LossConfig) -> Tensor:
 
 
 def step_loss(
-    batch, log_prob: Tensor, entropy: Tensor, total: float, config: LossConfig, selected: Tensor | None = None
+    batch: Batch, log_prob: Tensor, entropy: Tensor, total: float, config: LossConfig, selected: Tensor | None = None
 ) -> tuple[Tensor, Tensor, TokenStats]:
     """This micro-batch's share of the step's loss.
 

@@ -15,6 +15,7 @@ from recipes.archer.losses.constants import LossConfig
 from recipes.archer.losses.covariance import clip_cov_token_loss, kl_cov_token_loss
 from recipes.archer.losses.surrogate import (
     LOG_RATIO_BOUND,
+    Bound,
     Clip,
     class_bounds,
     clipped_surrogate,
@@ -128,7 +129,7 @@ def _clipped_token_loss(
     advantages: Tensor,
     response_mask: Tensor,
     low_entropy: Tensor | None,
-    bounds: tuple[Tensor | float, Tensor | float],
+    bounds: tuple[Bound, Bound],
     cap: float,
 ) -> TokenLoss:
     mask, advantages, log_ratio = prepared(old_log_prob, log_prob, advantages, response_mask)
@@ -215,7 +216,7 @@ def policy_token_loss(
         selected: tokens chosen by covariance over a larger batch, for `clip_cov` and `kl_cov`
             (see `recipes.archer.losses.covariance`); by default they are chosen within the given tensors.
     """
-    tensors = (old_log_prob, log_prob, advantages, response_mask, low_entropy)
+    tensors = (old_log_prob, log_prob, advantages, response_mask)
     if config.policy_loss in ("archer", "aspo"):
         if low_entropy is None:
             raise ValueError(f"policy_loss={config.policy_loss} needs token classes: pass low_entropy")
@@ -226,6 +227,7 @@ def policy_token_loss(
         )
         return loss(
             *tensors,
+            low_entropy,
             clip_low_entropy=config.clip_low_entropy,
             clip_high_entropy=config.clip_high_entropy,
             ratio_cap=cap,
@@ -234,14 +236,19 @@ def policy_token_loss(
     if config.policy_loss == "clip_cov":
         return clip_cov_token_loss(
             *tensors,
+            low_entropy,
             clip=clip,
             ratio=config.clip_cov_ratio,
             bounds=(config.clip_cov_lb, config.clip_cov_ub),
             selected=selected,
         )
     if config.policy_loss == "kl_cov":
-        return kl_cov_token_loss(*tensors, ratio=config.kl_cov_ratio, coef=config.ppo_kl_coef, selected=selected)
-    return vanilla_token_loss(*tensors, clip=clip, clip_ratio_c=config.clip_ratio_c)
+        return kl_cov_token_loss(
+            *tensors, low_entropy, ratio=config.kl_cov_ratio, coef=config.ppo_kl_coef, selected=selected
+        )
+    if config.policy_loss in ("vanilla", "clip_higher"):
+        return vanilla_token_loss(*tensors, low_entropy, clip=clip, clip_ratio_c=config.clip_ratio_c)
+    raise ValueError(f"policy_loss={config.policy_loss} is in POLICY_LOSSES, but no loss is chosen for it here")
 
 
 @torch.no_grad()

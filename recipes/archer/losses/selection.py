@@ -7,11 +7,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from recipes.archer.losses.batch import Batch
 from recipes.archer.losses.constants import LossConfig
 from recipes.archer.losses.covariance import clip_cov_selection, kl_cov_selection
 
 
-def select_by_covariance(batch, log_prob: Tensor, config: LossConfig) -> Tensor:
+def select_by_covariance(batch: Batch, log_prob: Tensor, config: LossConfig) -> Tensor:
     """Tokens of this worker's rows that are among the chosen of all workers' rows.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from torch import Tensor
 LOG_RATIO_BOUND = 20.0
 
 Clip = tuple[float, float]  # (lower, upper): the ratio is held within [1 - lower, 1 + upper]
+Bound = TypeVar("Bound", Tensor, float)  # of the ratio: one a token, or one for all
 
 
 def widened(values: Tensor) -> Tensor:
@@ -50,14 +53,12 @@ def class_bounds(low_entropy: Tensor, clip_low: Clip, clip_high: Clip, like: Ten
     return least, greatest
 
 
-def outside_trust_region(ratio: Tensor, advantages: Tensor, least: Tensor | float, greatest: Tensor | float) -> Tensor:
+def outside_trust_region(ratio: Tensor, advantages: Tensor, least: Bound, greatest: Bound) -> Tensor:
     """Tokens the clip stops: the ratio has already moved too far in the direction the advantage points to."""
     return ((advantages > 0) & (ratio > greatest)) | ((advantages < 0) & (ratio < least))
 
 
-def clipped_surrogate(
-    ratio: Tensor, advantages: Tensor, least: Tensor | float, greatest: Tensor | float, cap: float
-) -> Tensor:
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, least: Bound, greatest: Bound, cap: float) -> Tensor:
     """Per-token PPO loss with dual clip, −A·(pessimistic ratio), as upstream's `compute_policy_loss`.
 
     The maximum over the negated products of upstream is written as a choice of ratio by the sign of A; the two are

@@ -38,7 +38,7 @@ def reward_metrics(rewards: Rewards) -> dict[str, float | None]:
 
 
 def length_metrics(batch, correct: np.ndarray, max_response_length: int) -> dict[str, float | None]:
-    """Response and prompt lengths in tokens; by verdict; share that hit the cap."""
+    """Response and prompt lengths in tokens; by verdict; shares that hit the cap, and that ended by a stop token."""
     lengths = batch["response_mask"].sum(-1).numpy()
     prompts = batch["attention_mask"].sum(-1).numpy() - lengths
     return {
@@ -46,6 +46,7 @@ def length_metrics(batch, correct: np.ndarray, max_response_length: int) -> dict
         "response_length/max": int(lengths.max()),
         "response_length/min": int(lengths.min()),
         "response_length/clip_ratio": mean(lengths >= max_response_length),
+        "response/ended/mean": mean(batch["ended"].float().numpy()),
         "response_length/pos/mean": mean(lengths[correct]),
         "response_length/neg/mean": mean(lengths[~correct]),
         "prompt_length/mean": mean(prompts),

@@ -23,7 +23,7 @@ def metric_names(val_sources: Iterable[str]) -> frozenset[str]:
     wrong, zero = np.zeros(1, dtype=bool), np.zeros(1)
     rewards = Rewards([""], ["wrong"], [None], wrong, {"accuracy": zero, "overlong": zero})
     token = torch.ones(1, 1, dtype=torch.long)
-    batch = {"response_mask": token, "attention_mask": token}
+    batch = {"response_mask": token, "attention_mask": token, "ended": token[0].bool()}
     step = Step(1, timing={"step": 1.0})
     step.metrics |= batch_metrics.reward_metrics(rewards)
     step.metrics |= batch_metrics.length_metrics(batch, wrong, 1)

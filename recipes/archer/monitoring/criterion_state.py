@@ -1,5 +1,7 @@
 """Evaluates criteria on a stream of values, one row at a time; the cost of a row is bounded by the windows."""
 
+from typing import Any
+
 from recipes.archer.experiments.criteria import Condition, Criterion
 from recipes.archer.monitoring.stream import Hold, Stateful, Window
 from recipes.archer.monitoring.trends import trend_of
@@ -27,8 +29,10 @@ class ConditionState(Stateful):
         self.window = Window(condition.window)
         self.hold = Hold(condition.sustained, condition.rows)
         self.outcome = UNKNOWN
-        self.holds, self.since = None, None
-        self.value = self.step = None
+        self.holds: bool | None = None
+        self.since: int | None = None
+        self.value: float | None = None  # median of the window
+        self.step: int | None = None
         self.tested: int | None = None  # step of the last test of a trend
         self.direction: str | None = None
         self.movement: float | None = None
@@ -38,18 +42,18 @@ class ConditionState(Stateful):
         condition = self.condition
         if condition.at is not None and self.outcome != UNKNOWN:
             return self.outcome
+        median = value
         if condition.window > 1 or condition.trend:
-            self.window.add(step, value)
-            value = self.window.median()
-        self.value, self.step = value, step
+            median = self.window.add(step, value)
+        self.value, self.step = median, step
         if step < max(condition.from_step, condition.at or 1):
             return self.outcome
-        if condition.unless is not None and self.value in condition.unless:
+        if condition.unless is not None and median in condition.unless:
             self.hold.update(step, False)
             self.outcome, self.holds = EXEMPT, None
             self.direction = self.tested = None
             return self.outcome
-        holds = self._trend_holds(step) if condition.trend else self.value in condition.level
+        holds = self._trend_holds(step) if condition.level is None else median in condition.level
         if holds is None:
             self.outcome = UNKNOWN
             return self.outcome
@@ -118,7 +122,7 @@ class CriterionState(Stateful):
         elif status == WATCH:
             words = f"{state.condition}, not yet for long enough" if state in self.bad else f"not {state.condition}"
             detail, since = f"{words}: {detail}", state.since
-        elif self.last_bad is not None and self.last_step - self.last_bad <= MEMORY:
+        elif self.last_bad is not None and self.last_step is not None and self.last_step - self.last_bad <= MEMORY:
             status, since = WATCH, self.was_bad
             detail = f"bad from step {self.was_bad} to {self.last_bad}, no longer: {detail}"
         return self._verdict(status, detail, state, since)
@@ -143,11 +147,11 @@ class CriterionState(Stateful):
         value, step = (state.value, state.step) if state else (None, None)
         return Verdict(self.text, self.criterion.metric, status, detail, value, step, since)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         conditions = {side: [s.state_dict() for s in getattr(self, side)] for side in ("good", "bad")}
         return super().state_dict() | conditions
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         for side in ("good", "bad"):
             for mine, loaded in zip(getattr(self, side), state[side], strict=True):

@@ -6,7 +6,7 @@ such is no failure: runs at 0.1 nats solve most of their problems.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ FINE, SUSPICIOUS, ALARM = 0, 1, 2
 MEMORY = 50  # steps for which an alarm that is over still asks to be watched
 
 
-def number(row: dict[str, Any], metric: str) -> float | None:
+def number(row: Mapping[str, Any], metric: str) -> float | None:
     """A row's value where it is a finite number, else None."""
     value = row.get(metric)
     if value is None:
@@ -45,13 +45,13 @@ class Progress(Stateful):
     GAIN, LEVEL, KEPT = 0.05, 0.3, 0.7  # what counts as learned, as knowing already, as not lost again
     LEAST = 0.1  # below, a rise may be no more than shorter responses with a smaller overlong penalty
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.metric: str | None = None
         self.current: float | None = None
         self.best: float | None = None
         self._window, self._start = Window(10), Baseline()
 
-    def update(self, row: dict[str, Any]) -> None:
+    def update(self, row: Mapping[str, Any]) -> None:
         """Takes in a row."""
         if self.metric is None:
             self.metric = next((m for m in self.METRICS if number(row, m) is not None), None)
@@ -59,22 +59,23 @@ class Progress(Stateful):
         if value is None:
             return
         step = row["step"]
-        self._window.add(step, value)
         self._start.add(step, value)
-        self.current = current = self._window.median()
+        self.current = current = self._window.add(step, value)
         if self.best is None or current > self.best:
             self.best = current
 
     @property
     def gain(self) -> float | None:
-        return None if self.current is None else self.current - self._start.value
+        start = self._start.value
+        return None if self.current is None or start is None else self.current - start
 
     @property
     def learned(self) -> bool:
         """Whether the score has risen, or was high, and has not been lost; False without a score."""
-        if self.current is None or self.current < max(self.LEAST, self.KEPT * self.best):
+        current, best, gain = self.current, self.best, self.gain
+        if current is None or best is None or gain is None or current < max(self.LEAST, self.KEPT * best):
             return False
-        return self.gain >= self.GAIN or self.current >= self.LEVEL
+        return gain >= self.GAIN or current >= self.LEVEL
 
 
 @dataclass(slots=True)
@@ -101,9 +102,9 @@ class Detector(ABC, Stateful):
 
     sustained: int = 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._alarm, self._suspicion = Hold(self.sustained), Hold(self.sustained)
-        self._last: dict | None = None  # the last verdict's fields
+        self._last: dict[str, Any] | None = None  # the last verdict's fields
         self._judged: tuple[int, Finding, str, int | None, str] | None = None  # those of a verdict not yet written
         self._last_alarm: int | None = None
         self.start()
@@ -112,10 +113,10 @@ class Detector(ABC, Stateful):
         """Makes a subclass's own memories."""
 
     @abstractmethod
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         """What this row says; None where it lacks what the detector needs."""
 
-    def observe(self, row: dict[str, Any], progress: Progress) -> None:
+    def observe(self, row: Mapping[str, Any], progress: Progress) -> None:
         """Takes in a row; a row without a finding leaves the verdict as it was."""
         finding = self.look(row, progress)
         if finding is not None:
@@ -171,11 +172,11 @@ class NotFinite(Stateful):
     name, metric, needed = "not_finite", "every metric", None
     STATE = ("found", "step")
 
-    def __init__(self):
-        self.found: list | None = None  # [step, metric, value as text]
+    def __init__(self) -> None:
+        self.found: list[Any] | None = None  # [step, metric, value as text]
         self.step: int | None = None
 
-    def observe(self, row: dict[str, Any], progress: Progress) -> None:
+    def observe(self, row: Mapping[str, Any], progress: Progress) -> None:
         """Takes in a row; one without any figure says nothing."""
         if self.step is None and not any(_is_figure(metric, value) for metric, value in row.items()):
             return

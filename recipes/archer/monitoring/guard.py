@@ -9,10 +9,9 @@ from recipes.archer.ending import UserError
 from recipes.archer.experiments.records import record_in
 from recipes.archer.monitoring.monitor import Monitor
 from recipes.archer.monitoring.verdicts import BAD, GOOD, WATCH, Verdict, worst_first
+from recipes.archer.settings.running import GUARD_ACTIONS
 
 logger = logging.getLogger(__name__)
-
-ACTIONS = ("off", "warn", "stop")
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,12 @@ class Guard:
     """
 
     def __init__(self, action: str, monitor: Monitor):
-        if action not in ACTIONS:
-            raise UserError(f"guard.action={action} is not known; use {' or '.join(ACTIONS)}")
+        if action not in GUARD_ACTIONS:
+            raise UserError(f"guard.action={action} is not known; use {' or '.join(GUARD_ACTIONS)}")
         self.action, self.monitor = action, monitor
         self._told: dict[str, str] = {}  # criterion -> status last told
-        self._failed, self._reason = False, None
+        self._failed = False
+        self._reason: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Guard":
@@ -89,18 +89,30 @@ class Guard:
         return {"monitor": self.monitor.state_dict(), "told": dict(self._told), "reason": self._reason}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on as at the checkpoint."""
+        """Goes on as at the checkpoint.
+
+        Raises:
+            ValueError: what was told, or the reason, is no text.
+        """
         self.monitor.load_state_dict(state["monitor"])
-        self._told, self._reason = dict(state["told"]), state.get("reason")
+        told, reason = dict(state["told"]), state.get("reason")
+        if not all(isinstance(text, str) for text in [*told.values(), reason or ""]):
+            raise ValueError("what the guard has told is no text")
+        self._told, self._reason = told, reason
 
     def _is_new(self, verdict: Verdict) -> bool:
         key, told = verdict.criterion, self._told.get(verdict.criterion)
         if verdict.status == BAD and told != BAD:
             self._told[key] = BAD
             return True
-        if verdict.status == WATCH and told is None and verdict.since is not None and verdict.since < verdict.step:
+        if verdict.status == WATCH and told is None and _has_lasted(verdict):
             self._told[key] = WATCH
             return True
         if verdict.status == GOOD and told == BAD:
             self._told[key] = WATCH
         return False
+
+
+def _has_lasted(verdict: Verdict) -> bool:
+    """Whether it began before the step that it was last seen at."""
+    return verdict.since is not None and verdict.step is not None and verdict.since < verdict.step

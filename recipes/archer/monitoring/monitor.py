@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from recipes.archer.ending import UserError
+from recipes.archer.experiments.criteria import Condition
 from recipes.archer.experiments.records import Record
 from recipes.archer.monitoring import outcome, policy
 from recipes.archer.monitoring.criterion_state import CriterionState
@@ -18,6 +19,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     policy.EntropyOscillation,
     outcome.GuessingShortcut,
     outcome.Repetition,
+    outcome.NeverEnding,
     outcome.ValidGroupsDying,
     outcome.NoSignal,
     outcome.ScoreLost,
@@ -43,11 +45,12 @@ class Monitor:
         self.record = record
         self.progress = Progress()
         self.criteria = {str(c): CriterionState(c) for c in (record.criteria if record else ())}
-        self.detectors = {NotFinite.name: NotFinite()} | _make_detectors(config)
+        self.detectors: dict[str, Detector | NotFinite] = {NotFinite.name: NotFinite(), **_make_detectors(config)}
         self.step: int | None = None
         self.passed_over = 0  # rows of a very long run that were not judged
         if any(c.trend for criterion in self.criteria.values() for c in _conditions(criterion)):
-            import scipy.stats  # noqa: F401  (a trend cannot be judged without it: found out now, not at step 100)
+            # a trend cannot be judged without it: found out now, not at step 100
+            import scipy.stats  # type: ignore[import-untyped]  # noqa: F401
 
     def observe(self, row: Mapping[str, Any]) -> None:
         """Takes in one row of metrics.jsonl.
@@ -112,7 +115,9 @@ class Monitor:
         return replace(verdict, contingency=self.record.contingency_for(verdict.metric))
 
 
-def judge(rows: Sequence[Mapping[str, Any]], record: Record | None = None, config: Mapping | None = None) -> Monitor:
+def judge(
+    rows: Sequence[Mapping[str, Any]], record: Record | None = None, config: Mapping[str, Any] | None = None
+) -> Monitor:
     """A monitor that has seen the rows, of very many those of :func:`rows_to_judge`."""
     monitor = Monitor(record, config)
     judged = rows_to_judge(rows)
@@ -139,7 +144,7 @@ def _not_finite(row: Mapping[str, Any]) -> bool:
     return any(type(value) is float and not math.isfinite(value) for value in row.values())
 
 
-def _conditions(state: CriterionState):
+def _conditions(state: CriterionState) -> tuple[Condition, ...]:
     return (*state.criterion.good, *state.criterion.bad)
 
 

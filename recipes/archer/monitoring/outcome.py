@@ -1,5 +1,6 @@
 """Detectors of what comes out: guessed answers, repetition, groups without a signal, a lost score, slow steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ class GuessingShortcut(Detector):
     def start(self) -> None:
         self._length, self._correct_words, self._words = Baseline(), Baseline(), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         vanished = self._vanished(row)
         length = number(row, self.metric)
         if length is None:
@@ -36,14 +37,15 @@ class GuessingShortcut(Detector):
         def text() -> str:
             return f"correct responses of {figure(length)} tokens, {figure(start)} at the start"
 
-        if start < self.least_start or not vanished or (progress.gain or 0.0) < progress.GAIN:
+        score, gain = progress.current, progress.gain
+        if start < self.least_start or not vanished or score is None or gain is None or gain < progress.GAIN:
             return Finding(FINE, length, text)
-        told = f"{text()}; few connectives are left, and {progress.metric} has risen by {figure(progress.gain)}"
+        told = f"{text()}; few connectives are left, and {progress.metric} has risen by {figure(gain)}"
         if length <= self.few and length <= self.shrunk * start:
-            return Finding(ALARM if progress.current < self.solved else SUSPICIOUS, length, lambda: told)
+            return Finding(ALARM if score < self.solved else SUSPICIOUS, length, lambda: told)
         return Finding(SUSPICIOUS if length <= self.shrinking * start else FINE, length, lambda: told)
 
-    def _vanished(self, row: dict[str, Any]) -> bool:
+    def _vanished(self, row: Mapping[str, Any]) -> bool:
         """By the correct responses where they are told apart, else by all."""
         vanished = None
         for metric, baseline in zip(self.WORDS, (self._correct_words, self._words), strict=True):
@@ -70,7 +72,7 @@ class Repetition(Detector):
     def start(self) -> None:
         self._start = Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         ratio = number(row, self.metric)
         if ratio is None:
             return None
@@ -80,6 +82,34 @@ class Repetition(Detector):
             repeats = ratio > self.alarming and ratio - start > self.rise
             level = ALARM if repeats and not progress.learned else SUSPICIOUS
         return Finding(level, ratio, lambda: f"{figure(ratio)} of the text, {figure(start)} at the start")
+
+
+@dataclass
+class NeverEnding(Detector):
+    """Responses run to the cap from the first step on: the engine does not stop where the model ends its turn.
+
+    That is no policy's fault, so that no learning excuses it; a policy that unlearns to end is judged by others.
+    """
+
+    name, metric = "never_ending", "response/ended/mean"
+    needed: ClassVar = "response/ended/mean"
+    STATE: ClassVar = (*Detector.STATE, "_ends")
+
+    sustained: int = 3
+    few: float = 0.05  # share of responses that end
+    suspicious: float = 0.25
+
+    def start(self) -> None:
+        self._ends = False  # whether a step's responses have ended
+
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
+        ended = number(row, self.metric)
+        if ended is None:
+            return None
+        self._ends = self._ends or ended > self.suspicious
+        level = FINE if self._ends else ALARM if ended <= self.few else SUSPICIOUS
+        cut = "" if level == FINE else ", the others are cut at the cap"
+        return Finding(level, ended, lambda: f"{ended:.0%} of the responses end by a stop token{cut}")
 
 
 @dataclass
@@ -101,13 +131,12 @@ class ValidGroupsDying(Detector):
     def start(self) -> None:
         self._recent, self._best = Window(3), 0.0
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
-        shares = group_shares(row)
-        if shares is None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
+        count, shares = number(row, self.metric), group_shares(row)
+        if count is None or shares is None:
             return None
         valid, solved = shares
-        self._recent.add(row["step"], solved)
-        self._best = best = max(self._best, self._recent.median())
+        self._best = best = max(self._best, self._recent.add(row["step"], solved))
         level = FINE
         if best >= self.alive:
             level = ALARM if solved <= self.dead else SUSPICIOUS if solved <= self.dying * best else FINE
@@ -116,7 +145,7 @@ class ValidGroupsDying(Detector):
             solved_at_all = f"{solved:.0%} of the prompts are solved at least once, {best:.0%} at the best"
             return f"{solved_at_all}; {valid:.0%} are valid"
 
-        return Finding(level, number(row, self.metric), text)
+        return Finding(level, count, text)
 
 
 @dataclass
@@ -133,16 +162,16 @@ class NoSignal(Detector):
     def start(self) -> None:
         self._suspicion = Hold(self.suspicious_after)
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
-        shares = group_shares(row)
-        if shares is None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
+        count, shares = number(row, self.metric), group_shares(row)
+        if count is None or shares is None:
             return None
         _, solved = shares
         level = ALARM if 1 - solved >= self.unsolved else FINE
-        return Finding(level, number(row, self.metric), lambda: f"{solved:.0%} of the prompts are solved at least once")
+        return Finding(level, count, lambda: f"{solved:.0%} of the prompts are solved at least once")
 
 
-def group_shares(row: dict[str, Any]) -> tuple[float, float] | None:
+def group_shares(row: Mapping[str, Any]) -> tuple[float, float] | None:
     """Shares of a step's prompts that are valid, and that are solved at least once; None without the counts."""
     valid, none = number(row, "batch/valid"), number(row, "batch/solve_none")
     if valid is None or none is None:
@@ -162,10 +191,10 @@ class ScoreLost(Detector):
     kept: float = 0.7  # share of the best, below which it is suspicious
     lost: float = 0.5
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
-        if progress.current is None or number(row, progress.metric) is None:
-            return None
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         metric, current, best = progress.metric, progress.current, progress.best
+        if metric is None or current is None or best is None or number(row, metric) is None:
+            return None
 
         def text() -> str:
             return f"{metric} {figure(current)}, {figure(best)} at its best (medians of 10 steps)"
@@ -192,13 +221,12 @@ class StepTime(Detector):
     def start(self) -> None:
         self._recent, self._start = Window(5), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         seconds = number(row, self.metric)
         if seconds is None:
             return None
         seconds -= sum(number(row, f"timing_s/{part}") or 0.0 for part in ("testing", "save_checkpoint"))
-        self._recent.add(row["step"], seconds)
-        usual, start = self._recent.median(), self._start.add(row["step"], seconds)
+        usual, start = self._recent.add(row["step"], seconds), self._start.add(row["step"], seconds)
         level = FINE
         if usual > max(self.least, self.slow * start):
             level = ALARM if usual > max(self.least_stuck, self.stuck * start) else SUSPICIOUS

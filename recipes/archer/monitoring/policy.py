@@ -1,5 +1,6 @@
 """Detectors of the policy itself: its entropy, its distance from the reference, its gradient."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ class EntropyCollapse(Detector):
     def start(self) -> None:
         self._start = Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         entropy = number(row, self.metric)
         if entropy is None:
             return None
@@ -57,7 +58,7 @@ class EntropyExplosion(Detector):
     def start(self) -> None:
         self._start = Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         entropy = number(row, self.metric)
         if entropy is None:
             return None
@@ -98,18 +99,18 @@ class EntropyOscillation(Detector):
     def start(self) -> None:
         self._recent, self._start = Window(self.steps), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         entropy = number(row, self.metric)
         if entropy is None:
             return None
-        self._recent.add(row["step"], entropy)
+        median = self._recent.add(row["step"], entropy)
         least = self.least * min(1.0, self._start.add(row["step"], entropy))
         count, (lowest, highest) = len(self._recent.items), self._recent.bounds
 
         def text() -> str:
             return f"between {figure(lowest)} and {figure(highest)} nats in {count} rows"
 
-        usual = max(self._recent.median(), 1e-9)  # 1e-9: a policy without any entropy
+        usual = max(median, 1e-9)  # 1e-9: a policy without any entropy
         wide = max(least, self.suspicious_swing * usual)
         if count < max(2, self.rows) or highest - lowest < wide:  # the swing is smaller still
             return Finding(FINE, entropy, text)
@@ -148,12 +149,11 @@ class KlRunaway(Detector):
     def start(self) -> None:
         self._recent = Window(5)
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         kl = number(row, self.metric)
         if kl is None:
             return None
-        self._recent.add(row["step"], kl)
-        usual = self._recent.median()
+        usual = self._recent.add(row["step"], kl)
         lost = usual > self.high and not progress.learned
         level = ALARM if lost or usual > self.runaway else SUSPICIOUS if usual > self.high else FINE
         rows = len(self._recent.items)
@@ -176,12 +176,11 @@ class GradientNorm(Detector):
     def start(self) -> None:
         self._recent, self._start = Window(5), Baseline()
 
-    def look(self, row: dict[str, Any], progress: Progress) -> Finding | None:
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
         norm = number(row, self.metric)
         if norm is None:
             return None
-        self._recent.add(row["step"], norm)
-        usual, start = self._recent.median(), self._start.add(row["step"], norm)
+        usual, start = self._recent.add(row["step"], norm), self._start.add(row["step"], norm)
         level = FINE
         if usual > max(self.high, self.suspicious_growth * start):
             level = ALARM if usual > max(self.unstable, self.growth * start) else SUSPICIOUS

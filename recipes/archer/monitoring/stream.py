@@ -44,14 +44,16 @@ class Window(Stateful):
         self.items: deque[tuple[int, float]] = deque()
         self._sorted: list[float] = []  # the values again: a median at every step must not sort a window of 150
 
-    def add(self, step: int, value: float) -> None:
-        """Adds a later step's value, which is finite."""
+    def add(self, step: int, value: float) -> float:
+        """Adds a later step's value, which is finite; returns the median of those that are in the window now."""
         items, ordered, last_gone = self.items, self._sorted, step - self.steps
         items.append((step, value))
         insort(ordered, value)
         while items[0][0] <= last_gone:
             _, old = items.popleft()
             del ordered[bisect_left(ordered, old)]
+        middle, odd = divmod(len(ordered), 2)
+        return ordered[middle] if odd else (ordered[middle - 1] + ordered[middle]) / 2
 
     @property
     def values(self) -> list[float]:
@@ -61,15 +63,6 @@ class Window(Stateful):
     def bounds(self) -> tuple[float, float]:
         """The least and the greatest value, of at least one."""
         return self._sorted[0], self._sorted[-1]
-
-    def median(self) -> float | None:
-        """None of nothing."""
-        ordered = self._sorted
-        count = len(ordered)
-        if not count:
-            return None
-        middle = count // 2
-        return ordered[middle] if count % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
@@ -91,7 +84,7 @@ class Baseline(Stateful):
 
     def add(self, step: int, value: float) -> float:
         """The start value, which moves only during the first steps."""
-        if not self.items or step < self.items[0][0] + self.steps:
+        if self.value is None or step < self.items[0][0] + self.steps:
             self.items.append((step, value))
             self.value = median(v for _, v in self.items)
         return self.value

@@ -39,7 +39,8 @@ def trend_of(steps: tuple[int, ...], values: tuple[float, ...], change: float, w
         change: positive, in the metric's unit, over the window.
         window: steps for which ``change`` is meant; the rows' own span where that is longer.
     """
-    from scipy.stats import theilslopes
+    # stubs of all SciPy for one function of it do not pay
+    from scipy.stats import theilslopes  # type: ignore[import-untyped]
 
     if len(values) < MIN_ROWS:
         return None

@@ -45,7 +45,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; a value that is not finite becomes text, which every reader takes."""
-        value = self.value
+        value: float | str | None = self.value
         if isinstance(value, float) and not math.isfinite(value):
             value = str(value)
         return {**self.__dict__, "value": value, "contingency": list(self.contingency)}

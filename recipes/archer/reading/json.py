@@ -58,13 +58,14 @@ def _loaded(text: str) -> Any:
 
 def bounded(value: Any, where: object) -> Any:
     """The value, each whole number in it that no float reaches made infinite."""
-    level, depth = [[value]], -1
-    top = level[0]
+    top: list[Any] = [value]
+    level: list[Any] = [top]
+    depth = -1
     while level:
         depth += 1
         if depth > DEPTH:
             raise DamagedError(where, f"nested too deep, more than {DEPTH} levels", too_deep=True)
-        deeper = []
+        deeper: list[Any] = []
         for node in level:
             for key, child in node.items() if isinstance(node, dict) else enumerate(node):
                 if isinstance(child, dict | list):

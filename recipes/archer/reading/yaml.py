@@ -1,6 +1,7 @@
 """YAML as OmegaConf reads it, from libyaml's events: no recursion, no aliases, no constructors of tags."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ _FLOAT = re.compile(  # OmegaConf's: also without a point
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset(_TAG + kind for kind in ("null", "bool", "int", "float", "str"))
 _VALUES = yaml.constructor.SafeConstructor()
-_RESOLVER = yaml.resolver.Resolver()
+_RESOLVER: Any = yaml.resolver.Resolver()
 
 
 def read_yaml(path: Path, *, as_written: bool = False, inside: Path | None = None) -> Any:
@@ -52,10 +53,10 @@ class _Tree:
     def __init__(self, where: object, as_written: bool):
         self.where, self.as_written = where, as_written
 
-    def build(self, events) -> Any:
-        documents: list = []
-        open_: list = [documents]  # the collections around an event, the innermost last
-        keys: list = [None]  # of each of them, where it is a mapping: the key whose value comes next
+    def build(self, events: Iterable[yaml.Event]) -> Any:
+        documents: list[Any] = []
+        open_: list[Any] = [documents]  # the collections around an event, the innermost last
+        keys: list[Any] = [None]  # of each of them, where it is a mapping: the key whose value comes next
         for event in events:
             if isinstance(event, yaml.AliasEvent):
                 raise self._fault(event, f"has the alias *{event.anchor}; write out what it stands for")
@@ -71,26 +72,27 @@ class _Tree:
                 else:
                     open_[-1].append(value)
                 if isinstance(value, dict | list):
-                    open_.append(value), keys.append(None)
+                    open_.append(value)
+                    keys.append(None)
                     if len(open_) > DEPTH:
                         raise self._fault(event, f"is nested too deep, more than {DEPTH} levels")
                 if len(documents) > 1:
                     raise self._fault(event, "has a second document")
         return documents[0] if documents else None
 
-    def _key(self, event, mapping: dict) -> str:
+    def _key(self, event: yaml.NodeEvent, mapping: dict[str, Any]) -> str:
         if not isinstance(event, yaml.ScalarEvent):
             raise self._fault(event, "has a key that is no text")
         if event.value in mapping:
             raise self._fault(event, f"has {event.value} twice")
-        return event.value
+        return str(event.value)
 
-    def _value(self, event) -> Any:
+    def _value(self, event: Any) -> Any:
         if not isinstance(event, yaml.ScalarEvent):
-            kind, empty = ("map", {}) if isinstance(event, yaml.MappingStartEvent) else ("seq", [])
-            if event.tag not in (None, _TAG + kind):
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            if event.tag not in (None, _TAG + ("map" if is_mapping else "seq")):
                 raise self._fault(event, f"has the tag {event.tag}, which is not read")
-            return empty
+            return {} if is_mapping else []
         tag = event.tag or self._implied(event)
         if tag == "!" or self.as_written:
             return event.value
@@ -105,11 +107,11 @@ class _Tree:
             raise self._fault(event, f"has {event.value[:40]!r}, which is no {tag.removeprefix(_TAG)}") from None
         return bounded(value, self.where)
 
-    def _implied(self, event) -> str:
-        tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
+    def _implied(self, event: yaml.ScalarEvent) -> str:
+        tag: str = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
         if event.implicit[0] and tag in (_TAG + "str", _TAG + "int") and _FLOAT.fullmatch(event.value):
             return _TAG + "float"
         return tag if tag in _TAGS else _TAG + "str"  # a date, and YAML 1.1's = and <<
 
-    def _fault(self, event, reason: str) -> DamagedError:
+    def _fault(self, event: Any, reason: str) -> DamagedError:
         return DamagedError(self.where, f"line {event.start_mark.line + 1} {reason}")

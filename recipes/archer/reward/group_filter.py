@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-METRICS = ("accuracy", "reward")
+from recipes.archer.settings.learning import GROUP_METRICS
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ def judge_groups(correct: np.ndarray, reward: np.ndarray, n: int, metric: str = 
     Raises:
         ValueError: unknown metric, or the rows are not whole groups.
     """
-    if metric not in METRICS:
-        raise ValueError(f"algorithm.group_filter.metric={metric!r} is not known; use one of {', '.join(METRICS)}")
+    if metric not in GROUP_METRICS:
+        raise ValueError(
+            f"algorithm.group_filter.metric={metric!r} is not known; use one of {', '.join(GROUP_METRICS)}"
+        )
     if len(correct) % n or len(correct) != len(reward):
         raise ValueError(f"{len(correct)} verdicts and {len(reward)} rewards are not whole groups of {n}")
     correct = np.asarray(correct, dtype=bool).reshape(-1, n)
@@ -63,6 +65,17 @@ def judge_groups(correct: np.ndarray, reward: np.ndarray, n: int, metric: str = 
         rewards = np.asarray(reward, dtype=np.float64).reshape(-1, n)
         valid = rewards.max(axis=1) != rewards.min(axis=1)
     return GroupVerdict(valid=valid, solve_none=int(none.sum()), solve_all=int(every.sum()), num_groups=len(correct))
+
+
+def groups_to_train_on(verdict: GroupVerdict, unreadable: np.ndarray, n: int, enable: bool = True) -> np.ndarray:
+    """Numbers of the groups that are trained on.
+
+    Args:
+        unreadable: (groups * n,) bool, rows whose ground truth cannot be read: a bad row must not teach its group.
+        enable: whether the filter is on; without it every readable group is kept.
+    """
+    readable = ~unreadable.reshape(-1, n).any(axis=1)
+    return np.flatnonzero(verdict.valid & readable if enable else readable)
 
 
 def rows_of(groups: np.ndarray, n: int) -> np.ndarray:

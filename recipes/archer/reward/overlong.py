@@ -34,21 +34,19 @@ def overlong_penalty(
     return ((max_response_length - buffer_len - length) / buffer_len).clamp(-1.0, 0.0) * penalty_factor
 
 
-def overlong_filter_mask(response_length: Tensor, max_response_length: int, ended: Tensor | None = None) -> Tensor:
+def overlong_filter_mask(response_length: Tensor, max_response_length: int, ended: Tensor) -> Tensor:
     """Which responses were cut at the cap.
 
     Args:
         response_length: (batch,), tokens.
         max_response_length: M, tokens.
         ended: (batch,), whether the last token ends the response; one that ends exactly at the cap was not cut.
-            None when unknown: every response at the cap then counts as cut.
 
     Returns:
         Boolean (batch,): True where the response was cut.
     """
     _check(max_response_length)
-    cut = torch.as_tensor(response_length) >= max_response_length
-    return cut if ended is None else cut & ~torch.as_tensor(ended).bool()
+    return (torch.as_tensor(response_length) >= max_response_length) & ~torch.as_tensor(ended).bool()
 
 
 def _check(max_response_length: int, buffer_len: int = 0, penalty_factor: float = 0.0) -> None:

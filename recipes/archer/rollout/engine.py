@@ -11,7 +11,8 @@ import copy
 
 import verl.workers.rollout.vllm_rollout as vllm_rollout_package
 from recipes.archer.rollout.batch_sampler import BatchSampler
-from recipes.archer.rollout.stop import run_until_stopped
+from recipes.archer.rollout.interruption import run_until_stopped
+from recipes.archer.rollout.responses import with_engine_mask
 from verl import DataProto
 from verl.third_party.vllm import LLM
 from verl.utils.device import get_device_name
@@ -26,6 +27,8 @@ class SeededLLM(LLM):
             kwargs["enable_prefix_caching"] = False
         self.request_seeds: list[int] | None = None
         self.stop_file: str | None = None
+        self.lengths: list[int] = []  # of the last call's responses, tokens
+        self.ended: list[bool] = []  # whether a stop token was the last of them
         super().__init__(*args, **kwargs)
         if get_device_name() == "cpu":
             self._sample_in_batches()
@@ -38,7 +41,11 @@ class SeededLLM(LLM):
         seeds, self.request_seeds = self.request_seeds, None
         if seeds is not None:
             sampling_params = [_with_seed(sampling_params, seed) for seed in seeds]
-        return super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)
+        outputs = super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)
+        responses = [response for output in outputs for response in output.outputs]
+        self.lengths = [len(response.token_ids) for response in responses]
+        self.ended = [response.finish_reason == "stop" for response in responses]
+        return outputs
 
     def _run_engine(self, *, use_tqdm: bool):
         if self.stop_file is None or not hasattr(self.llm_engine, "scheduler"):  # vLLM's V1 engine is another process
@@ -54,12 +61,17 @@ def _with_seed(sampling_params, seed: int):
 
 
 class SeededRollout(vllm_rollout_spmd.vLLMRollout):
-    """verl's rollout; a ``seed`` column in the batch (one integer a row) seeds that row's response."""
+    """verl's rollout; a ``seed`` column in the batch (one integer a row) seeds that row's response.
+
+    What is a response's is the engine's word: see ``with_engine_mask``.
+    """
 
     def generate_sequences(self, prompts: DataProto, **kwargs) -> DataProto:
-        self.inference_engine.request_seeds = prompts.non_tensor_batch.pop("seed", None)
-        self.inference_engine.stop_file = prompts.meta_info.get("stop_file")
-        return super().generate_sequences(prompts, **kwargs)
+        engine = self.inference_engine
+        engine.request_seeds = prompts.non_tensor_batch.pop("seed", None)
+        engine.stop_file = prompts.meta_info.get("stop_file")
+        output = super().generate_sequences(prompts, **kwargs)
+        return with_engine_mask(output, engine.lengths, engine.ended)
 
 
 def install() -> None:

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.ending import UserError
 from recipes.archer.reading.json import parse_json, read_json
 from recipes.archer.reading.regular import DamagedError, UnreadableError, line_blocks
-from recipes.archer.runs.metrics_reader import METRICS, RUN, read_metrics
-from recipes.archer.runs.names import SAMPLE_FILE, SAMPLES
+from recipes.archer.runs.metrics_reader import read_metrics
+from recipes.archer.runs.names import METRICS, RUN, SAMPLE_FILE, SAMPLES
 
 OUTPUT = Path("output")
 MOST_SAMPLES = 256 << 20  # bytes of a step's responses
@@ -32,9 +33,9 @@ class Run:
     """
 
     folder: Path
-    facts: dict
-    config: dict
-    rows: list[dict]
+    facts: dict[str, Any]
+    config: dict[str, Any]
+    rows: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
 
     @property
@@ -51,7 +52,7 @@ class Run:
         return None if name is None else str(name)
 
     @property
-    def rows_from_start(self) -> list[dict]:
+    def rows_from_start(self) -> list[dict[str, Any]]:
         """The rows, with the validation of the untrained model before them as step 0 if there was one."""
         before = self.facts.get("val_before")
         later = not self.rows or self.rows[0]["step"] > 0
@@ -133,7 +134,7 @@ def sample_steps(run: Run) -> list[int]:
     return sorted(int(match[1]) for match in names if match)
 
 
-def read_samples(run: Run, step: int) -> list[dict]:
+def read_samples(run: Run, step: int) -> list[dict[str, Any]]:
     """The responses kept of one step; a torn last line is left out.
 
     Raises:
@@ -160,7 +161,7 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _sample(line: bytes, where: str) -> dict:
+def _sample(line: bytes, where: str) -> dict[str, Any]:
     """A response as it was kept, whose texts are texts."""
     try:
         row = parse_json(line, where)
@@ -171,13 +172,14 @@ def _sample(line: bytes, where: str) -> dict:
     return row
 
 
-def _read_facts(folder: Path) -> dict:
+def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / RUN
     try:
-        return read_json(path, inside=folder)
+        facts: dict[str, Any] = read_json(path, inside=folder)
     except DamagedError as error:
         raise UserError(f"{path} is damaged ({error.reason}): mend it, or move it away") from None
     except UnreadableError as error:
         if error.absent:
             return {}
         raise
+    return facts

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.files import refuse_link, write_atomically
 from recipes.archer.reading.json import parse_json
@@ -19,7 +20,7 @@ ROWS = "rows.jsonl"  # not the name by which a run folder is known
 _ASIDE = re.compile(r"\.behind_(\d+)")
 
 
-def go_on_after(folder: Path, last_step: int, row: dict | None = None) -> list[int]:
+def go_on_after(folder: Path, last_step: int, row: dict[str, Any] | None = None) -> list[int]:
     """Leaves the rows and samples up to a step, also those of them that an earlier start has put aside.
 
     A kill in here loses no row: what is put aside is written before it is taken away.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from recipes.archer.ending import Ending, FolderInUseError
 from recipes.archer.files import LinkError, open_to_append, through_no_link, write_atomically
@@ -24,6 +24,10 @@ from recipes.archer.runs.history import forget_what_was_behind, go_on_after
 from recipes.archer.runs.names import CHECKPOINT, CONFIG, LOCK, METRICS, RUN, SAMPLES
 from recipes.archer.settings.configuration import ROOT
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from omegaconf import DictConfig
+
 # facts that a later attempt adds to, and what they have to be for that
 ADDED_TO = {"attempts": int, "all_saves_s": int | float, "restarts": list}
 
@@ -31,11 +35,11 @@ ADDED_TO = {"attempts": int, "all_saves_s": int | float, "restarts": list}
 class _Lossy(io.FileIO):
     """What a full disk does not take is lost, without a word."""
 
-    def write(self, data) -> int:
+    def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
         except OSError:
-            return len(data)
+            return memoryview(data).nbytes
 
 
 def open_notes(path: Path) -> TextIO:
@@ -60,12 +64,14 @@ class RunLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         _refuse_links(self.folder)
         self._lock = _lock(self.folder)
-        self._metrics = None
+        self._metrics: io.FileIO | None = None
         self._waiting = b""  # rows that a full disk did not take
         self._writing = threading.Lock()  # an ending may be recorded from a thread
-        self.run: dict = {}
+        self.run: dict[str, Any] = {}
 
-    def open(self, config, facts: dict, last_step: int, row: dict | None = None) -> None:
+    def open(
+        self, config: "DictConfig", facts: dict[str, Any], last_step: int, row: dict[str, Any] | None = None
+    ) -> None:
         """Starts, or after a checkpoint of ``last_step`` continues, the record; again for a restart in this process.
 
         Rows after ``last_step`` were logged by an attempt whose steps are about to be done again: they are put aside.
@@ -91,7 +97,7 @@ class RunLog:
         self.run["finished"], self.run["steps"] = None, last_step
         self._write_run()
 
-    def write(self, row: dict) -> None:
+    def write(self, row: dict[str, Any]) -> None:
         """Appends one step's row, after those that had to wait.
 
         Raises:
@@ -108,15 +114,15 @@ class RunLog:
             OSError: it has no room for them.
         """
         self._write_waiting()
-        os.fsync(self._metrics.fileno())
+        os.fsync(self._opened().fileno())
 
-    def note(self, **facts) -> None:
+    def note(self, **facts: Any) -> None:
         """Adds facts to run.json."""
         with self._writing:
             self.run.update(facts)
             self._write_run()
 
-    def samples(self, step: int, rows: list[dict]) -> None:
+    def samples(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Writes samples/step_<n>.jsonl."""
         path = self.folder / SAMPLES / f"step_{step}.jsonl"
         path.parent.mkdir(exist_ok=True)
@@ -126,7 +132,7 @@ class RunLog:
         """The attempt has a checkpoint: what an earlier one did after the place where this one began is void."""
         forget_what_was_behind(self.folder)
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """All rows so far."""
         blocks = line_blocks(self.folder / METRICS, inside=self.folder)
         lines = [line for block in blocks for line in block]
@@ -149,12 +155,16 @@ class RunLog:
 
     def _write_waiting(self) -> None:
         while self._waiting:
-            self._waiting = self._waiting[self._metrics.write(self._waiting) :]
+            self._waiting = self._waiting[self._opened().write(self._waiting) :]
+
+    def _opened(self) -> io.FileIO:
+        assert self._metrics is not None, "rows come after open()"
+        return self._metrics
 
     def _write_run(self) -> None:
         write_atomically(self.folder / RUN, json.dumps(self.run, indent=1))
 
-    def _earlier_run(self) -> dict:
+    def _earlier_run(self) -> dict[str, Any]:
         try:
             run = read_json(self.folder / RUN, inside=self.folder)
         except UnreadableError:  # killed before it was written, or torn
@@ -162,7 +172,7 @@ class RunLog:
         return {name: fact for name, fact in run.items() if isinstance(fact, ADDED_TO.get(name, object))}
 
 
-def provenance() -> dict:
+def provenance() -> dict[str, Any]:
     """What runs, and where: versions, commit, command, host."""
     return {
         "versions": versions(),
@@ -198,10 +208,10 @@ def _verl() -> str | None:
     return read_text(file).strip() if file.is_file() else None
 
 
-def _git() -> dict | None:
+def _git() -> dict[str, Any] | None:
     """Commit of the checkout, and whether it has changes; None outside a checkout."""
 
-    def ask(*words):
+    def ask(*words: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
 
     try:
@@ -216,7 +226,7 @@ def _refuse_links(folder: Path) -> None:
             raise LinkError(f"{path} is a link, and a run writes into its folder: remove it, or take another folder")
 
 
-def _lock(folder: Path):
+def _lock(folder: Path) -> io.FileIO:
     """An advisory lock that the kernel gives back when its holder dies, however it dies."""
     file = open_to_append(folder / LOCK)
     deadline = time.monotonic() + 5  # a holder that is just exiting

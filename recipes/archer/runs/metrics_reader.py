@@ -185,9 +185,10 @@ def _is_step(value: Any) -> bool:
 
 def _facts(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path, inside=path.parent)
+        facts: dict[str, Any] = read_json(path, inside=path.parent)
     except UnreadableError:  # absent, or a run of another tool; the metrics do not depend on it
         return {}
+    return facts
 
 
 def read_config(folder: Path) -> dict[str, Any]:

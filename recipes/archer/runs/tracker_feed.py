@@ -5,12 +5,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 2000  # rows of some 20 KB
 MAX_PAUSE_S = 60.0
 CLOSING_PAUSE_S = 1.0
+
+
+class Tracker(Protocol):
+    """Where rows go; any of this may raise or hang."""
+
+    def log(self, row: dict[str, Any], step: int) -> None: ...
+
+    def finish(self, exit_code: int) -> None: ...
 
 
 class TrackerFeed:
@@ -20,20 +29,21 @@ class TrackerFeed:
 
     Args:
         name: the tracker's, for messages.
-        open_tracker: called with the step whose row comes first; returns an object with ``log(row, step)`` and
-            ``finish(exit_code)``, any of which may raise or hang.
+        open_tracker: called with the step whose row comes first; may raise or hang.
         first_step: of this attempt.
     """
 
-    def __init__(self, name: str, open_tracker: Callable, first_step: int):
+    def __init__(self, name: str, open_tracker: Callable[[int], Tracker], first_step: int):
         self.name, self._open, self._first_step = name, open_tracker, first_step
-        self._waiting: deque[tuple[int, dict]] = deque()
+        self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
         self._changed = threading.Condition()
-        self._num_lost, self._exit_code, self._problem = 0, None, None
+        self._num_lost = 0
+        self._exit_code: int | None = None
+        self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
-    def put(self, step: int, row: dict) -> None:
+    def put(self, step: int, row: dict[str, Any]) -> None:
         """Queues a row and returns at once; a full queue loses its oldest."""
         with self._changed:
             if len(self._waiting) == MAX_WAITING:
@@ -78,6 +88,7 @@ class TrackerFeed:
                     tracker = self._open(self._next_step())
                 item = self._next()
                 if item is None:
+                    assert self._exit_code is not None  # _next has waited for it
                     tracker.finish(self._exit_code)
                     self._problem = None
                     return
@@ -96,13 +107,13 @@ class TrackerFeed:
         with self._changed:
             return self._waiting[0][0] if self._waiting else self._first_step
 
-    def _next(self) -> tuple[int, dict] | None:
+    def _next(self) -> tuple[int, dict[str, Any]] | None:
         """The oldest row, which stays in the queue until it is delivered; None when no more will come."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._exit_code is not None)
             return self._waiting[0] if self._waiting else None
 
-    def _delivered(self, item: tuple[int, dict]) -> None:
+    def _delivered(self, item: tuple[int, dict[str, Any]]) -> None:
         with self._changed:
             if self._waiting and self._waiting[0] is item:  # else it was dropped while it was on its way
                 self._waiting.popleft()

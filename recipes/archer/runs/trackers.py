@@ -8,32 +8,41 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from recipes.archer.runs.tracker_feed import TrackerFeed
+from recipes.archer.runs.tracker_feed import Tracker, TrackerFeed
+from recipes.archer.settings.running import LOGGERS
+
+if TYPE_CHECKING:
+    import wandb
 
 logger = logging.getLogger(__name__)
 
-KNOWN = ("console", "tensorboard", "wandb")
 LOCAL = ("tensorboard",)  # writes beside the checkpoints, so a wait for it is a wait for the disk
 LOCAL_S = 1.0
+Mode = Literal["online", "offline", "disabled"]
+MODES: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": "disabled"}
 
 
 class TensorBoard:
     """Scalars in ``<run folder>/tensorboard``; on resume, later steps of the earlier attempt are dropped."""
 
-    def __init__(self, folder: Path, first_step: int, **_):
+    def __init__(self, folder: Path, first_step: int, **_: Any):
         from torch.utils.tensorboard import SummaryWriter
 
         _silence_writers()
         _date_back(folder / "tensorboard", int(time.time()))
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
-    def log(self, row: dict, step: int) -> None:
+    def log(self, row: dict[str, Any], step: int) -> None:
         for name, value in row.items():
-            add = self._writer.add_text if isinstance(value, str) else self._writer.add_scalar
-            add(name, value, step)
+            if isinstance(value, str):
+                self._writer.add_text(name, value, step)
+            else:
+                self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
     def finish(self, exit_code: int) -> None:
@@ -46,11 +55,11 @@ def _silence_writers() -> None:
     if getattr(before, "passes_over_writers", False):
         return
 
-    def hook(failure) -> None:
+    def hook(failure: threading.ExceptHookArgs) -> None:
         if type(failure.thread).__name__ != "_AsyncWriterThread":
             before(failure)
 
-    hook.passes_over_writers = True
+    hook.passes_over_writers = True  # type: ignore[attr-defined]  # the mark that is looked for above
     threading.excepthook = hook
 
 
@@ -72,9 +81,8 @@ class WeightsAndBiases:
     A service that cannot be reached, or refuses the key, at the start of a run makes the run an offline one.
     """
 
-    def __init__(self, folder: Path, config: dict, project: str, name: str, **_):
-        mode = os.environ.get("WANDB_MODE")
-        mode = mode if mode in ("offline", "online", "disabled") else None
+    def __init__(self, folder: Path, config: dict[str, Any], project: str, name: str, **_: Any):
+        mode = MODES.get(os.environ.get("WANDB_MODE", ""))
         arguments = {"project": project, "name": name, "config": config, "dir": str(folder)}
         try:
             self._run = _wandb_run(mode, arguments)
@@ -85,7 +93,7 @@ class WeightsAndBiases:
             logger.warning("W&B: %s; the run stays offline in %s, `wandb sync` uploads it", reason, folder / "wandb")
             self._run = _wandb_run("offline", arguments)
 
-    def log(self, row: dict, step: int) -> None:
+    def log(self, row: dict[str, Any], step: int) -> None:
         self._run.log(row, step=step)
 
     def finish(self, exit_code: int) -> None:
@@ -95,7 +103,7 @@ class WeightsAndBiases:
         wandb.teardown(exit_code)  # its service belongs to the session, which is about to be cleared
 
 
-def _wandb_run(mode: str | None, arguments: dict):
+def _wandb_run(mode: Mode | None, arguments: dict[str, Any]) -> "wandb.Run":
     import wandb
 
     if wandb.run is not None:  # of an attempt that failed; init would hand it out again
@@ -106,7 +114,7 @@ def _wandb_run(mode: str | None, arguments: dict):
     return wandb.init(**arguments, mode=mode, settings=settings)
 
 
-def existing(row: dict) -> dict:
+def existing(row: dict[str, Any]) -> dict[str, Any]:
     """What a tracker gets of a row: not what is null, NaN or a list."""
     return {key: value for key, value in row.items() if isinstance(value, int | float | str) and value == value}
 
@@ -125,19 +133,21 @@ class Trackers:
         ValueError: an unknown tracker.
     """
 
-    def __init__(self, names, folder: Path, config: dict, project: str, name: str, first_step: int):
-        unknown = [tracker for tracker in names if tracker not in KNOWN]
+    def __init__(
+        self, names: Sequence[str], folder: Path, config: dict[str, Any], project: str, name: str, first_step: int
+    ):
+        unknown = [tracker for tracker in names if tracker not in LOGGERS]
         if unknown:
-            raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(KNOWN)}")
-        classes = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+            raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(LOGGERS)}")
+        classes: dict[str, Callable[..., Tracker]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
-        def opener(kind):
+        def opener(kind: Callable[..., Tracker]) -> Callable[[int], Tracker]:
             return lambda step: kind(folder=folder, config=config, project=project, name=name, first_step=step)
 
         chosen = {tracker: classes[tracker] for tracker in names if tracker != "console"}
         self._feeds = [TrackerFeed(tracker, opener(kind), first_step) for tracker, kind in chosen.items()]
 
-    def log(self, row: dict, step: int) -> None:
+    def log(self, row: dict[str, Any], step: int) -> None:
         """Sends the values that exist, without waiting; null means there is no such value, not zero."""
         sent = existing(row)
         for feed in self._feeds:

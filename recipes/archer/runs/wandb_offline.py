@@ -6,7 +6,7 @@ W&B's own header and CRC-32.  The W&B package no longer ships a reader of it, bu
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ def read_wandb(path: Path, inside: Path | None = None) -> WandbRun:
         UserError: it is none, it is damaged before its end, or wandb is not installed.
     """
     try:
-        from google.protobuf.message import DecodeError
-        from wandb.proto.wandb_internal_pb2 import Record
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+        # its module picks the schema for the protobuf that is installed, where no checker can follow
+        from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
     except ImportError:
         raise UserError(f"{path} needs the wandb package to be read: install it, or give metrics.jsonl") from None
     rows: list[dict[str, Any]] = []
@@ -63,7 +65,7 @@ def read_wandb(path: Path, inside: Path | None = None) -> WandbRun:
     return WandbRun(rows, config)
 
 
-def _plain(items, path: Path) -> dict[str, Any]:
+def _plain(items: Iterable[Any], path: Path) -> dict[str, Any]:
     """Key and value of history or configuration items; a key is a string or a path of strings."""
     keyed = ((item.key or ".".join(item.nested_key), item.value_json) for item in items)
     return {key: parse_json(value, f"{path}: the value of {key}") for key, value in keyed}

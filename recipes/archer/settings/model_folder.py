@@ -4,6 +4,7 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.ending import UserError
 from recipes.archer.reading.json import read_json
@@ -66,7 +67,7 @@ def _in_cache(name: str) -> Path:
         ) from None
 
 
-def model_settings(folder: Path) -> dict:
+def model_settings(folder: Path) -> dict[str, Any]:
     """The model's config.json.
 
     Raises:
@@ -76,7 +77,7 @@ def model_settings(folder: Path) -> dict:
     faults = settings_faults(folder) if old_format else folder_faults(folder)
     if faults:
         raise UserError(f"model folder {folder}: {faults[0]}; {remedy(folder)}")
-    settings = read_json(folder / "config.json")
+    settings: dict[str, Any] = read_json(folder / "config.json")
     for name in COUNTS:
         value = settings.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -85,7 +86,7 @@ def model_settings(folder: Path) -> dict:
     return settings
 
 
-def context_length(model: dict) -> float:
+def context_length(model: dict[str, Any]) -> float:
     """Tokens that the engine lets a sequence have, as vLLM 0.7.3 works it out; infinite where config.json is silent.
 
     Dynamic scaling stretches nothing here: its frequencies change with the length, which cached keys cannot follow.
@@ -111,7 +112,7 @@ def context_length(model: dict) -> float:
     return int(stretched) if math.isfinite(stretched) else stretched
 
 
-def _length(settings: dict, name: str, default: float) -> float:
+def _length(settings: dict[str, Any], name: str, default: float) -> float:
     value = settings.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise UserError(f"{name} in config.json must be a number above 0, not {value!r:.80}")

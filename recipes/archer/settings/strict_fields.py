@@ -29,11 +29,11 @@ class Fields:
         RecordError: it is no mapping, or has a field that is not known.
     """
 
-    data: Mapping
+    data: Mapping[str, Any]
     where: str
     known: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.data, Mapping):
             raise RecordError(f"{self.where} must be a mapping with {', '.join(self.known)}, not {self.data!r:.200}")
         for name in self.data:

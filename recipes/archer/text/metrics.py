@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recipes.archer.text.scan import UNSPACED, Scan, hashes_of
+from recipes.archer.text.scan import UNSPACED, Hashes, Scan, hashes_of
 from recipes.archer.text.word_families import FAMILIES, FAMILY_OF
 
 NGRAM = 20
@@ -112,7 +113,7 @@ def text_metrics(
     return metrics
 
 
-def _quantities(measured: Sequence[ResponseText], truncated: Sequence[bool]) -> dict[str, np.ndarray]:
+def _quantities(measured: Sequence[ResponseText], truncated: Sequence[bool]) -> dict[str, NDArray[np.float64]]:
     """One value for each response, by metric name."""
     counts = np.array([response.family_counts for response in measured], dtype=float).reshape(-1, len(FAMILIES))
     return dict(zip(FAMILIES, counts.T, strict=True)) | {
@@ -135,14 +136,14 @@ def _measure(text: str, bare_answer_words: int) -> ResponseText:
     )
 
 
-def _family_counts(words: np.ndarray) -> tuple[int, ...]:
+def _family_counts(words: Hashes) -> tuple[int, ...]:
     """Words of each family among hashed words."""
     place = np.searchsorted(_SORTED, words)
     families = _FAMILY[place[_SORTED[place] == words]]
     return tuple(np.bincount(families, minlength=len(FAMILIES))[: len(FAMILIES)].tolist())
 
 
-def _repetition_ratio(pieces: np.ndarray) -> float:
+def _repetition_ratio(pieces: Hashes) -> float:
     total = len(pieces) - NGRAM + 1
     if total < 1:
         return 0.0
@@ -150,7 +151,7 @@ def _repetition_ratio(pieces: np.ndarray) -> float:
     return float(np.count_nonzero(ordered[1:] == ordered[:-1])) / total
 
 
-def _ngram_hashes(hashes: np.ndarray) -> np.ndarray:
+def _ngram_hashes(hashes: Hashes) -> Hashes:
     """Polynomial hash modulo 2^64 of every 20-gram, doubling the length 1, 2, 4, 8, 16 and adding the last 4."""
     grams = hashes
     for doubling, power in enumerate(_POWERS):

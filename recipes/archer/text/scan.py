@@ -9,6 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]  # (words or pieces,)
+Places = NDArray[np.intp]  # of characters in a text
 
 # A longer piece without a space is a degenerate run, or a script that is not listed: it is compared by characters.
 LONGEST_WORD = 40
@@ -38,15 +42,15 @@ class Scan:
         terms[0] = 0
         np.add(codes, 1, out=terms[1:], dtype=np.uint64)  # 1 more, so that a character of code 0 counts, too
         terms[1:] *= powers[: len(text)]
-        self._sums = np.cumsum(terms, out=terms)
+        self._sums: NDArray[np.uint64] = np.cumsum(terms, out=terms)
 
-    def words(self) -> np.ndarray:
+    def words(self) -> Hashes:
         """(words,) uint64: a hash of each run of letters, digits and underscores, and of each unspaced character."""
         starts, ends = _runs(self._kinds == LETTER)
         single = np.flatnonzero(self._kinds == CHARACTER)
         return np.concatenate([self._hashes(starts, ends), self._hashes(single, single + 1)])
 
-    def pieces(self) -> np.ndarray:
+    def pieces(self) -> Hashes:
         """(pieces,) uint64 in the order of the text: what stands between spaces or unspaced characters, these one by
         one, and each character of what is long."""
         starts, ends = _runs(self._kinds & (SPACE | CHARACTER) == 0)
@@ -63,23 +67,24 @@ class Scan:
             ends = np.where(np.repeat(long, lengths), starts + 1, ends)
         return self._hashes(starts, ends)
 
-    def _hashes(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        return (self._sums[ends] - self._sums[starts]) * self._inverses[starts]
+    def _hashes(self, starts: Places, ends: Places) -> Hashes:
+        hashes: Hashes = (self._sums[ends] - self._sums[starts]) * self._inverses[starts]
+        return hashes
 
 
-def hashes_of(words: list[str]) -> np.ndarray:
+def hashes_of(words: list[str]) -> Hashes:
     """(words,) uint64: the hash under which each word is found in `Scan.words`."""
     return np.array([Scan(word).words()[0] for word in words], np.uint64)
 
 
-def _runs(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _runs(inside: NDArray[np.bool_]) -> tuple[Places, Places]:
     """Where runs of True start, and where they end (the end is not part of it)."""
     changes = np.flatnonzero(np.diff(inside, prepend=False, append=False))
     return changes[::2], changes[1::2]
 
 
 @lru_cache(maxsize=3)
-def _kinds(limit: int) -> np.ndarray:
+def _kinds(limit: int) -> NDArray[np.uint8]:
     """What each character code below a limit is; letters are what Python's regular expressions call so."""
     characters = [chr(code) for code in range(limit)]
     letters = [character.isalnum() or character == "_" for character in characters]
@@ -91,7 +96,7 @@ def _kinds(limit: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
+def _powers(length: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """(length + 1,) powers of the base modulo 2^64 from the 0th on, and their inverses."""
     bases = (_BASE, pow(_BASE, -1, 1 << 64))
     steps = np.ones((2, length + 1), np.uint64)

@@ -10,6 +10,7 @@ import os
 import torch
 import torch.distributed as dist
 from omegaconf import open_dict
+from transformers import GenerationConfig
 
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
@@ -33,9 +34,9 @@ def prepare_process() -> None:
         return
     fsdp_workers.CPUOffloadPolicy = lambda **_: None
     if not dist.is_initialized():
-        dist.init_process_group(
-            "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]), init_method="env://"
-        )
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        meet = os.environ.get("DIST_INIT_METHOD", "env://")  # as verl does on a GPU
+        dist.init_process_group("gloo", rank=rank, world_size=size, init_method=meet)
 
 
 class _GatedScheduler:
@@ -64,6 +65,8 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
     def init_model(self):
         """Builds model, optimizer and engine as verl does, then puts our actor in the place of verl's."""
         super().init_model()
+        self.generation_config = self.generation_config or GenerationConfig()
+        self.generation_config.eos_token_id = list(self.config.rollout.stop_token_ids)
         if self._is_actor:
             self.actor = self._own_actor(self.config.actor, self.actor_module_fsdp, self.actor_optimizer)
             applied = self.actor
@@ -109,14 +112,15 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
             if self.rank == 0:
                 model_path = os.path.join(path, "model_config")
                 self.actor_model_config.save_pretrained(model_path)
+                self.generation_config.to_json_file(os.path.join(model_path, "generation_config.json"))
                 self.tokenizer.save_pretrained(model_path)
 
         return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def load_state(self, path: str) -> None:
+    def load_state(self, path: str, trust_old: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
-        load_shards(path, self._state())
+        load_shards(path, self._state(), trust_old)
 
     def _state(self) -> WorkerState:
         return WorkerState(

@@ -20,12 +20,12 @@ PACKAGE = "recipes.archer"
 FLOORS = (
     ("main",),
     ("trainer", "commands"),
-    ("reports", "startup"),
+    ("reports", "startup", "control"),
     ("monitoring", "workers", "metrics"),
     ("experiments", "checkpoints", "step"),
     ("cluster", "runs", "reward"),
     ("session", "settings", "grading", "rollout"),
-    ("losses", "prompts", "text"),
+    ("losses", "prompts", "text", "mathematics"),
     ("files", "reading"),
     ("ending", "printable"),
 )

@@ -190,9 +190,9 @@ def test_a_guard_that_says_stop_ends_the_run_after_that_step_with_its_state_save
     trainer = make_trainer(mixed)
 
     def check(row):
-        trainer.guard.reason = "bad since step 2" if row["step"] == 3 else None
+        trainer.rules.guard.reason = "bad since step 2" if row["step"] == 3 else None
 
-    trainer.guard.check.side_effect = check
+    trainer.rules.guard.check.side_effect = check
     ending = trainer.fit()
     assert (ending.status, ending.reason, ending.exit_code) == ("stopped", "guard: bad since step 2", GUARD)
     assert [row["step"] for row in trainer.report.rows] == [1, 2, 3]
@@ -332,7 +332,7 @@ def test_an_interrupted_save_is_brought_to_its_end_once_the_checkpoint_was_read(
     trainer, order = make_trainer([]), []
     state = trainer.state_dict()
     trainer.load_state_dict = lambda state: None
-    trainer.actor_rollout_wg.load_state.side_effect = lambda path: order.append(path)
+    trainer.actor_rollout_wg.load_state.side_effect = lambda path, is_old: order.append(path)
     trainer.saver.repair.side_effect = lambda report: order.append(report)
-    trainer.resume(SimpleNamespace(path="behind", step=1, state=state))
+    trainer.resume(SimpleNamespace(path="behind", step=1, state=state, is_old=False))
     assert order == ["behind", trainer.report]

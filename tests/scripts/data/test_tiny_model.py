@@ -101,7 +101,7 @@ def test_loss_counts_response_tokens_only(tokenizer, conversations):
     upstream = model(input_ids=ids, labels=labels).loss  # mean over response tokens
     torch.testing.assert_close(alone[0], upstream * (labels != -100).sum() / 30)
     assert (labels[0] != -100).sum() == len(rows[0][0]) - rows[0][1]
-    assert labels[0, -1] == tokenizer.eos_token_id
+    assert labels[0, -1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(tokenizer, conversations):
@@ -170,8 +170,8 @@ def test_built_folder_loads_everywhere(built):
     assert type(model).__name__ == "Qwen3ForCausalLM" and model.dtype == torch.float32
     assert 0.7e6 < model.num_parameters() < 1.1e6 and model.config.tie_word_embeddings
     assert model.config.vocab_size == len(tokenizer)
-    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"
-    assert model.generation_config.eos_token_id == [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    assert tokenizer.eos_token == "<|endoftext|>" == tokenizer.pad_token  # as Qwen3-0.6B-Base's files have it
+    assert model.generation_config.eos_token_id == model.config.eos_token_id == tokenizer.eos_token_id
     assert len(losses) == 3 and measured.responses == 4
     assert measure_folder(folder, SHORT) == measured  # what --verify does
 

@@ -43,7 +43,8 @@ def rollout_worker(monkeypatch):
 
     def answer(engine, prompts, sampling_params, **_):
         engine.asked = sampling_params
-        tokens = [SimpleNamespace(token_ids=[7], logprobs=[{7: SimpleNamespace(logprob=-1.0)}])]
+        logprobs = [{7: SimpleNamespace(logprob=-1.0)}]
+        tokens = [SimpleNamespace(token_ids=[7], logprobs=logprobs, finish_reason="stop")]
         return [SimpleNamespace(outputs=tokens) for _ in prompts]
 
     monkeypatch.setattr(LLM, "__init__", keep)
@@ -193,13 +194,11 @@ def test_32_responses_are_asked_of_every_prompt(monkeypatch):
 
     monkeypatch.setattr(RayPPOTrainer, "__init__", verls_init)
     config = with_contingency("v0", f"{ROLLOUT}.n=32")
-    parts = dict.fromkeys(("reward", "report", "guard", "saver"))
-    trainer = ArcherTrainer(
-        config, train_dataset=Prompts(), val_dataset=Prompts(), stop=SimpleNamespace(check=lambda: None), **parts
-    )
+    parts = dict.fromkeys(("reward", "report", "guard", "saver")) | {"stop": SimpleNamespace(check=lambda: None)}
+    trainer = ArcherTrainer(config, train_dataset=Prompts(), val_dataset=Prompts(), total_steps=1, **parts)
     trainer.calls = SimpleNamespace(generate=generate)
     with pytest.raises(Asked) as asked:
-        trainer._round(Step(1), [2, 0])
+        trainer._rollout(Step(1), [2, 0])
     assert asked.value.args == ([2] * 32 + [0] * 32, 64)
 
 

@@ -171,7 +171,7 @@ def test_resolved_configurations_say_nothing_of_the_machine():
 def test_pages_are_current_and_there_is_one_for_each_record():
     assert experiment_files.stale(experiment_files.page_files()) == [], "run: archer experiment render"
     pages = {path.stem for path in (ROOT / "docs" / "experiments").glob("*.md")}
-    assert pages == set(NAMES)
+    assert pages == {*NAMES, "README"}
 
 
 # Every figure of the documents that the runs left.
@@ -203,6 +203,7 @@ def test_a_page_has_the_parts_of_the_documents_in_their_order():
         "Results of v1 (150 steps, about 4.3 hours)",
         "Hypothesis",
         "Changes",
+        "The end of a turn",
         "Monitoring criteria",
         "Contingency",
         "Results (78 steps, about 2.4 hours)",
@@ -211,7 +212,7 @@ def test_a_page_has_the_parts_of_the_documents_in_their_order():
 
 
 def test_the_lineage_goes_back_to_the_first():
-    assert registry.lineage("aspo") == [*SEARCH, "archer", "aspo"]
+    assert registry.lineage("aspo") == [*SEARCH, "v5_mended", "archer", "aspo"]
 
 
 def record_of(name="v3"):
@@ -288,6 +289,13 @@ def test_a_file_whose_record_does_not_fit_is_refused(checkout, old, new, words):
     with pytest.raises(RecordError, match=words) as error:
         registry.load_record("v4")
     assert "v4.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_that_holds_a_list_is_refused(checkout):
+    (checkout / "v4.yaml").write_text("- defaults\n- record\n")
+    registry.forget()
+    with pytest.raises(RecordError, match=r"v4\.yaml is not a configuration: not a mapping"):
+        registry.load_record("v4")
 
 
 def test_a_repeated_value_is_noticed(checkout):

@@ -23,6 +23,7 @@ MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
 BATCH = {
     "response_mask": MASK,
     "attention_mask": torch.cat([torch.tensor([[0, 1, 1], [1, 1, 1], [0, 0, 1], [0, 1, 1]]), MASK], dim=1),
+    "ended": torch.tensor([False, True, True, False]),
 }
 
 
@@ -69,6 +70,7 @@ def test_lengths_by_verdict():
         "response_length/max": 4,
         "response_length/min": 0,
         "response_length/clip_ratio": 0.25,
+        "response/ended/mean": 0.5,
         "response_length/pos/mean": 1.5,
         "response_length/neg/mean": 2.0,
         "prompt_length/mean": 2.0,

@@ -73,6 +73,13 @@ CASES = {
 }
 
 
+FROM_THE_START = {"no_signal", "never_ending"}  # cannot begin in the middle of a run; each has a test of its own
+
+
+def test_every_detector_has_a_case():
+    assert {cls.name for cls in DETECTORS} == CASES.keys() | FROM_THE_START
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_each_failure_is_found_soon_and_by_its_name(name):
     monitor = Monitor()
@@ -83,6 +90,24 @@ def test_each_failure_is_found_soon_and_by_its_name(name):
     assert name in found(monitor, "bad")
     verdict = next(v for v in monitor.verdicts if v.criterion == name)
     assert 120 <= verdict.since <= step and verdict.value is not None and verdict.detail
+
+
+def test_responses_that_never_end_are_found_at_once_and_only_from_the_first_step_on():
+    def rows(first, share):
+        shapes = {"response__ended__mean": lambda step, noise: share if step >= first else 0.9}
+        return stream(60, **shapes)
+
+    monitor = Monitor()
+    assert first_bad(monitor, rows(1, 0.02)) == 3 and found(monitor, "bad") == {"never_ending"}
+    assert found(monitored(rows(1, 0.2)), "watch") == {"never_ending"}
+    assert found(monitored(rows(2, 0.0)), "bad") == set()  # a policy that unlearns it is another matter
+
+
+def test_a_run_that_learns_to_end_is_only_watched():
+    def share(step, noise):
+        return 0.01 if step <= 2 else 0.6
+
+    assert first_bad(Monitor(), stream(60, response__ended__mean=share)) is None
 
 
 def test_no_signal_is_found_where_nothing_was_ever_solved():

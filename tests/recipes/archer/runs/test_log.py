@@ -19,6 +19,7 @@ from recipes.archer.files import LinkError
 from recipes.archer.runs import log as log_module
 from recipes.archer.runs.history import go_on_after
 from recipes.archer.runs.log import RunLog, open_notes
+from recipes.archer.startup.opening import take_folder
 
 ROOT = Path(__file__).resolve().parents[4]
 CONFIG = OmegaConf.create({"seed": 1, "trainer": {"name": "a", "folder": "output/${trainer.name}"}})
@@ -203,7 +204,7 @@ def test_a_folder_that_cannot_be_had_is_one_line_and_may_be_tried_again_where_th
     first = _start(tmp_path)
     if refusal is not None:
         monkeypatch.setattr(log_module.fcntl, "flock", lambda *_: (_ for _ in ()).throw(refusal))
-    monkeypatch.setattr(main, "_checked", lambda config: main._run_folder(tmp_path))
+    monkeypatch.setattr(main, "_open", lambda config: take_folder(tmp_path))
     assert main.run(CONFIG) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {said}")

@@ -50,7 +50,7 @@ def train(config, log, stop):
     report.end(ending)
     return ending
 
-main._checked, main._train = lambda config: RunLog(folder), train
+main._open, main._train = lambda config: RunLog(folder), train
 sys.exit(main.run(OmegaConf.create({"trainer": {"grace_s": 30}})))
 """
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from recipes.archer.rollout import stop
-from recipes.archer.rollout.stop import run_until_stopped, stop_file
+from recipes.archer.rollout import interruption
+from recipes.archer.rollout.interruption import run_until_stopped, stop_file
 
 
 class Engine:
@@ -36,7 +36,7 @@ class Engine:
 
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch):
-    monkeypatch.setattr(stop, "LOOK_S", 0.0)
+    monkeypatch.setattr(interruption, "LOOK_S", 0.0)
 
 
 def test_without_a_stop_every_request_is_finished_and_in_order(tmp_path):
@@ -57,5 +57,5 @@ def test_a_stop_ends_what_is_under_way_and_every_request_has_an_answer(tmp_path)
 
 
 def test_each_process_has_a_file_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(stop.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(interruption.tempfile, "tempdir", str(tmp_path))
     assert stop_file() == tmp_path / f"archer-stop-{os.getpid()}"

@@ -39,4 +39,5 @@ def run_until_stopped(engine, file: str) -> list:
 
 
 def _nothing(identity: str) -> SimpleNamespace:
-    return SimpleNamespace(request_id=identity, outputs=[SimpleNamespace(token_ids=(), logprobs=())])
+    nothing = SimpleNamespace(token_ids=(), logprobs=(), finish_reason="abort")
+    return SimpleNamespace(request_id=identity, outputs=[nothing])

@@ -1,0 +1,85 @@
+"""Runs of the embedded job that a benchmark compares: made once, gone on with where they were cut short."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipes.archer.runs.folder import Run, is_run, read_run
+from recipes.archer.settings.configuration import ROOT
+
+LAUNCHER = ROOT / "scripts" / "train" / "run_archer2.0_qwen3_tiny_cpu.sh"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        project, name: of the run; its folder is ``output/project/name``.
+        experiment: which one it is.
+        settings: overrides that matter; a run that was made with others is refused.
+        steps: of the whole run.
+    """
+
+    project: str
+    name: str
+    experiment: str
+    settings: dict = field(hash=False)
+    steps: int
+    output: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.output / self.project / self.name
+
+    @property
+    def overrides(self) -> dict:
+        return self.settings | {"trainer.total_training_steps": self.steps}
+
+    def command(self) -> list[str]:
+        """The launcher's; how the run is called and what it logs to besides the settings that matter."""
+        names = {"trainer.project_name": self.project, "trainer.experiment_name": self.name}
+        given = self.overrides | names | {"trainer.logger": "[console]"}
+        return ["bash", str(LAUNCHER), *(f"{name}={value}" for name, value in given.items())]
+
+    def environment(self) -> dict[str, str]:
+        own = {"EXPERIMENT": self.experiment, "OUTPUT_DIR": str(self.output), "VENV": sys.prefix}
+        return os.environ | own
+
+
+def whole(job: Job) -> Run | None:
+    """The finished run of a job, None when it is still to be made.
+
+    Raises:
+        SystemExit: the folder holds a run with other settings.
+    """
+    if not is_run(job.folder):
+        return None
+    run = read_run(job.folder)
+    if run.config:
+        for name, wanted in job.overrides.items():
+            found = run.config
+            for key in name.split("."):
+                found = found.get(key) if isinstance(found, dict) else None
+            if found != wanted:
+                raise SystemExit(f"{job.folder} was made with {name}={found}, not {wanted}; move it away, or --output")
+    finished = run.facts.get("status") == "finished" and run.rows and run.rows[-1]["step"] == job.steps
+    return run if finished else None
+
+
+def made(job: Job) -> Run:
+    """The finished run of a job; it is made, or gone on with, if need be.
+
+    Raises:
+        SystemExit: the launcher failed.
+    """
+    run = whole(job)
+    if run is None:
+        print(f"== {job.folder.name}", flush=True)
+        code = subprocess.run(job.command(), env=job.environment(), cwd=ROOT).returncode
+        run = whole(job)
+        if code or run is None:
+            raise SystemExit(f"{job.folder.name} ended with {code}; its folder says why: {job.folder}")
+    return run

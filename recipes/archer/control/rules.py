@@ -1,0 +1,58 @@
+"""The rules that end a run: its plan is done, the guard says so, or there has been nothing to learn for too long."""
+
+from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending
+from recipes.archer.monitoring.guard import Guard
+
+
+class Rules:
+    """Counts what makes a run pointless, row by row; the counts are a part of the run's state.
+
+    Args:
+        settings: the configuration's ``trainer`` section.
+        guard: the monitor of the run.
+    """
+
+    def __init__(self, settings, guard: Guard):
+        self.settings, self.guard = settings, guard
+        self.empty_steps = self.skipped_updates = 0
+        self._cut = False  # whether the last step had groups to train on, all of them cut
+
+    def check(self, row: dict):
+        """Takes the row of a step, once; returns the guard's decision about it."""
+        attempted = row["actor/num_updates"] + row["actor/num_skipped"]
+        self.empty_steps = 0 if attempted else self.empty_steps + 1
+        self.skipped_updates = row["actor/num_skipped_last"] + (0 if row["actor/num_updates"] else self.skipped_updates)
+        self._cut = bool(row["batch/trained"])
+        return self.guard.check(row)
+
+    def broken(self) -> Ending | None:
+        """The end that what was done so far asks for; also of a run that goes on from there."""
+        if self.guard.reason is not None:
+            return Ending("stopped", f"guard: {self.guard.reason}", GUARD)
+        if self.empty_steps >= self.settings.max_empty_steps:
+            found = "only truncated responses (reward.overlong_filter)" if self._cut else "no valid group"
+            return Ending("stopped", f"{found} in {self.empty_steps} steps (trainer.max_empty_steps)", EMPTY)
+        if self.skipped_updates >= self.settings.max_skipped_updates:
+            reason = f"no finite gradient in {self.skipped_updates} updates in a row (trainer.max_skipped_updates)"
+            return Ending("stopped", reason, NOT_FINITE)
+        return None
+
+    def done(self, step: int, total_steps: int, epoch: int) -> Ending | None:
+        """The end as planned, once ``step`` steps are done or the prompts have been gone through."""
+        if step >= total_steps:
+            return Ending("finished", f"all {total_steps} steps done", FINISHED)
+        if epoch >= self.settings.total_epochs:
+            return Ending("finished", f"all {self.settings.total_epochs} epochs done", FINISHED)
+        return None
+
+    def state_dict(self) -> dict:
+        return {
+            "empty_steps": self.empty_steps,
+            "skipped_updates": self.skipped_updates,
+            "guard": self.guard.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on counting where ``state`` was taken."""
+        self.empty_steps, self.skipped_updates = state["empty_steps"], state.get("skipped_updates", 0)
+        self.guard.load_state_dict(state["guard"])
