@@ -46,6 +46,7 @@ def run(config: DictConfig) -> int:
         ending = Ending("failed", "ended without a reason", FAILED)
         try:
             ending = _train(config, log, stop)
+            _leave_model(config, ending)
         except UserError as error:
             ending = Ending("failed", str(error), WRONG_CALL)
             print(f"error: {error}", file=sys.stderr)
@@ -99,6 +100,17 @@ def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
             return ending
         gc.collect()  # what refers to the session that is over, before there is another
         again = True
+
+
+def _leave_model(config: DictConfig, ending: Ending) -> None:
+    """The model for others, and the lines that load it, which are the last that a run prints."""
+    from recipes.archer.export.making import leave_model
+
+    lines, problem = leave_model(config.trainer, ending)
+    if problem is not None:
+        print(f"warning: {problem}", file=sys.stderr)
+    for line in lines:
+        print(line, flush=True)
 
 
 def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, again: bool) -> Ending:

@@ -44,7 +44,7 @@ def check_generation(checkpoint: Path, folder: Path) -> int:
         expected = _responses(model, prompts)
     if exported != expected:
         wrong = next(i for i in range(len(prompts)) if exported[i] != expected[i])
-        raise UserError(f"{folder} answers {QUESTIONS[wrong]!r} otherwise than its checkpoint {checkpoint}: export again")
+        raise UserError(f"{folder} answers {QUESTIONS[wrong]!r} otherwise than checkpoint {checkpoint}: export again")
     return sum(map(len, exported))
 
 
@@ -77,10 +77,12 @@ def _from_checkpoint(checkpoint: Path, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _prompt(tokenizer: Any, question: str) -> torch.Tensor:
-    if not tokenizer.chat_template:
-        return tokenizer(question, return_tensors="pt").input_ids
     messages = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+    if tokenizer.chat_template:
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    else:
+        ids = tokenizer(question).input_ids
+    return torch.tensor([ids])
 
 
 def _responses(model: Any, prompts: list[torch.Tensor]) -> list[list[int]]:

@@ -175,6 +175,7 @@ def _check_choices(config: DictConfig) -> None:
         "trainer.console_metrics": (config.trainer.console_metrics, ("auto", "main", "all")),
         "guard.action": (config.guard.action, ("off", "warn", "stop")),
         "grading.answer_format": (config.grading.answer_format, ("boxed", "any")),
+        "trainer.export": (config.trainer.export, ("best", "last", None)),
         "trainer.resume_mode": (config.trainer.resume_mode, ("auto", "disable", "resume_path")),
         "actor_rollout_ref.rollout.name": (config.actor_rollout_ref.rollout.name, ("vllm",)),
         "actor_rollout_ref.actor.ulysses_sequence_parallel_size": (
@@ -186,9 +187,14 @@ def _check_choices(config: DictConfig) -> None:
     }
     for name, (value, known) in choices.items():
         if value not in known:
-            raise UserError(f"{name}={value} is not known; use {' or '.join(map(str, known))}")
+            raise UserError(f"{name}={value} is not known; use {' or '.join(map(_written, known))}")
     if config.trainer.resume_mode == "resume_path":
         _check_resume_from(config.trainer)
+
+
+def _written(value: object) -> str:
+    """As one writes it on the command line."""
+    return "null" if value is None else str(value)
 
 
 def _check_resume_from(trainer: DictConfig) -> None:
