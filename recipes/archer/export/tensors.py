@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from recipes.archer.ending import UserError
 
 HEAD = "lm_head.weight"
+OWN = "model_config"  # the checkpoint's folder of settings and tokenizer
 _PART = "model"  # of what a worker saves; beside it is the optimizer
 _PREFIX = f"{_PART}."
 _NAME = re.compile(r"[\w.-]{1,255}", re.ASCII)

@@ -56,10 +56,12 @@ def write_weights(tensors: ModelTensors, plan: Plan, folder: Path) -> None:
     Raises:
         OSError, SafetensorError: the disk refuses; see ``files.is_full``.
     """
-    mode = 0o666 & folder.stat().st_mode  # as any other file's here
     for file, names in plan.files.items():
-        save_file({name: tensors.read(name, plan.dtype) for name in names}, folder / file, {"format": "pt"})
-        (folder / file).chmod(mode)  # safetensors keeps what it writes to its owner
+        path = folder / file
+        path.touch()
+        mode = path.stat().st_mode
+        save_file({name: tensors.read(name, plan.dtype) for name in names}, path, {"format": "pt"})
+        path.chmod(mode)  # safetensors keeps what it writes to its owner
     if len(plan.files) > 1:
         index = {"metadata": {"total_size": plan.num_bytes}, "weight_map": plan.names}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True), encoding="utf-8")
