@@ -210,6 +210,7 @@ def test_one_bad_file_of_several(refusal, tmp_path):
         (["algorithm.group_filter.metric=acc"], "group_filter.metric=acc is not known; use accuracy or reward"),
         (["trainer.logger=[mlflow]"], "trainer.logger[0]=mlflow is not known; use console or tensorboard or wandb"),
         (["trainer.logger=console"], "trainer.logger=console is not a list; write trainer.logger=[console]"),
+        (["trainer.export=first"], "trainer.export=first is not known; use best or last or null"),
         (["trainer.resume_mode=maybe"], "trainer.resume_mode=maybe is not known"),
         (["trainer.resume_mode=resume_path"], "trainer.resume_from_path=None is no folder; name a checkpoint"),
         (["actor_rollout_ref.rollout.name=sglang"], "actor_rollout_ref.rollout.name=sglang is not known; use vllm"),
