@@ -104,7 +104,7 @@ def test_the_run_leaves_a_model_and_its_last_lines_load_it(straight):
     exec("\n".join(line.strip() for line in lines[1:]), found)
     saved = tensors(straight.folder / "global_step_4")
     for name, tensor in found["model"].state_dict().items():
-        assert torch.equal(tensor, saved[f"model.{name}"]), name
+        assert torch.equal(tensor, saved[f".model.{name}"]), name
     assert found["model"].generation_config.eos_token_id and found["tokenizer"].chat_template
 
 
