@@ -76,6 +76,17 @@ def _open(config: DictConfig):
     return open_run(config)
 
 
+def _judged(config: DictConfig) -> None:
+    """What is said of a configuration that is only printed.
+
+    Raises:
+        UserError: something in it is wrong on every machine.
+    """
+    from recipes.archer.startup.preflight import check_anywhere
+
+    check_anywhere(config)
+
+
 def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
     """Trains to the run's end, in as many Ray sessions as deaths of workers make necessary."""
     from recipes.archer.session.secrets import wandb_environment
@@ -200,4 +211,4 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, chec
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of(main))
+    sys.exit(exit_code_of(main, _judged))
