@@ -50,7 +50,7 @@ def card(chosen: Chosen, dtype: str, num_parameters: int, address: str | None = 
         *_figures(checkpoint.step, row if isinstance(row, dict) else {}, facts, config),
         *_evaluations(chosen),
         "## Provenance",
-        _facts(_provenance(facts, config, checkpoint.state)),
+        _facts(_provenance(chosen, facts, config)),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
@@ -160,9 +160,9 @@ def _score_files(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def _provenance(facts: dict[str, Any], config: Mapping[str, Any], state: dict[str, Any]) -> list[tuple[str, Any]]:
+def _provenance(chosen: Chosen, facts: dict[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Without paths, host and command: the card may become public."""
-    versions = facts.get("versions") or (state.get("identity") or {}).get("versions")
+    versions = facts.get("versions") or (chosen.checkpoint.state.get("identity") or {}).get("versions")
     known = versions if isinstance(versions, dict) else {}
     said = facts.get("git")
     git = said if isinstance(said, dict) else {}
@@ -171,6 +171,7 @@ def _provenance(facts: dict[str, Any], config: Mapping[str, Any], state: dict[st
     names = [Path(str(file)).name for file in ([files] if isinstance(files, str) else files or ())]
     return [
         ("experiment", facts.get("experiment")),
+        ("forked from", chosen.run.forked_from if chosen.run is not None else None),
         ("loss", _at(config, "actor_rollout_ref.actor.policy_loss.loss_mode")),
         (
             "training prompts",

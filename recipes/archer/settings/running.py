@@ -74,6 +74,11 @@ TABLE: dict[str, Read] = {
             lambda config: config.trainer.resume_mode == "resume_path", "set trainer.resume_mode=resume_path with it"
         ),
     ),
+    "trainer.fork_from": text("startup/forking", "the folder of a run or of a checkpoint", null=True),
+    "trainer.fork_optimizer": switch(
+        "startup/forking",
+        only_if=OnlyIf(lambda config: config.trainer.fork_from is not None, "it counts with trainer.fork_from"),
+    ),
     "trainer.max_empty_steps": whole("control/rules", 1),
     "trainer.max_skipped_updates": whole("control/rules", 1),
     "trainer.max_restarts": whole("main", 0),
