@@ -76,7 +76,7 @@ def export_model(
     plan = plan_files(tensors, without_tied(tensors, config), DTYPES[dtype] if dtype else None, **sizes)
     name = str(plan.dtype or tensors.dtype).removeprefix("torch.")
     with written_beside(out, overwrite) as folder:
-        if lack := shortage(folder, plan.num_bytes):
+        if lack := shortage(out.absolute().parent, plan.num_bytes):
             raise DiskFullError(f"{out}: there is no room for the model: {lack}; name a folder on another disk")
         _write_settings(checkpoint, folder, config | {"torch_dtype": name})
         if card is not None:
