@@ -1,4 +1,4 @@
-"""Entry point: ``python -m recipes.archer.main experiment=v5_mended ...`` (Hydra over config/archer.yaml).
+"""Entry point: ``python -P -m recipes.archer.main experiment=v5_mended ...`` (Hydra over config/archer.yaml).
 
 Checks everything it can, takes the run folder, starts Ray, trains, and leaves nothing behind.  The loop runs
 in this process, so that a signal to it is a signal to the loop.

@@ -1,9 +1,7 @@
 """A new run that begins with what another one learned: its parameters, and where wanted its optimizer's moments."""
 
-from typing import Any
+from pathlib import Path
 
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_state_dict,
@@ -11,7 +9,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
-from recipes.archer.checkpoints.shards import WorkerState
+from recipes.archer.checkpoints.shards import WorkerState, read_into
 
 
 def fork_shards(path: str, state: WorkerState, with_optimizer: bool) -> None:
@@ -21,23 +19,17 @@ def fork_shards(path: str, state: WorkerState, with_optimizer: bool) -> None:
     its random state.
 
     Raises:
-        RuntimeError: the folder cannot be loaded into this model.
+        UserError: the folder holds anything else than this model's state as tensors and plain values.
+        RuntimeError: it cannot be read for another reason.
     """
     if not with_optimizer:  # whose state would come to be if it were only asked for
         model = get_model_state_dict(state.model)
-        _load({"model": model}, path)
+        read_into({"model": model}, Path(path))
         set_model_state_dict(state.model, model)
         return
     own = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
     model, optimizer = get_state_dict(state.model, state.optimizer)
-    _load({"model": model, "optimizer": optimizer}, path)
+    read_into({"model": model, "optimizer": optimizer}, Path(path))
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     for group, settings in zip(state.optimizer.param_groups, own, strict=True):
         group.update(settings)
-
-
-def _load(wanted: dict[str, Any], path: str) -> None:
-    try:
-        dcp.load(wanted, checkpoint_id=path)
-    except CheckpointException as error:  # no Exception: it would take the worker's process with it
-        raise RuntimeError(f"{path} cannot be loaded: {error}") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from recipes.archer.checkpoints.bounded import read_bytes
 from recipes.archer.export.choosing import Chosen
 from recipes.archer.export.folder import loading_lines
 
@@ -217,8 +218,6 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
 def _text(path: Path) -> str | None:
     """A regular file's text; None where there is none, or far too much."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError:
+        return read_bytes(path, _MOST_BYTES).decode("utf-8", errors="replace")
+    except (OSError, ValueError):
         return None
-    return content.decode("utf-8", errors="replace") if len(content) <= _MOST_BYTES else None

@@ -1,7 +1,6 @@
 """A Hugging Face folder from a checkpoint: weights, settings, tokenizer, model card; proven, then put in its place."""
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from recipes.archer.checkpoints.bounded import read_bytes
 from recipes.archer.checkpoints.disk_space import shortage
 from recipes.archer.checkpoints.manifest import listed
 from recipes.archer.ending import DiskFullError, UserError
@@ -125,19 +125,12 @@ def _settings(checkpoint: Path, name: str) -> dict[str, Any]:
 
 
 def _content(path: Path) -> bytes:
-    """A regular file's content; no link is followed.
-
-    Raises:
-        UserError: it cannot be read, or is no such file.
-    """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        return read_bytes(path, _MOST_BYTES)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): the checkpoint is damaged") from None
-    if len(content) > _MOST_BYTES:
-        raise UserError(f"{path} has more than {_MOST_BYTES >> 20} MiB: the checkpoint is damaged")
-    return content
+    except ValueError as problem:
+        raise UserError(f"{path.parent}: {problem}: the checkpoint is damaged") from None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

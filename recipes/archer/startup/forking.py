@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.archer.checkpoints.store import Checkpoint
+from recipes.archer.checkpoints.reading import Checkpoint
 from recipes.archer.ending import UserError
 from recipes.archer.export.choosing import choose
 from recipes.archer.runs.folder import locate

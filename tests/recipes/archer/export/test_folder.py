@@ -90,7 +90,7 @@ def test_no_link_is_followed(own, tmp_path, name):
     (own / "model_config" / name).unlink()
     (own / "model_config" / name).symlink_to(tmp_path / "secret")
     write_manifest(own)
-    with pytest.raises(UserError, match=f"{name} cannot be read"):
+    with pytest.raises(UserError, match=f"{name} is a link"):
         export_model(own, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

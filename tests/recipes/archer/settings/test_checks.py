@@ -145,7 +145,7 @@ def refusal(*settings: str, **chosen: str) -> str:
         ([f"{MODEL}.lora_rank=8"], f"{MODEL}.lora_rank=8 has no effect here; leave it out (all weights are trained"),
         ([f"{MODEL}.custom_chat_template=x"], "put it into tokenizer_config.json"),
         ([f"{MODEL}.override_config.rope_theta=1"], "change config.json in the model folder"),
-        ([f"{MODEL}.trust_remote_code=true"], "what a model folder holds is never run"),
+        ([f"{MODEL}.trust_remote_code=maybe"], "use true or false"),
         (["trainer.profile_steps=[1]"], "nothing is profiled"),
         (["trainer.balance_batch=false"], "trainer.balance_batch=false has no effect here"),
         (["trainer.val_only=true"], "trainer.val_before_train"),

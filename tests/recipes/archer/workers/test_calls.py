@@ -4,10 +4,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayTaskError
 
+from recipes.archer.checkpoints.reading import Checkpoint
+from recipes.archer.ending import UserError
 from recipes.archer.workers import calls as module
-from recipes.archer.workers.calls import RolloutHungError, WorkerCalls
+from recipes.archer.workers.calls import RolloutHungError, WorkerCalls, load_state
 
 
 @pytest.fixture
@@ -66,3 +68,18 @@ def test_a_stop_is_passed_on_and_its_file_removed(ray, tmp_path):
     ray._waiting = lambda futures: [] if file.exists() else futures
     assert _calls(deadline_s=10.0, requested=True)._wait(["a"]) == ["answer of a"]
     assert not file.exists()
+
+
+@pytest.mark.parametrize("cause", [UserError("checkpoint a: holds code"), ValueError("a bug")])
+def test_what_a_worker_has_against_a_checkpoint_is_one_line(tmp_path, cause):
+    """Ray's own error is a traceback of the worker; another error keeps it."""
+
+    def fail(path, trust_old):
+        assert (path, trust_old) == (str(tmp_path), True)
+        raise RayTaskError(
+            "load_state", "a traceback\nof many lines", cause, "worker", 1, "127.0.0.1"
+        ).as_instanceof_cause()
+
+    with pytest.raises(type(cause)) as caught:
+        load_state(SimpleNamespace(load_state=fail), Checkpoint(tmp_path, 3, {}, is_old=True))
+    assert (str(caught.value) == str(cause)) == isinstance(cause, UserError)
