@@ -107,9 +107,12 @@ def _write_settings(checkpoint: Path, folder: Path, config: dict[str, Any]) -> N
     names = [name for name in listed(checkpoint) if _COPIED.fullmatch(name)]
     for name in names:
         (folder / Path(name).name).write_bytes(_content(checkpoint / name))
-    if f"{OWN}/{GENERATION}" not in names:  # of a checkpoint from before runs wrote down where responses end
-        tokens = {name: config[name] for name in _TOKENS if config.get(name) is not None}
-        _write_json(folder / GENERATION, tokens)
+    if f"{OWN}/{GENERATION}" in names:
+        generation = _settings(checkpoint, GENERATION)
+    else:  # a checkpoint from before runs wrote down where responses end
+        generation = {name: config[name] for name in _TOKENS if config.get(name) is not None}
+    # transformers would take a file that says that it is made from config.json for replaceable by that
+    _write_json(folder / GENERATION, {name: value for name, value in generation.items() if not name.startswith("_")})
     _write_json(folder / CONFIG, config)
 
 
