@@ -1,18 +1,19 @@
 """Reading what others may have written: regular files only, through no link, up to a size; JSON as plain data."""
 
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MOST_FILES = 100_000  # in a checkpoint's folder
 MOST_DEPTH = 8  # of folders in it
 MOST_SHOWN = 80  # characters of a name that is quoted
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Opens a file for reading; never waits for a pipe's other end.
 
     Raises:

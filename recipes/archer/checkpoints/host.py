@@ -9,12 +9,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch.optim.lr_scheduler import LRScheduler
 
 from recipes.archer.checkpoints.bounded import read_bytes, read_json
 
@@ -44,9 +46,11 @@ class HostState:
     facts: dict[str, Any]
 
     @classmethod
-    def of_this_process(cls, scheduler) -> "HostState":
+    def of_this_process(cls, scheduler: LRScheduler) -> "HostState":
         """Of a schedule and of this process's generators."""
-        _, words, position, has_gauss, gauss = np.random.get_state()
+        state = np.random.get_state(legacy=True)
+        assert isinstance(state, tuple)  # a Mersenne twister's
+        _, words, position, has_gauss, gauss = state
         version, numbers, gauss_next = random.getstate()
         assert version == _PYTHON
         generators = {
@@ -98,7 +102,7 @@ class HostState:
             {"numpy": facts, "python": {"gauss_next": gauss_next}},
         )
 
-    def set_schedule(self, scheduler) -> None:
+    def set_schedule(self, scheduler: LRScheduler) -> None:
         """Gives a schedule the state that was saved; what another version of torch calls otherwise stays as it is.
 
         Raises:
@@ -133,11 +137,11 @@ def _device() -> Any:
     return get_torch_device()
 
 
-def _int64(numbers: Sequence[int]) -> torch.Tensor:
+def _int64(numbers: Sequence[int] | NDArray[np.uint32]) -> torch.Tensor:
     return torch.from_numpy(np.array(numbers, dtype=np.int64))
 
 
-def _are_facts(facts: object) -> bool:
+def _are_facts(facts: object) -> TypeGuard[dict[str, Any]]:
     """numpy does not check a position, and would read beyond the words."""
     match facts:
         case {
