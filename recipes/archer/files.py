@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recipes.archer.ending import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FOREIGN_FULL = re.compile(rf"\(os error ({'|'.join(map(str, _FULL))})\)")  # as writers in Rust say it
 
 
 class LinkError(UserError):
@@ -52,8 +56,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether an error says that a disk, or one's share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether an error says that a disk, or one's share of it, is full; safetensors' and the tokenizers' included."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return _FOREIGN_FULL.search(str(error)) is not None
 
 
 def refuse_link(path: Path, folder: bool = False) -> None:

@@ -47,6 +47,7 @@ def run(config: DictConfig) -> int:
         ending = Ending("failed", "ended without a reason", FAILED)
         try:
             ending = _train(config, log, stop)
+            _leave_model(config, ending)
         except UserError as error:
             ending = Ending("failed", str(error), WRONG_CALL)
             complain(f"error: {error}")
@@ -113,6 +114,17 @@ def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
         again = True
 
 
+def _leave_model(config: DictConfig, ending: Ending) -> None:
+    """The model for others, and the lines that load it, which are the last that a run prints."""
+    from recipes.archer.export.making import leave_model
+
+    lines, problem = leave_model(config.trainer, ending)
+    if problem is not None:
+        print(f"warning: {problem}", file=sys.stderr)
+    for line in lines:
+        print(line, flush=True)
+
+
 def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, again: bool) -> Ending:
     """Trains in one Ray session; ``again`` after another one of this process.
 
@@ -122,6 +134,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
     """
     from recipes.archer.runs.log import open_notes
     from recipes.archer.session.ray_session import ray_session
+    from recipes.archer.startup.forking import fork_of
     from recipes.archer.startup.inputs import check_ground_truths, grading_pool
     from recipes.archer.startup.resuming import saver_and_checkpoint
     from recipes.archer.workers.calls import RolloutHungError
@@ -130,6 +143,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
     with ExitStack() as session:
         with stop.nothing_to_save():
             saver, checkpoint = saver_and_checkpoint(config, datasets, again)
+            fork = fork_of(config, saver.identity) if checkpoint is None else None
             # what verl, Ray and the workers' start have to say is for when something goes wrong
             notes = session.enter_context(open_notes(log.folder / "setup.log"))
             if not config.ray_init.log_to_driver:
@@ -145,6 +159,9 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                 trainer.init_workers()
                 if checkpoint:
                     trainer.resume(checkpoint)
+                elif fork:
+                    log.note(**fork.lineage)
+                    trainer.fork(fork)
             ending = trainer.fit()
         except (UserError, StopRequested, RolloutHungError):
             trainer.report.broke_off()

@@ -200,6 +200,11 @@ class ArcherTrainer(WorkerGroups):
         self.report.continuing(checkpoint)
         self.saver.repair(self.report)  # not before: it may give the checkpoint its name back
 
+    def fork(self, fork) -> None:
+        """Begins with the parameters of another run's checkpoint."""
+        self.actor_rollout_wg.fork_state(str(fork.checkpoint.path), fork.with_optimizer)
+        self.report.say(str(fork))
+
     def _save_when_due(self) -> Ending | None:
         save_freq = self.config.trainer.save_freq
         if save_freq > 0 and self.step % save_freq == 0:

@@ -1,10 +1,11 @@
 """Reading what others may have written: regular files only, through no link, up to a size; JSON as plain data."""
 
+import io
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from recipes.archer.reading.json import parse_json
 from recipes.archer.reading.regular import DamagedError
@@ -14,7 +15,7 @@ MOST_DEPTH = 8  # of folders in it
 MOST_SHOWN = 80  # characters of a name that is quoted
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Opens a file for reading; never waits for a pipe's other end.
 
     Raises:

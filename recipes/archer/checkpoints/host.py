@@ -9,15 +9,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch.optim.lr_scheduler import LRScheduler
 
 from recipes.archer.checkpoints.bounded import read_bytes, read_json
-from verl.utils.device import get_torch_device
 
 MOST_BYTES = 1 << 20  # of either file; 20 KiB are usual
 _WORDS = 624  # of a Mersenne twister
@@ -45,14 +46,16 @@ class HostState:
     facts: dict[str, Any]
 
     @classmethod
-    def of_this_process(cls, scheduler) -> "HostState":
+    def of_this_process(cls, scheduler: LRScheduler) -> "HostState":
         """Of a schedule and of this process's generators."""
-        _, words, position, has_gauss, gauss = np.random.get_state()
+        state = np.random.get_state(legacy=True)
+        assert isinstance(state, tuple)  # a Mersenne twister's
+        _, words, position, has_gauss, gauss = state
         version, numbers, gauss_next = random.getstate()
         assert version == _PYTHON
         generators = {
             "torch": torch.get_rng_state(),
-            "device": get_torch_device().get_rng_state(),
+            "device": _device().get_rng_state(),
             "numpy": _int64(words),
             "python": _int64(numbers),
         }
@@ -99,7 +102,7 @@ class HostState:
             {"numpy": facts, "python": {"gauss_next": gauss_next}},
         )
 
-    def set_schedule(self, scheduler) -> None:
+    def set_schedule(self, scheduler: LRScheduler) -> None:
         """Gives a schedule the state that was saved; what another version of torch calls otherwise stays as it is.
 
         Raises:
@@ -120,7 +123,7 @@ class HostState:
         numpy, python = self.facts["numpy"], self.facts["python"]
         try:
             torch.set_rng_state(self.generators["torch"])
-            get_torch_device().set_rng_state(self.generators["device"])
+            _device().set_rng_state(self.generators["device"])
         except RuntimeError as error:
             raise ValueError(f"a generator of torch does not take its state ({str(error).splitlines()[0]})") from None
         words = self.generators["numpy"].numpy().astype(np.uint32)
@@ -128,11 +131,17 @@ class HostState:
         random.setstate((_PYTHON, tuple(self.generators["python"].tolist()), python["gauss_next"]))
 
 
-def _int64(numbers: Sequence[int]) -> torch.Tensor:
+def _device() -> Any:
+    from verl.utils.device import get_torch_device  # not above: who only reads needs no verl, which takes seconds
+
+    return get_torch_device()
+
+
+def _int64(numbers: Sequence[int] | NDArray[np.uint32]) -> torch.Tensor:
     return torch.from_numpy(np.array(numbers, dtype=np.int64))
 
 
-def _are_facts(facts: object) -> bool:
+def _are_facts(facts: object) -> TypeGuard[dict[str, Any]]:
     """numpy does not check a position, and would read beyond the words."""
     match facts:
         case {

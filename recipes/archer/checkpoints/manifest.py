@@ -6,6 +6,7 @@ import os
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.checkpoints.bounded import files_in, is_plain_name, open_regular, read_json
 from recipes.archer.ending import UserError
@@ -124,7 +125,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _described(name: str, file: dict) -> tuple[int, str]:
+def _described(name: str, file: dict[str, Any]) -> tuple[int, str]:
     size, sha256 = file["size"], file["sha256"]
     is_size = isinstance(size, int) and not isinstance(size, bool) and size >= 0
     if not (is_plain_name(name) and is_size and isinstance(sha256, str)):

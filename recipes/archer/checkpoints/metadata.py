@@ -89,13 +89,13 @@ def _is(made: Any, name: str) -> bool:
     return isinstance(made, Made) and made.name.endswith(f".{name}")
 
 
-def _state(made: Any, name: str) -> dict:
+def _state(made: Any, name: str) -> dict[str | Made, Any]:
     if not _is(made, name):
         raise TypeError(made)
     return _dict(made.state)
 
 
-def _dict(value: Any) -> dict:
+def _dict(value: Any) -> dict[str | Made, Any]:
     if not isinstance(value, dict):
         raise TypeError(value)
     return value

@@ -61,7 +61,7 @@ class Made:
     """What would be an object: of which class, from which arguments, and the state that it was given."""
 
     name: str
-    args: tuple
+    args: tuple[Any, ...]
     state: Any = None
 
 
@@ -86,7 +86,7 @@ def read(content: bytes) -> Any:
 
 
 class _Machine:
-    def __init__(self):
+    def __init__(self) -> None:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: list[Any] = []
@@ -103,44 +103,44 @@ class _Machine:
         elif name not in _NOTHING:
             raise UnknownError(f"has the instruction {name}, which torch does not write")
 
-    def _last(self, number: int) -> tuple:
+    def _last(self, number: int) -> tuple[Any, ...]:
         if len(self.stack) < number:
             raise IndexError(number)
         taken = tuple(self.stack[-number:])
         del self.stack[-number:]
         return taken
 
-    def _since_mark(self) -> tuple:
+    def _since_mark(self) -> tuple[Any, ...]:
         start = self.marks.pop()
         taken = tuple(self.stack[start:])
         del self.stack[start:]
         return taken
 
-    def global_(self, _) -> None:
+    def global_(self, _: Any) -> None:
         module, name = self._last(2)
         full = f"{module}.{name}"
         if full not in CLASSES and full not in DTYPES:
             raise UnknownError(f"names {shown(full)}, which no checkpoint needs")
         self.stack.append(Name(full))
 
-    def make(self, _) -> None:
+    def make(self, _: Any) -> None:
         cls, args = self._last(2)
         if not (isinstance(cls, Name) and cls.name in CLASSES and isinstance(args, tuple)):
             raise TypeError(cls)
         self.stack.append(Made(cls.name, args))
 
-    def build(self, _) -> None:
+    def build(self, _: Any) -> None:
         state, made = self.stack.pop(), self.stack[-1]
         if not isinstance(made, Made) or made.state is not None:
             raise TypeError(made)
         made.state = state
 
-    def append(self, items: tuple) -> None:
+    def append(self, items: tuple[Any, ...]) -> None:
         if type(self.stack[-1]) is not list:
             raise TypeError(self.stack[-1])
         self.stack[-1].extend(items)
 
-    def set_items(self, items: tuple) -> None:
+    def set_items(self, items: tuple[Any, ...]) -> None:
         keys, values = items[::2], items[1::2]
         if type(self.stack[-1]) is not dict or not all(isinstance(key, str | Made) for key in keys):
             raise TypeError(self.stack[-1])

@@ -9,16 +9,19 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner
 from torch.futures import Future
 
 from recipes.archer.checkpoints.bounded import files_in, open_regular
 from recipes.archer.checkpoints.metadata import read_metadata
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 SUFFIX = ".distcp"
 MOST_BYTES = 64 << 20  # of a value that is no tensor: a group's list of parameters is the longest
@@ -45,17 +48,19 @@ class DataReader(FileSystemReader):
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
         return self.metadata
 
-    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future:
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         for item in plan.items:
             if (place := self.storage_data.get(item.storage_index)) is None:
                 raise ValueError(f"the checkpoint has no place for {item.storage_index.fqn}")
             with open_regular(self.folder / place.relative_path) as file:
-                content = _Slice(file, place.offset, place.length)
+                # torch's signatures and zipfile's ask for more than they use of a file
+                content = cast(BinaryIO, _Slice(file, place.offset, place.length))
                 if item.type == LoadItemType.BYTE_IO:
                     # the planner unpickles what it is given, so it is given a pickle of ours
                     planner.load_bytes(item, _pickled(_value(content, place.length)))
                     continue
                 entry = self.metadata.state_dict_metadata[item.storage_index.fqn]
+                assert isinstance(entry, TensorStorageMetadata)  # the plan is made of it
                 if place.length > entry.size.numel() * entry.properties.dtype.itemsize + ARCHIVE_BYTES:
                     raise ValueError("the checkpoint holds more than a tensor where a tensor should be")
                 tensor = _tensor(content, place.length)
@@ -66,7 +71,7 @@ class DataReader(FileSystemReader):
                 raise ValueError("the checkpoint holds a tensor of another size than its metadata says")
             target.copy_(part)
             planner.commit_tensor(item, target)
-        done: Future = Future()
+        done: Future[None] = Future()
         done.set_result(None)
         return done
 
@@ -74,7 +79,7 @@ class DataReader(FileSystemReader):
 class _Slice(io.RawIOBase):
     """A part of a file, as a file; torch's own reads wrongly where a zip archive's end is looked for."""
 
-    def __init__(self, file: BinaryIO, offset: int, length: int):
+    def __init__(self, file: io.BufferedReader, offset: int, length: int):
         self._file, self._offset, self._length, self._at = file, offset, length, 0
 
     def readable(self) -> bool:
@@ -90,10 +95,11 @@ class _Slice(io.RawIOBase):
         self._at = start + offset
         return self._at
 
-    def readinto(self, buffer) -> int:
-        wanted = max(0, min(len(buffer), self._length - self._at))
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
+        wanted = max(0, min(len(view), self._length - self._at))
         self._file.seek(self._offset + self._at)
-        number = self._file.readinto(memoryview(buffer)[:wanted])
+        number = self._file.readinto(view[:wanted])
         self._at += number
         return number
 
@@ -104,14 +110,14 @@ def tensor_files(folder: Path) -> Mapping[str, int]:
     return {name: found.st_size for name, found in stats.items() if stat.S_ISREG(found.st_mode)}
 
 
-def _tensor(content: io.RawIOBase, length: int) -> torch.Tensor:
+def _tensor(content: BinaryIO, length: int) -> torch.Tensor:
     tensor = _loaded(content, length)
     if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise ValueError("the checkpoint holds something else where a tensor should be")
     return tensor
 
 
-def _value(content: io.RawIOBase, length: int) -> Any:
+def _value(content: BinaryIO, length: int) -> Any:
     if length > MOST_BYTES:
         raise ValueError(f"the checkpoint holds a value of {length} bytes")
     value = _loaded(content, length)
@@ -120,7 +126,7 @@ def _value(content: io.RawIOBase, length: int) -> Any:
     return value
 
 
-def _loaded(content: io.RawIOBase, length: int) -> Any:
+def _loaded(content: BinaryIO, length: int) -> Any:
     """What torch's restricted unpickler makes of an archive; it admits tensors and plain values.
 
     torch 2.5.1, which vLLM 0.7 needs, hands TorchScript and tar archives on to loaders that run code, whatever it
@@ -134,7 +140,7 @@ def _loaded(content: io.RawIOBase, length: int) -> Any:
         raise ValueError("the checkpoint holds what cannot be read as a tensor or a plain value") from None
 
 
-def _check_archive(content: io.RawIOBase, length: int) -> None:
+def _check_archive(content: BinaryIO, length: int) -> None:
     if content.read(len(_ZIP)) != _ZIP:
         raise ValueError("the checkpoint holds something else than an archive of torch's")
     with zipfile.ZipFile(content) as archive:

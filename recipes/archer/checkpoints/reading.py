@@ -33,7 +33,7 @@ class Checkpoint:
 
     path: Path
     step: int
-    state: dict
+    state: dict[str, Any]
     is_old: bool = False
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -99,14 +100,9 @@ def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
     model, optimizer = get_state_dict(state.model, state.optimizer)
     try:
         host, is_own = _host_state(folder, state.rank, trust_old)  # before what all ranks do together
-        reader = DataReader(folder)
-        dcp.load({"model": model, "optimizer": optimizer}, storage_reader=reader)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"checkpoint {path}: {error}") from None
-    except CheckpointException as error:  # no Exception: it would take the worker's process with it
-        if strange := next(filter(_is_of_content, (cause for cause, _ in error.failures.values())), None):
-            raise UserError(f"checkpoint {path}: {str(strange).splitlines()[0]}") from None
-        raise RuntimeError(f"{path} cannot be loaded: {error}") from None
+    read_into({"model": model, "optimizer": optimizer}, folder)
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     try:
         host.set_schedule(state.scheduler)
@@ -115,6 +111,23 @@ def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
     except ValueError as error:
         raise UserError(f"checkpoint {path}: {error}") from None
     dist.barrier()
+
+
+def read_into(state: dict[str, Any], folder: Path) -> None:
+    """Fills the tensors of ``model`` and, if it is there, ``optimizer`` from a finished folder; every rank calls it.
+
+    Raises:
+        UserError: the folder holds anything else than this state as tensors and plain values.
+        RuntimeError: it cannot be read for another reason.
+    """
+    try:
+        dcp.load(state, storage_reader=DataReader(folder))
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(f"checkpoint {folder}: {error}") from None
+    except CheckpointException as error:  # no Exception: it would take the worker's process with it
+        if strange := next(filter(_is_of_content, (cause for cause, _ in error.failures.values())), None):
+            raise UserError(f"checkpoint {folder}: {str(strange).splitlines()[0]}") from None
+        raise RuntimeError(f"{folder} cannot be loaded: {error}") from None
 
 
 def _is_of_content(error: BaseException) -> bool:

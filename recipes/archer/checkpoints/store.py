@@ -131,21 +131,31 @@ class CheckpointStore:
                 skipped.append(f"skipped checkpoint {folders[step]}: {problem}")
         return None, skipped
 
+    def at(self, step: int) -> Path | None:
+        """The folder of the checkpoint of a step, whole or not; None where there is none."""
+        return self._counting().get(step)
+
+    def best(self) -> Path | None:
+        """The folder of the best checkpoint by ``best_by`` among those that look whole; None where there is none."""
+        folders = self._counting()
+        step = self._best({step: path for step, path in folders.items() if _looks_whole(path)})
+        return None if step is None else folders[step]
+
     def size(self) -> int | None:
         """Bytes of the newest checkpoint by its manifest; None where there is none."""
         folders = self._counting()
         sizes = (sum(listed(folders[step]).values()) for step in sorted(folders, reverse=True))
         return next(filter(None, sizes), None)
 
-    def _best(self, steps: list[int]) -> int | None:
+    def _best(self, folders: dict[int, Path]) -> int | None:
         if self.best_by is None:
             return None
-        values = {step: self.best_by.value(state_in(self._final(step))) for step in steps}
+        values = {step: self.best_by.value(state_in(path)) for step, path in folders.items()}
         return self.best_by.best({step: value for step, value in values.items() if value is not None})
 
     def _point_to(self, newest: int, whole: list[int]) -> int | None:
         """Replaces the pointers; returns the step of the best."""
-        best = self._best(whole)
+        best = self._best({step: self._final(step) for step in whole})
         write_atomically(self.folder / POINTER, str(newest))
         if best is not None:
             write_atomically(self.folder / BEST_POINTER, f"{PREFIX}{best}\n")

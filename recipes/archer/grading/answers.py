@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from recipes.archer.reading.json import parse_json
@@ -74,13 +75,13 @@ def _in_latex(text: str) -> str:
     if text.isascii():
         return text
     for pattern, mark in ((_RAISED, "^"), (_LOWERED, "_")):
-        text = pattern.sub(lambda match, mark=mark: _script(mark, unicodedata.normalize("NFKC", match.group())), text)
+        text = pattern.sub(partial(_script, mark), text)
     text = _ROOT.sub(r"\\sqrt{\1}", text).replace("√", "sqrt")
     return "".join(sign if sign.isascii() else _UNICODE.get(sign) or _ascii(sign) for sign in text)
 
 
-def _script(mark: str, text: str) -> str:
-    text = text.replace("−", "-")
+def _script(mark: str, match: re.Match[str]) -> str:
+    text = unicodedata.normalize("NFKC", match.group()).replace("−", "-")
     return f"{mark}{text}" if len(text) == 1 else f"{mark}{{{text}}}"
 
 

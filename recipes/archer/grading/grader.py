@@ -1,4 +1,4 @@
-"""Response and ground truth to a grade, in killable processes, with math-verify as the judge."""
+"""Responses and ground truths to grades, by the judge or a user's function, in killable processes."""
 
 import logging
 import os
@@ -217,7 +217,8 @@ class GradingPool:
         if known is None:
             message = {"answer": question[0], "forms": question[1], "restated": question[2]}
             self._workers.submit(message, receive, budget)
-        for row, answer in places if known else ():
+            return
+        for row, answer in places:
             self._settle(pending, row, known, answer)
 
     def _ask_function(self, pending: PendingGrades, row: int, function: str, arguments: dict[str, Any]) -> None:

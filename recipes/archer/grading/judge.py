@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import sympy
 from sympy import Integer, Symbol
@@ -23,6 +24,7 @@ from recipes.archer.mathematics.values import (
     Scalar,
     Value,
     Words,
+    are_scalars,
     substituted,
     symbols_of,
 )
@@ -59,7 +61,7 @@ def _read(text: str, options: frozenset[str] = frozenset()) -> Value | Unreadabl
         return error
 
 
-def _in_order(gold: Sequence, answer: Sequence) -> bool:
+def _in_order(gold: Sequence[Value], answer: Sequence[Value]) -> bool:
     return len(gold) == len(answer) and all(map(same, gold, answer))
 
 
@@ -82,14 +84,13 @@ def _same_lists(gold: Listed, answer: Listed) -> bool:
         return _in_order(gold.items, answer.items) if sum(named) == 1 else matched(gold.items, answer.items, same)
     if r"\{\}" in (a, b):
         return False
-    pair = len(gold.items) == 2
-    if pair and a != b and (a, b) not in (("()", ""), ("", "()")):
+    if len(gold.items) == 2 and a != b and (a, b) not in (("()", ""), ("", "()")):
         return False
     return _in_order(gold.items, answer.items)
 
 
-def _same_ratio(gold: Sequence, answer: Sequence) -> bool:
-    if not all(isinstance(item, Scalar) for item in (*gold, *answer)):
+def _same_ratio(gold: Sequence[Value], answer: Sequence[Value]) -> bool:
+    if not are_scalars(gold) or not are_scalars(answer):
         return _in_order(gold, answer)
     (first_a, *rest_a), (first_b, *rest_b) = gold, answer
     return all(
@@ -125,24 +126,24 @@ def _turned(chain: Chain) -> Chain:
 def _same_chains(gold: Chain, answer: Chain) -> bool:
     if set(gold.signs + answer.signs) <= set(_EQUATIONS):
         gold, answer = _turned(gold), _turned(answer)
-        values = _definition(gold), _definition(answer)
-        if gold.name is not None and answer.name is not None and None not in values:
+        value_a, value_b = _definition(gold), _definition(answer)
+        if gold.name is not None and answer.name is not None and value_a is not None and value_b is not None:
             if gold.name == answer.name or (
                 _letter(gold.name) == _letter(answer.name) and _letter(gold.name) in (gold.name, answer.name)
             ):
-                return same(*values)
-            functions = [re.fullmatch(r"(\w+'*)\(\)<(\w)>", chain.name) for chain in (gold, answer)]
-            if all(functions) and functions[0][1] == functions[1][1] and functions[0][2] != functions[1][2]:
-                return same(values[0], substituted(values[1], {Symbol(functions[1][2]): Symbol(functions[0][2])}))
+                return same(value_a, value_b)
+            of_a, of_b = (re.fullmatch(r"(\w+'*)\(\)<(\w)>", name) for name in (gold.name, answer.name))
+            if of_a and of_b and of_a[1] == of_b[1] and of_a[2] != of_b[2]:
+                return same(value_a, substituted(value_b, {Symbol(of_b[2]): Symbol(of_a[2])}))
     if len(gold.signs) != 1 or len(answer.signs) != 1:
         return gold.signs == answer.signs and _in_order(gold.items, answer.items)
     sides = (*gold.items, *answer.items)
-    if not all(isinstance(item, Scalar) for item in sides):
+    if not are_scalars(sides):
         return gold.signs == answer.signs and _in_order(gold.items, answer.items)
     (sign_a,), (sign_b,) = gold.signs, answer.signs
     differences = [
-        sympy.Add(chain.items[0].value, product(Integer(-1), chain.items[1].value), evaluate=False)
-        for chain in (gold, answer)
+        sympy.Add(left.value, product(Integer(-1), right.value), evaluate=False)
+        for left, right in (sides[:2], sides[2:])
     ]
     turn = proportional(*differences)
     if sign_a in ORDERS and sign_b in ORDERS:
@@ -166,7 +167,7 @@ def same(gold: Value, answer: Value) -> bool:
             return same_quantities(gold, answer)
         case Words(), Words():
             return gold.text == answer.text
-        case (Words(text), Scalar(value=Symbol(name=name))) | (Scalar(value=Symbol(name=name)), Words(text)):
+        case (Words(text), Scalar(value=Symbol(name=str(name)))) | (Scalar(value=Symbol(name=str(name))), Words(text)):
             return text == name.casefold()
         case Matrix(), Matrix():
             same_shape = gold.brackets == answer.brackets and len(gold.rows) == len(answer.rows)
@@ -186,10 +187,10 @@ def same(gold: Value, answer: Value) -> bool:
             return _same_ratio((above, below), (answer, Scalar(Integer(1))))
     if isinstance(gold, Listed) and isinstance(answer, Listed):
         return False
-    sets = real_set(gold), real_set(answer)
-    if None in sets:
+    set_a, set_b = real_set(gold), real_set(answer)
+    if set_a is None or set_b is None:
         return False
-    (name_a, pieces_a), (name_b, pieces_b) = sets
+    (name_a, pieces_a), (name_b, pieces_b) = set_a, set_b
     return (name_a == name_b or None in (name_a, name_b)) and matched(
         pieces_a, pieces_b, lambda a, b: a[1::2] == b[1::2] and _in_order(a[::2], b[::2])
     )
@@ -229,7 +230,7 @@ def _as_text(text: str) -> str:
 
 def _readings(answer: str, gold: Value) -> Iterator[Value]:
     """What the answer can mean: as it stands, and where that can be meant, with more taken for granted."""
-    options = [frozenset()]
+    options: list[frozenset[str]] = [frozenset()]
     if not symbols_of(gold) and re.search(r"[0-9](?:\s|~|\\[ ,;:])*\\?[A-Za-z]", answer):
         options += [frozenset((GLUED_UNITS,)), frozenset((SCIENTIFIC,))]
     if isinstance(gold, Listed) and "," in answer:
@@ -251,11 +252,12 @@ def _agree(form: str, answer: str) -> bool:
 
 def _is_unevaluated(answer: str, form: str) -> bool:
     left, given = _read(answer), _read(form)
-    scalars = isinstance(left, Scalar) and isinstance(given, Scalar)
-    return scalars and _as_text(form) != _as_text(answer) and leaves_more(left, given)
+    if not isinstance(left, Scalar) or not isinstance(given, Scalar):
+        return False
+    return _as_text(form) != _as_text(answer) and leaves_more(left, given)
 
 
-def judge(answer: str, forms: list[str], restated: bool = False) -> dict:
+def judge(answer: str, forms: list[str], restated: bool = False) -> dict[str, Any]:
     """The verdict on a cleaned answer against cleaned accepted forms.
 
     Args:

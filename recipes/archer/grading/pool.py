@@ -1,6 +1,6 @@
 """The processes that grade: requests in, replies out, whatever a request does to its process.
 
-Knows nothing of mathematics. Each worker is a keeper process (`grading_worker`) and a thread of this
+Knows nothing of mathematics. Each worker is a keeper process (`worker.py`) and a thread of this
 process that only reads and writes its pipes; deadlines are the keeper's, so a busy parent cannot make
 them late. A keeper that does not hold them (it was stopped, say) is killed after a multiple of them.
 """

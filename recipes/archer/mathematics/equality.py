@@ -17,8 +17,9 @@ _MAX_SURE_BITS = 100_000
 _SLACK = 60  # bits that rounding may cost
 _POINTS = 3  # at which the values of a function must agree
 _APPROXIMATE_DIGITS = 6  # a decimal of so many stands for what it rounds
-
-
+_ABS = sympy.Function("abs")
+_STEPS = tuple(map(sympy.Function, ("floor", "ceil", "gcd", "lcm")))
+_WHOLE_NAMES = frozenset(("n", "m", "k", "N", "integer 0"))  # numbers, where they are rounded
 # Lowest, highest, and parts of one, of the values of the variables.
 _RANGES = (
     *((500, 2500, 1000),) * 3, *((10, 990, 1000),) * 2, *((-2500, 2500, 1000),) * 2, (-2500, -500, 1000),
@@ -36,14 +37,16 @@ def _points(names: list[str], whole: bool = False) -> Iterator[dict[str, Fractio
         yield {name: Fraction(source.randint(low, high) * 2 + (step != 1), step * 2) for name in names}
 
 
-def _close(a: Floats, b: Floats, value_a: object, value_b: object) -> bool:
+def _close(a: Floats, b: Floats, value_a: mpmath.mpf | mpmath.mpc, value_b: mpmath.mpf | mpmath.mpc) -> bool:
     """Whether two values differ by no more than what rounding can have done to them."""
     if a.approximate or b.approximate:
-        return abs(value_a - value_b) <= mpmath.ldexp(max(1, abs(value_a)), -QUADRATURE_BITS)
-    return value_a == value_b or abs(value_a - value_b) <= mpmath.ldexp(1, max(a.high, b.high) + _SLACK - a.bits)
+        return bool(abs(value_a - value_b) <= mpmath.ldexp(max(1, abs(value_a)), -QUADRATURE_BITS))
+    return bool(value_a == value_b or abs(value_a - value_b) <= mpmath.ldexp(1, max(a.high, b.high) + _SLACK - a.bits))
 
 
-def _values(a: Expr, b: Expr, bits: int, point: Mapping[str, Fraction], real: bool) -> tuple:
+def _values(
+    a: Expr, b: Expr, bits: int, point: Mapping[str, Fraction], real: bool
+) -> tuple[Floats, Floats, mpmath.mpf | mpmath.mpc | None, mpmath.mpf | mpmath.mpc | None]:
     """Both values with how they were computed; None for one that is none."""
     results = []
     for expression in (a, b):
@@ -67,7 +70,10 @@ def _same_at(a: Expr, b: Expr, point: Mapping[str, Fraction], real: bool, sure: 
     if bits > _MAX_SURE_BITS:
         return None
     with mpmath.workprec(bits):
-        return _close(*_values(a, b, bits, point, real))
+        floats_a, floats_b, value_a, value_b = _values(a, b, bits, point, real)
+        if value_a is None or value_b is None:  # what is 0 was not seen to be in fewer digits
+            return None
+        return _close(floats_a, floats_b, value_a, value_b)
 
 
 def _same_floats(a: Expr, b: Expr, real: bool) -> bool | None:
@@ -125,14 +131,14 @@ def _rounds(a: Expr, b: Expr) -> bool:
     _, _, value_a, value_b = _values(a, b, _BITS, {}, not (a.has(I) or b.has(I)))
     if value_a is None or value_b is None:
         return False
-    return abs(value_a - value_b) < mpmath.mpmathify(_unit_in_the_last_place(mpmath.re(value_a)))
+    return bool(abs(value_a - value_b) < mpmath.mpmathify(_unit_in_the_last_place(mpmath.re(value_a))))
 
 
 def proportional(a: Expr, b: Expr) -> int:
     """The sign of c where `a` is c times `b` for a constant c that is not zero; 0 where there is none."""
     products = [[residues(rebuilt(expression, _shifted(a, b, point))) for expression in (a, b)] for point in (0, 1)]
     (a_0, b_0), (a_1, b_1) = products
-    if all(value is not None for value in (a_0, b_0, a_1, b_1)):
+    if a_0 is not None and b_0 is not None and a_1 is not None and b_1 is not None:
         for prime, *values in zip(PRIMES, a_0, b_0, a_1, b_1, strict=True):
             if (values[0] * values[3] - values[2] * values[1]) % prime or not values[0] or not values[1]:
                 return 0
@@ -163,8 +169,3 @@ def has_value(expression: Expr) -> bool:
 def magnitude(expression: Expr) -> float:
     """A real constant, roughly. Raises `Unknown` for any other."""
     return float(Floats(_BITS, {}, True).of(expression))
-
-
-_ABS = sympy.Function("abs")
-_STEPS = tuple(map(sympy.Function, ("floor", "ceil", "gcd", "lcm")))
-_WHOLE_NAMES = frozenset(("n", "m", "k", "N", "integer 0"))  # numbers, where they are rounded

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
+from typing import NoReturn
 
 import sympy
 from sympy import Add, Basic, Expr, I, Integer, Mul, Pow, Rational, Symbol, factorial
@@ -40,7 +41,7 @@ class TooMuch(Exception):
 class Effort:
     """Counts the steps of one comparison: a step is the value of one part of an expression, at one point."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.left = MOST_EFFORT
 
     def begin(self) -> None:
@@ -108,7 +109,7 @@ def _gcd(*values: Fraction) -> int:
     return _of_integers(sympy.igcd, values)
 
 
-def _of_integers(function: Callable, values: tuple[Fraction, ...]) -> int:
+def _of_integers(function: Callable[..., int], values: tuple[Fraction, ...]) -> int:
     if any(value.denominator != 1 for value in values):
         raise Unknown
     return int(function(*map(int, values)))
@@ -118,11 +119,11 @@ def _choose(above: Fraction, below: Fraction) -> int:
     return _of_integers(lambda n, k: sympy.binomial(n, k) if 0 <= n <= 2_000 else _unknown(), (above, below))
 
 
-def _unknown() -> None:
+def _unknown() -> NoReturn:
     raise Unknown
 
 
-_INTEGER_VALUED: dict[str, Callable] = {
+_INTEGER_VALUED: dict[str, Callable[..., int | Fraction]] = {
     "gcd": _gcd,
     "lcm": lambda *values: _of_integers(sympy.ilcm, values),
     "max": max,

@@ -32,7 +32,7 @@ _DIFFERENTIAL = (
 _MAX_TEN_POWER = 9_999
 
 
-class _Grammar(_Latex2Sympy):
+class _Grammar(_Latex2Sympy):  # type: ignore[misc]  # it has no types
     """math-verify's grammar (latex2sympy2_extended 1.11), asked for one expression.
 
     Its own entry point tries sets, tuples and relations over the whole text at every bracket, and antlr's
@@ -69,7 +69,8 @@ class Speller:
     stand_ins: dict[Basic, Basic] = field(default_factory=dict)
 
     def expression(self, tokens: Sequence[Token]) -> Expr:
-        """
+        """The expression that `tokens` are, all of them.
+
         Raises:
             Unreadable: for anything but one expression.
         """

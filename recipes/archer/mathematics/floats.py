@@ -25,7 +25,7 @@ class Floats:
 
     def __init__(self, bits: int, point: Mapping[str, Fraction], real: bool):
         self.bits, self.point, self.real, self.high, self.low = bits, point, real, 0, 0
-        self.bound: dict[Symbol, int] = {}
+        self.bound: dict[Symbol, mpmath.mpf] = {}
         self.approximate = False
 
     def of(self, expression: Expr) -> mpmath.mpf | mpmath.mpc:
@@ -91,7 +91,7 @@ class Floats:
         self._small(power * mpmath.log(base) if base else 0)
         return base**power
 
-    def _small(self, size: object) -> None:
+    def _small(self, size: Fraction | mpmath.mpf | mpmath.mpc) -> None:
         if abs(size) > 2**40:
             raise Unknown
 
@@ -145,7 +145,7 @@ class Floats:
             return mpmath.quad(lambda value: self._with(body, variable, value), ends, maxdegree=5)
 
 
-_FUNCTIONS: dict[str, Callable] = {
+_FUNCTIONS: dict[str, Callable[..., mpmath.mpf | mpmath.mpc]] = {
     **{
         name: getattr(mpmath, name)
         for name in [

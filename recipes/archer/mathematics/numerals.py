@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled
 
@@ -87,7 +88,7 @@ def both_signs(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
     return [_with_signs(tokens, iter(choice), choice[:1]) for choice in choices if choice]
 
 
-def _all(tokens: Sequence) -> Iterator[Token]:
+def _all(tokens: Sequence[Any]) -> Iterator[Token]:
     for token in tokens:
         if isinstance(token, Token):
             yield token
@@ -97,8 +98,8 @@ def _all(tokens: Sequence) -> Iterator[Token]:
             yield from _all(token)
 
 
-def _with_signs(tokens: Sequence, signs: Iterator[str], first: tuple[str, ...]) -> tuple:
-    result = []
+def _with_signs(tokens: Sequence[Any], signs: Iterator[str], first: tuple[str, ...]) -> tuple[Any, ...]:
+    result: list[Any] = []
     for token in tokens:
         if not isinstance(token, Token):
             result.append(_with_signs(token, signs, first))

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 import sympy
-from sympy import Expr, Integer, Mul, Pow, Rational
+from sympy import Basic, Expr, Integer, Mul, Pow, Rational
 
 from recipes.archer.mathematics.equality import equal, has_value, magnitude
 from recipes.archer.mathematics.exact import Unknown
@@ -32,7 +32,7 @@ def same_quantities(gold: Scalar, answer: Scalar) -> bool:
     digits = max(gold.digits, answer.digits)
     a, b = gold.value, answer.value
     if sympy.oo in (a, b) or -sympy.oo in (a, b):
-        return a == b
+        return bool(a == b)
     if not _same_units(gold.unit, answer.unit) or gold.unit and answer.percent or gold.percent and answer.unit:
         return False
     sizes = [quantity.unit.size if quantity.unit else None for quantity in (gold, answer)]
@@ -83,14 +83,15 @@ def _is_reduced(value: Expr) -> bool:
     return isinstance(value, Rational)
 
 
-def _parts(value: Expr) -> Counter:
+def _parts(value: Expr) -> Counter[Basic | str]:
+    """How often each number, each symbol and, by its name, each operation stands in it."""
     nodes = (node for node in sympy.preorder_traversal(value) if node != -1)
     return Counter(node if node.is_Atom else node.func.__name__ for node in nodes)
 
 
-def _steps(parts: Counter) -> int:
+def _steps(parts: Counter[Basic | str]) -> int:
     return sum(count for part, count in parts.items() if isinstance(part, str))
 
 
-def _size(parts: Counter) -> int:
+def _size(parts: Counter[Basic | str]) -> int:
     return sum(count * (abs(int(part.p)) + int(part.q)) for part, count in parts.items() if isinstance(part, Rational))

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import sympy
-from sympy import Rational, Symbol
+from sympy import Expr, Symbol
 
 from recipes.archer.mathematics.expressions import Speller
 from recipes.archer.mathematics.latex import GLUED_UNITS, tokenize
 from recipes.archer.mathematics.numerals import both_signs, grouped
+from recipes.archer.mathematics.sets import ORDERS
 from recipes.archer.mathematics.structure import (
     is_text,
     is_vacuous,
@@ -24,7 +25,7 @@ from recipes.archer.mathematics.structure import (
     with_remarks,
 )
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled, split
-from recipes.archer.mathematics.units import numeral_in_a_base, unit_of
+from recipes.archer.mathematics.units import numeral_in_a_base, total, unit_of
 from recipes.archer.mathematics.values import (
     EMPTY,
     REALS,
@@ -54,7 +55,6 @@ _NAMED: dict[str, Value] = {
     "-infty": Scalar(-sympy.oo), "...": Words("..."),
 }  # fmt: skip
 _RELATIONS = ("=", "<", ">", "<=", ">=", "!=", "approx", "in", "equiv", "perp", "parallel", "cong", "sim")
-_ORDERS = ("<", ">", "<=", ">=")
 _FOR_ALL = ("where", "for", "with", "any", "all", "every", "integer", "integers", "if", "real", "number", "numbers")
 # Letters that are units after a number of the answer, with a blank between or without one.
 _SINGLE, _GLUED = words("m s g h L N J W V A K C T Omega"), words("m s g L N J W V K Omega")
@@ -94,8 +94,8 @@ class _Reader:
         if (text := spelled(tokens)) in _NAMED:
             return _NAMED[text]
         if any(token.kind == "operator" and token.text in _RELATIONS for token in tokens):
-            value, *modulus = split(tokens, "mod")
-            chain = self._chain(value)
+            relation, *modulus = split(tokens, "mod")
+            chain = self._chain(relation)
             return Listed("mod", (chain, *map(self.value, modulus))) if modulus else chain
         if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", spelled(tokens)):
             return Listed("time", tuple(self.value(part) for part in split(tokens, ":")))
@@ -120,7 +120,8 @@ class _Reader:
         return self._quantity(tokens)
 
     def _listed(self, pieces: list[list[Token]], alternatives: bool) -> Value:
-        items, conditions = [], []
+        items: list[Value] = []
+        conditions: list[str] = []
         for piece in pieces:
             condition = stripped(piece)
             while condition and is_text(condition[0], *_FOR_ALL):
@@ -136,9 +137,9 @@ class _Reader:
             raise Unreadable("conditions of nothing")
         if len(items) == 1:
             return items[0]
-        if total := _total(items):
-            return total
-        orders = [isinstance(item, Chain) and set(item.signs) <= {*_ORDERS, "in"} for item in items]
+        if one := total(items):
+            return one
+        orders = [isinstance(item, Chain) and set(item.signs) <= {*ORDERS, "in"} for item in items]
         return Joined(tuple(items)) if alternatives and all(orders) else Listed("", as_points(tuple(items)))
 
     def _chain(self, tokens: list[Token]) -> Chain | Value:
@@ -195,11 +196,7 @@ class _Reader:
         factor = [token for token in tokens[: places[0]] if token.text != "*"]
         if stripped(factor):
             scale = self._expression(factor if spelled(factor) != "-" else [*factor, Token("number", "1")]).value
-            if not all(isinstance(cell, Scalar) for row in rows for cell in row):
-                raise Unreadable("a multiple of what is not a matrix of numbers")
-            rows = tuple(
-                tuple(replace(cell, value=sympy.Mul(scale, cell.value, evaluate=False)) for cell in row) for row in rows
-            )
+            rows = tuple(tuple(_times(scale, cell) for cell in row) for row in rows)
         return Matrix("vector" if matrix.text != "cases" else "cases", rows)
 
     def _expression(self, tokens: Sequence[Token]) -> Scalar:
@@ -234,10 +231,10 @@ class _Reader:
         if unit is None:
             raise Unreadable(f"{spelled(unit_tokens)!r} is not a unit")
         if end is not None:
-            total = _total((replace(number, unit=unit), self._quantity(tokens[end:])))
-            if total is None:
+            whole = total((replace(number, unit=unit), self._quantity(tokens[end:])))
+            if whole is None:
                 raise Unreadable("quantities that do not add up")
-            return total
+            return whole
         if number.value.free_symbols and unit.size is None:
             raise Unreadable("words after a variable")
         return replace(number, unit=unit)
@@ -264,10 +261,17 @@ class _Reader:
         return GLUED_UNITS in self.options and single and number.kind == "number"
 
 
+def _times(scale: Expr, cell: Value) -> Scalar:
+    if not isinstance(cell, Scalar):
+        raise Unreadable("a multiple of what is not a matrix of numbers")
+    return replace(cell, value=sympy.Mul(scale, cell.value, evaluate=False))
+
+
 def _each(value: Value, tokens: Sequence[Token]) -> tuple[Value, ...]:
     """The two values of a plus-minus, or the one that anything else is."""
-    both = isinstance(value, Listed) and value.brackets == "" and any(token.text in ("pm", "mp") for token in tokens)
-    return value.items if both else (value,)
+    if isinstance(value, Listed) and value.brackets == "" and any(token.text in ("pm", "mp") for token in tokens):
+        return value.items
+    return (value,)
 
 
 def _words(tokens: Sequence[Token]) -> Value | None:
@@ -282,14 +286,3 @@ def _words(tokens: Sequence[Token]) -> Value | None:
         return None
     text = " ".join(token.text for token in kept).casefold()
     return _PHRASES.get(text.removeprefix("the ").removeprefix("there is ").removeprefix("there are "), Words(text))
-
-
-def _total(items: Sequence[Value]) -> Scalar | None:
-    """3 hours and 20 minutes: one quantity, where the units go down."""
-    if not all(isinstance(item, Scalar) and item.unit is not None and item.unit.size is not None for item in items):
-        return None
-    units = [item.unit for item in items]
-    if len({unit.kind for unit in units}) > 1 or any(a.size <= b.size for a, b in itertools.pairwise(units)):
-        return None
-    parts = (sympy.Mul(Rational(item.unit.size / units[0].size), item.value, evaluate=False) for item in items)
-    return Scalar(sympy.Add(*parts, evaluate=False), units[0], digits=max(item.digits for item in items))

@@ -1,7 +1,7 @@
 """Tokens: one sign or a group of them, and what is done with rows of them."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recipes.archer.mathematics import vocabulary
 
@@ -25,7 +25,7 @@ class Token(NamedTuple):
 
     kind: str
     text: str
-    parts: tuple = ()
+    parts: tuple[Any, ...] = ()
 
 
 def split(tokens: Sequence[Token], *operators: str) -> list[list[Token]]:
@@ -83,15 +83,15 @@ def spelled(tokens: Iterable[Token]) -> str:
             pieces.append(" ")
         before = token.kind
         pieces.append(token.text)
-        pieces += [f"<{spelled(part) if _flat(part) else spelled_rows(part)}>" for part in token.parts]
+        pieces += [f"<{spelled(part) if _flat(part) else _spelled_row(part)}>" for part in token.parts]
     return "".join(pieces)
 
 
-def _flat(part: Sequence) -> bool:
+def _flat(part: Sequence[Any]) -> bool:
     return not part or isinstance(part[0], Token)
 
 
-def spelled_rows(row: Iterable) -> str:
+def _spelled_row(row: Iterable[Iterable[Token]]) -> str:
     return "&".join(spelled(cell) for cell in row)
 
 

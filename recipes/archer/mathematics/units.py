@@ -1,13 +1,15 @@
 """Units: what a number is a number of, and how much of it."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from sympy import Integer
+import sympy
+from sympy import Integer, Rational
 
 from recipes.archer.mathematics.tokens import Token, spelled
-from recipes.archer.mathematics.values import Scalar, Unit
+from recipes.archer.mathematics.values import Scalar, Unit, Value
 from recipes.archer.mathematics.vocabulary import words
 
 # Words that say more than what is counted.
@@ -99,3 +101,19 @@ def numeral_in_a_base(tokens: Sequence[Token]) -> Scalar | None:
         return None
     base = spelled(tokens[2:]).strip("{}<>")
     return Scalar(Integer(tokens[0].text), Unit(None, frozenset(), frozenset((f"base {base}",))))
+
+
+def total(items: Sequence[Value]) -> Scalar | None:
+    """3 hours and 20 minutes as one quantity, where the units go down; None for anything else."""
+    quantities = [item for item in items if isinstance(item, Scalar)]
+    units = [item.unit for item in quantities if item.unit is not None]
+    sizes = [unit.size for unit in units if unit.size is not None]
+    if len(sizes) < len(items) or len({unit.kind for unit in units}) > 1:
+        return None
+    if any(size <= next_size for size, next_size in itertools.pairwise(sizes)):
+        return None
+    terms = (
+        sympy.Mul(Rational(size / sizes[0]), item.value, evaluate=False)
+        for item, size in zip(quantities, sizes, strict=True)
+    )
+    return Scalar(sympy.Add(*terms, evaluate=False), units[0], digits=max(item.digits for item in quantities))

@@ -1,8 +1,9 @@
 """What can be read: quantities, lists, intervals, relations, matrices, words. Plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TypeGuard
 
 import sympy
 from sympy import Expr, Symbol
@@ -16,13 +17,13 @@ class Unit:
 
     Attributes:
         size: in the base units of `kind`; None for one that is not known, such as apples.
-        kind: powers of base units.
+        kind: base units, each with its power.
         words: as it is written.
     """
 
     size: Fraction | None
-    kind: frozenset
-    words: frozenset = frozenset()
+    kind: frozenset[tuple[str, int]]
+    words: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class Listed:
     """Values side by side; the brackets are none for a plain list, else of a set, a tuple or an interval."""
 
     brackets: str
-    items: tuple
+    items: "tuple[Value, ...]"
 
 
 @dataclass(frozen=True)
 class Joined:
     """Sets joined; none at all are the empty set."""
 
-    items: tuple
+    items: "tuple[Value, ...]"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Chain:
     """`signs` between `items`: a = b, 1 < x <= 2. `name` is what the first item is called, if it only is a name."""
 
     signs: tuple[str, ...]
-    items: tuple
+    items: "tuple[Value, ...]"
     name: str | None = None
 
 
@@ -64,7 +65,7 @@ class Matrix:
     """Rows of values; `brackets` is the environment."""
 
     brackets: str
-    rows: tuple
+    rows: "tuple[tuple[Value, ...], ...]"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,13 @@ class Words:
 
 Value = Scalar | Listed | Joined | Chain | Matrix | Words
 EMPTY = Joined(())
-REALS = Listed("()", (Scalar(-sympy.oo), Scalar(sympy.oo)))
+LOWEST, HIGHEST = Scalar(-sympy.oo), Scalar(sympy.oo)
+REALS = Listed("()", (LOWEST, HIGHEST))
+
+
+def are_scalars(items: Sequence[Value]) -> TypeGuard[Sequence[Scalar]]:
+    """Whether each of them is a quantity."""
+    return all(isinstance(item, Scalar) for item in items)
 
 
 def substituted(value: Value, replacements: Mapping[Symbol, Expr]) -> Value:
@@ -111,5 +118,5 @@ def as_points(items: tuple[Value, ...]) -> tuple[Value, ...]:
     size = len(set(names))
     if None in names or size < 2 or len(names) == size or names != names[:size] * (len(names) // size):
         return items
-    values = [item.items[1] for item in items]
+    values = [item.items[1] for item in items if isinstance(item, Chain)]
     return tuple(Listed("()", tuple(values[n : n + size])) for n in range(0, len(values), size))

@@ -101,7 +101,8 @@ def switch(by: str, **more: Any) -> Read:
 
 def choice(by: str, *values: str, null: bool = False, **more: Any) -> Read:
     """One of several words."""
-    return Read(by, lambda value: null if value is None else value in values, " or ".join(values), **more)
+    words = " or ".join((*values, *["null"] * null))
+    return Read(by, lambda value: null if value is None else value in values, words, **more)
 
 
 def text(by: str, what: str = "a text", *, null: bool = False, **more: Any) -> Read:

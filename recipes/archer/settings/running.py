@@ -63,6 +63,7 @@ TABLE: dict[str, Read] = {
             lambda config: config.trainer.keep_best.metric is not None, "it counts with trainer.keep_best.metric"
         ),
     ),
+    "trainer.export": choice("export/making", "best", "last", null=True),
     "trainer.max_failed_saves": whole("startup/resuming", 1),
     "trainer.resume_mode": choice("startup/resuming", "auto", "disable", "resume_path"),
     "trainer.resume_from_path": text(
@@ -72,6 +73,11 @@ TABLE: dict[str, Read] = {
         only_if=OnlyIf(
             lambda config: config.trainer.resume_mode == "resume_path", "set trainer.resume_mode=resume_path with it"
         ),
+    ),
+    "trainer.fork_from": text("startup/forking", "the folder of a run or of a checkpoint", null=True),
+    "trainer.fork_optimizer": switch(
+        "startup/forking",
+        only_if=OnlyIf(lambda config: config.trainer.fork_from is not None, "it counts with trainer.fork_from"),
     ),
     "trainer.max_empty_steps": whole("control/rules", 1),
     "trainer.max_skipped_updates": whole("control/rules", 1),

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from omegaconf import open_dict
 from transformers import GenerationConfig
 
+from recipes.archer.checkpoints.forking import fork_shards
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
 from recipes.archer.workers.model_forward import bind_token_forward
@@ -121,6 +122,11 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
     def load_state(self, path: str, trust_old: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
         load_shards(path, self._state(), trust_old)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def fork_state(self, path: str, with_optimizer: bool) -> None:
+        """Reads parameters, and the optimizer's moments if wanted, of another run's checkpoint."""
+        fork_shards(path, self._state(), with_optimizer)
 
     def _state(self) -> WorkerState:
         return WorkerState(

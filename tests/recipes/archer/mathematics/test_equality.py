@@ -85,6 +85,17 @@ def test_what_divides_by_zero_has_no_value():
 
 
 @pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (r"\pi", r"\pi+\frac{0}{\sqrt2\sqrt7-\sqrt{14}}"),
+        (r"\frac{1}{\sqrt2\sqrt7-\sqrt{14}}", r"\frac{1}{\sqrt2\sqrt7-\sqrt{14}}+1"),
+    ],
+)
+def test_what_more_digits_show_to_divide_by_zero_is_equal_to_nothing(a, b):
+    assert not same(a, b) and not same(b, a)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "9^{9^{9}}", "((9^{9999})^{9999})^{9999}", r"\binom{10000000000}{5000000000}", "(x+y+z)^{5000}", "5000!",

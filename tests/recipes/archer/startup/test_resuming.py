@@ -239,9 +239,10 @@ def test_the_size_of_the_first_follows_what_is_trained(start, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ([], None),
+        ([], BestBy("val/accuracy", "max")),
         (["trainer.keep_best=null"], None),
-        (["trainer.keep_best.metric=val/accuracy"], BestBy("val/accuracy", "max")),
+        (["trainer.keep_best.metric=null"], None),
+        (["trainer.keep_best.metric=reward/accuracy/mean"], BestBy("reward/accuracy/mean", "max")),
         (["trainer.keep_best={metric: actor/entropy, mode: min}"], BestBy("actor/entropy", "min")),
     ],
 )
