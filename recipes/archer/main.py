@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, UserError
 from recipes.archer.files import is_full
-from recipes.archer.printable import complain, printable
+from recipes.archer.printable import complain, printable, say
 from recipes.archer.session.output import best_effort_output
 from recipes.archer.session.signals import StopRequested, StopSignals
 from recipes.archer.settings.command_line import exit_code_of
@@ -120,9 +120,9 @@ def _leave_model(config: DictConfig, ending: Ending) -> None:
 
     lines, problem = leave_model(config.trainer, ending)
     if problem is not None:
-        print(f"warning: {problem}", file=sys.stderr)
+        complain(f"warning: {problem}")
     for line in lines:
-        print(line, flush=True)
+        say(line, flush=True)
 
 
 def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, again: bool) -> Ending:
