@@ -40,3 +40,9 @@ class FolderInUseError(UserError):
     """Another run holds the folder; on a cluster it may be the one that this run replaces, which is just ending."""
 
     exit_code = FOLDER
+
+
+class DiskFullError(UserError):
+    """A disk has no room for what was to be written."""
+
+    exit_code = DISK

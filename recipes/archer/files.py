@@ -2,7 +2,11 @@
 
 import errno
 import os
+import re
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FOREIGN_FULL = re.compile(rf"\(os error ({'|'.join(map(str, _FULL))})\)")  # as writers in Rust say it
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -20,5 +24,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether an error says that a disk, or one's share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether an error says that a disk, or one's share of it, is full; safetensors' and the tokenizers' included."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return _FOREIGN_FULL.search(str(error)) is not None

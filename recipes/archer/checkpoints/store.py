@@ -139,6 +139,16 @@ class CheckpointStore:
                 skipped.append(f"skipped checkpoint {folders[step]}: {problem}")
         return None, skipped
 
+    def at(self, step: int) -> Path | None:
+        """The folder of the checkpoint of a step, whole or not; None where there is none."""
+        return self._counting().get(step)
+
+    def best(self) -> Path | None:
+        """The folder of the best checkpoint by ``best_by`` among those that look whole; None where there is none."""
+        folders = self._counting()
+        step = self._best([step for step, path in folders.items() if _looks_whole(path)])
+        return None if step is None else folders[step]
+
     def size(self) -> int | None:
         """Bytes of the newest checkpoint by its manifest; None where there is none."""
         folders = self._counting()

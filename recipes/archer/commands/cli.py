@@ -6,6 +6,7 @@ import typer
 
 from recipes.archer.commands.compare import compare
 from recipes.archer.commands.experiment import experiment_app
+from recipes.archer.commands.export import export
 from recipes.archer.commands.grade import grade_command
 from recipes.archer.commands.job import job_app
 from recipes.archer.commands.monitor import monitor
@@ -13,26 +14,26 @@ from recipes.archer.commands.report import report
 from recipes.archer.commands.runs import runs
 from recipes.archer.commands.samples import samples
 from recipes.archer.commands.submit import submit
-from recipes.archer.ending import WRONG_CALL, UserError
+from recipes.archer.ending import UserError
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Reinforcement-learning runs: grade, monitor, compare, report, and submit them.",
+    help="Reinforcement-learning runs: grade, monitor, compare, report, export, and submit them.",
 )
 app.command()(submit)
 app.command("grade")(grade_command)
-for command in (monitor, runs, compare, report, samples):
+for command in (monitor, runs, compare, report, samples, export):
     app.command()(command)
 app.add_typer(experiment_app, name="experiment")
 app.add_typer(job_app, name="job")
 
 
 def main() -> None:
-    """Entry point; what the user can put right is one line and exit code 2, without a traceback."""
+    """Entry point; what the user can put right is one line, with its exit code, without a traceback."""
     try:
         app()
     except UserError as error:
         print(f"archer: {error}", file=sys.stderr)
-        raise SystemExit(WRONG_CALL) from None
+        raise SystemExit(error.exit_code) from None
