@@ -55,7 +55,7 @@ def tokenizer_and_prompts(config: DictConfig):
     from recipes.archer.prompts.dataset import PromptDataset
     from recipes.archer.prompts.file import PromptFileError
 
-    tokenizer = _tokenizer(config.actor_rollout_ref.model.path)
+    tokenizer = load_tokenizer(config.actor_rollout_ref.model.path)
     try:
         datasets = [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
     except PromptFileError as error:
@@ -64,7 +64,12 @@ def tokenizer_and_prompts(config: DictConfig):
     return tokenizer, datasets
 
 
-def _tokenizer(folder: str):
+def load_tokenizer(folder: str):
+    """The tokenizer in a model folder, with a chat template that works.
+
+    Raises:
+        UserError: it cannot be used.
+    """
     from recipes.archer.settings.model_folder import remedy
     from verl.utils import hf_tokenizer
 
