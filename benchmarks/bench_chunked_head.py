@@ -29,6 +29,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.chunked_head_page import table
 from benchmarks.page import marks, put_between
 from recipes.archer.settings.configuration import ROOT
 
@@ -205,25 +206,6 @@ def with_ratios(ways: dict[str, dict | None]) -> dict[str, dict | None]:
             figures["time_ratio"] = round(figures["seconds"] / reference["seconds"], 3)
             figures["memory_ratio"] = round(figures["peak_above_inputs_gb"] / reference["peak_above_inputs_gb"], 3)
     return {way: ways[way] for way in WAYS if way in ways}
-
-
-def table(result: dict) -> str:
-    """Markdown: a row a size and way."""
-    heading = ("tokens", "way", "seconds", "peak memory above the inputs, GB", "greatest error")
-    lines = [heading, ("---",) * len(heading)]
-    for tokens, ways in sorted(result["sizes"].items(), key=lambda item: int(item[0])):
-        for way, figures in ways.items():
-            if figures is None:
-                lines.append((f"{int(tokens):,}", way, "does not fit", "", ""))
-                continue
-            ratios = ("", "") if way == "plain" else (figures.get("time_ratio"), figures.get("memory_ratio"))
-            seconds, memory = (
-                f"{value} (×{ratio})" if ratio else f"{value}"
-                for value, ratio in zip((figures["seconds"], figures["peak_above_inputs_gb"]), ratios, strict=True)
-            )
-            error = f"{max(figures['error'].values()):.1e}" if "error" in figures else ""
-            lines.append((f"{int(tokens):,}", way, seconds, memory, error))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def described(device: str) -> dict:

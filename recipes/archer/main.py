@@ -46,6 +46,7 @@ def run(config: DictConfig) -> int:
         ending = Ending("failed", "ended without a reason", FAILED)
         try:
             ending = _train(config, log, stop)
+            _leave_model(config, ending)
         except UserError as error:
             ending = Ending("failed", str(error), WRONG_CALL)
             print(f"error: {error}", file=sys.stderr)
@@ -75,6 +76,17 @@ def _open(config: DictConfig):
     return open_run(config)
 
 
+def _judged(config: DictConfig) -> None:
+    """What is said of a configuration that is only printed.
+
+    Raises:
+        UserError: something in it is wrong on every machine.
+    """
+    from recipes.archer.startup.preflight import check_anywhere
+
+    check_anywhere(config)
+
+
 def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
     """Trains to the run's end, in as many Ray sessions as deaths of workers make necessary."""
     from recipes.archer.session.secrets import wandb_environment
@@ -99,6 +111,17 @@ def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
             return ending
         gc.collect()  # what refers to the session that is over, before there is another
         again = True
+
+
+def _leave_model(config: DictConfig, ending: Ending) -> None:
+    """The model for others, and the lines that load it, which are the last that a run prints."""
+    from recipes.archer.export.making import leave_model
+
+    lines, problem = leave_model(config.trainer, ending)
+    if problem is not None:
+        print(f"warning: {problem}", file=sys.stderr)
+    for line in lines:
+        print(line, flush=True)
 
 
 def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, again: bool) -> Ending:
@@ -188,4 +211,4 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, chec
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of(main))
+    sys.exit(exit_code_of(main, _judged))

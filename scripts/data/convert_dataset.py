@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
+from recipes.archer.grading.grader import GradingError, GradingPool  # noqa: E402
 from recipes.archer.prompts.file import (  # noqa: E402
     PromptFileError,
     iterate_rows,
@@ -21,6 +23,7 @@ from recipes.archer.prompts.file import (  # noqa: E402
     surrogate_fault,
     write_prompt_file,
 )
+from recipes.archer.prompts.rendering import quoted  # noqa: E402
 
 INSTRUCTION = "Let's think step by step and output the final answer within \\boxed{}."
 QUESTION_FIELDS = ("problem", "question")
@@ -81,7 +84,7 @@ def chat_question(prompt: object) -> str:
     if not isinstance(prompt, list) or len(prompt) != 1 or not isinstance(prompt[0], dict):
         raise RowFault("prompt: must be one user message")
     if prompt[0].get("role") != "user":
-        raise RowFault(f"prompt[0].role: is {prompt[0].get('role')!r}, must be 'user'")
+        raise RowFault(f"prompt[0].role: is {quoted(str(prompt[0].get('role')))}, must be 'user'")
     if not isinstance(prompt[0].get("content"), str):
         raise RowFault("prompt[0].content: must be text")
     return whole_text("prompt[0].content", prompt[0]["content"])
@@ -143,15 +146,33 @@ def strip_wrappers(text: str) -> str:
 def deduplicate(items: Iterable[Item], counts: Counter) -> list[Item]:
     """The first item of each question, in order; a question with two different answers is left out altogether."""
     first: dict[str, Item] = {}
-    contradicted = set()
+    spellings: dict[str, set[str]] = {}  # of the answer, other than the first one's
     for item in items:
         key = " ".join(item.question.split())
         kept = first.setdefault(key, item)
         if kept.answer != item.answer:
-            contradicted.add(key)
+            spellings.setdefault(key, set()).add(item.answer)
         counts["duplicates"] += kept is not item
-    counts["contradicted"] = len(contradicted)
+    pairs = [(key, first[key].answer, other) for key, others in spellings.items() for other in sorted(others)]
+    same = same_answers([(answer, other) for _, answer, other in pairs])
+    contradicted = {key for (key, _, _), is_same in zip(pairs, same, strict=True) if not is_same}
+    counts["contradicted"], counts["respelt"] = len(contradicted), len(spellings) - len(contradicted)
     return [item for key, item in first.items() if key not in contradicted]
+
+
+def same_answers(pairs: list[tuple[str, str]]) -> list[bool]:
+    """Whether the grader takes each for the other, as the answer and as the ground truth.
+
+    Raises:
+        GradingError: no grading process can start.
+    """
+    if not pairs:
+        return []  # most sets: no process is started
+    one, other = zip(*pairs, strict=True)
+    boxed = [f"\\boxed{{{answer}}}" for answer in (*one, *other)]
+    with GradingPool(max(1, (os.cpu_count() or 1) // 2)) as pool:
+        correct = [grade.outcome == "correct" for grade in pool.grade_batch(boxed, [*other, *one])]
+    return [there and back for there, back in zip(correct[: len(pairs)], correct[len(pairs) :], strict=True)]
 
 
 def read_items(files: list[Path], data_source: str | None, skip_bad: bool, counts: Counter) -> Iterator[Item]:
@@ -186,7 +207,7 @@ def main(
         if not items:
             raise PromptFileError(f"{', '.join(map(str, files))}: no usable row is left; nothing was written")
         write_prompt_file(out, [to_row(item, index, split, instruction) for index, item in enumerate(items)])
-    except PromptFileError as error:
+    except (PromptFileError, GradingError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     except OSError as error:  # a folder that may not be written, a full disk
@@ -194,7 +215,8 @@ def main(
         raise typer.Exit(2) from None
     typer.echo(
         f"{out}: {len(items)} prompts from {counts['rows']} rows ({counts['duplicates']} repeated, "
-        f"{counts['skipped']} skipped, {counts['contradicted']} questions with contradicting answers left out)"
+        f"{counts['skipped']} skipped, {counts['respelt']} questions with one answer in several spellings, "
+        f"{counts['contradicted']} with contradicting answers left out)"
     )
 
 

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from recipes.archer.losses.constants import POLICY_LOSSES
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (\d+) \|.*\| ([^|]*`test_[^|]*) \|$", PAGE, re.MULTILINE)  # other tables count things, too
@@ -36,3 +38,8 @@ def test_every_test_of_a_defect_is_on_the_page():
 def test_links_lead_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)", PAGE)
     assert links and [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_every_loss_is_defined():
+    defined = {name.replace("-", "_") for name in re.findall(r"\*\*([\w-]+)\*\*", PAGE)}
+    assert set(POLICY_LOSSES) - defined == set()

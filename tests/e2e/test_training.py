@@ -96,6 +96,18 @@ def test_the_run_folder_is_whole(straight):
     assert {"prompt", "response", "ground_truth", "answer", "outcome", "score", "length"} <= set(sample)
 
 
+def test_the_run_leaves_a_model_and_its_last_lines_load_it(straight):
+    """What they load has the checkpoint's parameters and the run's stop tokens."""
+    lines = straight.output.rstrip().splitlines()[-4:]
+    assert lines[0].startswith("model of step 4 in") and "from transformers import" in lines[1]
+    found = {}
+    exec("\n".join(line.strip() for line in lines[1:]), found)
+    saved = tensors(straight.folder / "global_step_4")
+    for name, tensor in found["model"].state_dict().items():
+        assert torch.equal(tensor, saved[f".model.{name}"]), name
+    assert found["model"].generation_config.eos_token_id and found["tokenizer"].chat_template
+
+
 def test_every_tracker_gets_every_metric(straight):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -276,7 +276,7 @@ def save_checkpoint(worker: Worker, path: str) -> None:
     case = Case("checkpoint", learning_rate=0.01)
     actor, state = worker_state(worker, case)
     own = rows_of_worker(worker.batches[False, False], case, dist.get_world_size(), dist.get_rank())
-    own.meta_info |= {"temperature": TEMPERATURE, "max_token_len": 400}
+    own.meta_info |= {"temperature": TEMPERATURE, "max_token_len": 400, "use_dynamic_bsz": True}
     actor.update_policy(own)
     state.scheduler.step()
     actor.compute_log_prob(own)

@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from recipes.archer.cluster.leaks import check_names
 from recipes.archer.cluster.settings import SecretKey, Settings
@@ -80,23 +80,32 @@ def build_job(
     *,
     nodes: int | None = None,
     name: str | None = None,
+    judge: Callable[..., None] = check_settings,
 ) -> Job:
     """The job of an experiment: its resources come from the resolved configuration.
+
+    Args:
+        judge: of that configuration, before the job has waited for its machine; called as `check_settings` is.
 
     Raises:
         UserError: unknown experiment, override that does not compose, bad name, or a secret as a plain value.
     """
     launcher = TINY if experiment.startswith("tiny") else MATH
     overrides = [*overrides, *([f"trainer.nnodes={nodes}"] if nodes is not None else [])]
-    trainer = _configuration(experiment, [*launcher.overrides, *overrides]).trainer
-    gpus = 0 if trainer.device == "cpu" else trainer.n_gpus_per_node
-    # what is requested is what the launcher uses, whatever its own default
-    facts = [f"EXPERIMENT={experiment}", *([f"N_GPUS={gpus}"] if gpus else [])]
-    name = _checked_name(name or launcher.job_prefix + experiment.lower().replace("_", "-"))
+    config = _configuration(experiment, [*launcher.overrides, *overrides])
     environment = dict(settings.env)
     if settings.wandb_key_file:
         environment["WANDB_API_KEY_FILE"] = settings.wandb_key_file
     check_names(environment, overrides, settings.source)
+    try:
+        judge(config, elsewhere=True)  # its environment is the container's
+    except InterpolationKeyError as error:
+        raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
+    trainer = config.trainer
+    gpus = 0 if trainer.device == "cpu" else trainer.n_gpus_per_node
+    # what is requested is what the launcher uses, whatever its own default
+    facts = [f"EXPERIMENT={experiment}", *([f"N_GPUS={gpus}"] if gpus else [])]
+    name = _checked_name(name or launcher.job_prefix + experiment.lower().replace("_", "-"))
     return Job(
         name=name,
         nodes=trainer.nnodes,
@@ -131,12 +140,6 @@ def _configuration(experiment: str, overrides: Sequence[str]) -> DictConfig:
         config = compose([f"experiment={experiment}", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
-    try:
-        check_settings(config)  # here, and not when the job has waited for its machine
-    except InterpolationKeyError as error:
-        raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
-    except InterpolationResolutionError:
-        pass  # a variable of the container's environment
     return config
 
 

@@ -23,7 +23,8 @@ def job_manifest(job: Job, settings: Settings) -> dict[str, Any]:
     Raises:
         UserError: no image, no project or namespace.
     """
-    container = container_spec(CONTAINER, job, settings) | {"command": shell_command(job, settings)}
+    command = [literal(word) for word in shell_command(job, settings)]
+    container = container_spec(CONTAINER, job, settings) | {"command": command}
     container["env"].append({"name": "JOB_UUID", "valueFrom": _JOB_UID})
     spec = {
         "backoffLimit": settings.retries,
@@ -56,9 +57,17 @@ def namespace(settings: Settings) -> str:
     return settings.namespace or f"runai-{settings.need('project', '--project')}"
 
 
+def literal(value: str) -> str:
+    """A text of a container's command or environment that reaches it unchanged.
+
+    The kubelet makes ``$`` of ``$$``, and of ``$(NAME)`` the value of that variable, a secret's too.
+    """
+    return value.replace("$", "$$")
+
+
 def container_spec(name: str, job: Job, settings: Settings) -> dict[str, Any]:
     """A container with the job's image, GPUs, environment and mounts, without a command."""
-    environment = [{"name": key, "value": value} for key, value in job.environment.items()]
+    environment = [{"name": key, "value": literal(value)} for key, value in job.environment.items()]
     environment += [
         {"name": key, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
         for key, secret in job.secrets.items()

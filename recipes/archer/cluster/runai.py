@@ -66,8 +66,9 @@ def submit_command(job: Job, settings: Settings, generation: str) -> list[str]:
     """The argv that submits the job, which has one node.
 
     Raises:
-        UserError: no image or project.
+        UserError: no image or project, or a text that would not reach the container unchanged.
     """
+    _refuse_expansion(job, settings)
     v1 = generation == "v1"
     verb = ["submit", "--name", job.name] if v1 else ["training", "standard", "submit", job.name]
     image, project = settings.need("image", "--image"), settings.need("project", "--project")
@@ -102,6 +103,17 @@ def remarks(job: Job, settings: Settings, generation: str) -> list[str]:
             f"takes up to {job.save_s} s to save; trainer.grace_s=20 makes it give up in time"
         )
     return said
+
+
+def _refuse_expansion(job: Job, settings: Settings) -> None:
+    """The kubelet reads ``$$`` and ``$(NAME)`` in what runai makes a container of; how runai writes them is its own."""
+    texts = {f"env.{name} in {settings.source}": value for name, value in job.environment.items()}
+    for where, value in {"the job's command": " ".join(shell_command(job, settings)), **texts}.items():
+        if found := re.search(r"\$[$(]", value):
+            raise UserError(
+                f"{found[0]} in {where} would be read again on the cluster, where $(NAME) is a variable's value: put "
+                "the value into an experiment file, or use --backend kubernetes"
+            )
 
 
 def _resources(job: Job, settings: Settings, v1: bool) -> list[str]:

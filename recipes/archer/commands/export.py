@@ -15,7 +15,7 @@ class Dtype(StrEnum):
 
 
 def export(
-    target: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="Folder of a run, its name, a checkpoint.")],
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run, by folder or name; a checkpoint.")],
     out: Annotated[Path | None, typer.Argument(help="Folder to write; default: RUN/model.")] = None,
     step: Annotated[
         str | None, typer.Option(metavar="N|best|last", help="Of a run; default: best where one is kept, else last.")
@@ -33,14 +33,14 @@ def export(
 
     if push is not None:
         check_name(push)  # before minutes of work
-    options = {"step": step, "dtype": dtype, "overwrite": overwrite, "verify": verify}
+    options = {"step": step, "dtype": dtype, "overwrite": overwrite, "verify": verify, "address": push}
     chosen, exported = export_target(locate(target), out, **options)
     typer.echo(
         f"{exported.folder}: step {chosen.checkpoint.step}, {exported.num_tensors} tensors, "
         f"{exported.num_bytes / 1e9:.3g} GB in {exported.dtype}; read back, and bit for bit the checkpoint's"
     )
     if exported.num_compared is not None:
-        typer.echo(f"greedy responses from the folder and from the checkpoint: {exported.num_compared} tokens, all equal")
+        typer.echo(f"greedy responses of the folder and of the checkpoint: {exported.num_compared} tokens, all equal")
     if push is not None:
         from recipes.archer.export.hub import push as upload
 

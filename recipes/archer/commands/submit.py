@@ -50,10 +50,11 @@ def submit(
     from recipes.archer.cluster.job import build_job
     from recipes.archer.cluster.leaks import check_values
     from recipes.archer.cluster.runai import require_binary
+    from recipes.archer.startup.preflight import check_anywhere
 
     settings = site(cluster, project=project, image=image)
     _require_plan(experiment, dry_run)
-    job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name)
+    job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name, judge=check_anywhere)
     chosen = backend or (Backend.kubernetes if job.nodes > 1 else Backend.runai)
     plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings)
     check_values(plan.text, os.environ)

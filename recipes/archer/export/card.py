@@ -12,6 +12,7 @@ import yaml
 from recipes.archer.export.choosing import Chosen
 from recipes.archer.export.folder import loading_lines
 
+UNKNOWN = "not known to the exporter"
 EVALUATIONS, SCORES = "evaluations", "scores.json"
 _MOST_SCORES, _MOST_BYTES = 100, 1 << 20
 _HUB_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)  # of the hub's cache
@@ -22,11 +23,12 @@ _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\u
 _MOST_TEXT = 2000  # characters of a text from elsewhere
 
 
-def card(chosen: Chosen, dtype: str, num_parameters: int) -> str:
+def card(chosen: Chosen, dtype: str, num_parameters: int, address: str | None = None) -> str:
     """README.md of an exported model.
 
     Args:
         dtype: of its parameters.
+        address: its name on the hub, where it is to go there.
         num_parameters: tied ones counted once.
     """
     checkpoint = chosen.checkpoint
@@ -40,9 +42,9 @@ def card(chosen: Chosen, dtype: str, num_parameters: int) -> str:
         f"# {_plain(name)}, step {checkpoint.step}",
         "A language model after reinforcement learning with verifiable rewards on mathematics, exported from a "
         f"checkpoint of an archer run. {num_parameters:,} parameters in {_plain(dtype)}.",
-        "```python\n" + "\n".join(loading_lines("this folder")) + "\n```",
+        "```python\n" + "\n".join(loading_lines(address or "path/to/this/folder")) + "\n```",
         "## What it was made from",
-        _facts([("base model", base.shown), ("licence of the base model", base.licence or "not known to the exporter")]),
+        _facts([("base model", base.shown), ("licence of the base model", base.licence or UNKNOWN)]),
         *_experiment(config),
         "## Figures",
         *_figures(checkpoint.step, row if isinstance(row, dict) else {}, facts, config),
@@ -63,7 +65,7 @@ class _Base:
     def of(cls, config: Mapping[str, Any]) -> "_Base":
         path = _at(config, "actor_rollout_ref.model.path")
         if not isinstance(path, str) or not path:
-            return cls("not known to the exporter", None, None)
+            return cls(UNKNOWN, None, None)
         folder = Path(os.path.expanduser(path))
         cached = next(filter(None, map(_HUB_FOLDER.fullmatch, folder.parts)), None)
         hub_name = f"{cached[1]}/{cached[2]}" if cached else None
@@ -162,13 +164,18 @@ def _provenance(facts: dict[str, Any], config: Mapping[str, Any], state: dict[st
     """Without paths, host and command: the card may become public."""
     versions = facts.get("versions") or (state.get("identity") or {}).get("versions")
     known = versions if isinstance(versions, dict) else {}
-    git = facts.get("git") if isinstance(facts.get("git"), dict) else {}
+    said = facts.get("git")
+    git = said if isinstance(said, dict) else {}
     changed = ", with changes that were not committed" if git.get("dirty") else ""
     files = _at(config, "data.train_files")
+    names = [Path(str(file)).name for file in ([files] if isinstance(files, str) else files or ())]
     return [
         ("experiment", facts.get("experiment")),
         ("loss", _at(config, "actor_rollout_ref.actor.policy_loss.loss_mode")),
-        ("training prompts", ", ".join(Path(str(f)).name for f in ([files] if isinstance(files, str) else files or ()))),
+        (
+            "training prompts",
+            ", ".join(names),
+        ),
         ("seed", facts.get("seed")),
         ("workers", facts.get("world_size")),
         ("device", facts.get("device_name")),

@@ -14,15 +14,14 @@ from recipes.archer.checkpoints.disk_space import shortage
 from recipes.archer.checkpoints.manifest import listed
 from recipes.archer.ending import DiskFullError, UserError
 from recipes.archer.export.placing import check_place, written_beside
-from recipes.archer.export.tensors import ModelTensors, without_tied
+from recipes.archer.export.tensors import OWN, ModelTensors, without_tied
 from recipes.archer.export.weights import check_weights, plan_files, write_weights
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 CONFIG, GENERATION, CARD = "config.json", "generation_config.json", "README.md"
-_OURS = "model_config"  # the checkpoint's folder of settings and tokenizer
 _MOST_BYTES = 256 << 20  # of one file in it
 # of a tokenizer; code that a model brings along is not passed on
-_COPIED = re.compile(rf"{_OURS}/[\w.-]+\.(?:json|txt|model|jinja)", re.ASCII)
+_COPIED = re.compile(rf"{OWN}/[\w.-]+\.(?:json|txt|model|jinja)", re.ASCII)
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -108,14 +107,14 @@ def _write_settings(checkpoint: Path, folder: Path, config: dict[str, Any]) -> N
     names = [name for name in listed(checkpoint) if _COPIED.fullmatch(name)]
     for name in names:
         (folder / Path(name).name).write_bytes(_content(checkpoint / name))
-    if f"{_OURS}/{GENERATION}" not in names:  # of a checkpoint from before runs wrote down where responses end
+    if f"{OWN}/{GENERATION}" not in names:  # of a checkpoint from before runs wrote down where responses end
         tokens = {name: config[name] for name in _TOKENS if config.get(name) is not None}
         _write_json(folder / GENERATION, tokens)
     _write_json(folder / CONFIG, config)
 
 
 def _settings(checkpoint: Path, name: str) -> dict[str, Any]:
-    path = checkpoint / _OURS / name
+    path = checkpoint / OWN / name
     try:
         found = json.loads(_content(path))
     except (ValueError, RecursionError):

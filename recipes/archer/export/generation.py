@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from recipes.archer.ending import UserError
-from recipes.archer.export.tensors import HEAD, ModelTensors
+from recipes.archer.export.tensors import HEAD, OWN, ModelTensors
 
 QUESTIONS = ("What is 17 + 25?", "Solve x + 3 = 10 for x.", "What is the sum of the first ten odd numbers?")
 MAX_TOKENS = 48
@@ -39,12 +39,12 @@ def check_generation(checkpoint: Path, folder: Path) -> int:
         exported = _responses(model, prompts)
         settings, dtype = model.generation_config, model.dtype
         del model
-        model = _from_checkpoint(checkpoint, folder, dtype)
+        model = _from_checkpoint(checkpoint, dtype)
         model.generation_config = settings
         expected = _responses(model, prompts)
     if exported != expected:
         wrong = next(i for i in range(len(prompts)) if exported[i] != expected[i])
-        raise UserError(f"{folder} answers {QUESTIONS[wrong]!r} otherwise than its checkpoint {checkpoint}: export again")
+        raise UserError(f"{folder} answers {QUESTIONS[wrong]!r} otherwise than checkpoint {checkpoint}: export again")
     return sum(map(len, exported))
 
 
@@ -61,11 +61,11 @@ def _exported(folder: Path) -> Any:
     return model.eval()
 
 
-def _from_checkpoint(checkpoint: Path, folder: Path, dtype: torch.dtype) -> Any:
-    """The architecture alone from the folder; every parameter straight from the checkpoint."""
+def _from_checkpoint(checkpoint: Path, dtype: torch.dtype) -> Any:
+    """With nothing of the export's: settings and every parameter straight from the checkpoint."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config, tensors = AutoConfig.from_pretrained(folder, local_files_only=True), ModelTensors(checkpoint)
+    config, tensors = AutoConfig.from_pretrained(checkpoint / OWN, local_files_only=True), ModelTensors(checkpoint)
     model = AutoModelForCausalLM.from_config(config, torch_dtype=dtype)
     own = model.state_dict()
     if lacking := sorted(set(own) - set(tensors) - {HEAD}):
@@ -77,10 +77,12 @@ def _from_checkpoint(checkpoint: Path, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _prompt(tokenizer: Any, question: str) -> torch.Tensor:
-    if not tokenizer.chat_template:
-        return tokenizer(question, return_tensors="pt").input_ids
     messages = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+    if tokenizer.chat_template:
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    else:
+        ids = tokenizer(question).input_ids
+    return torch.tensor([ids])
 
 
 def _responses(model: Any, prompts: list[torch.Tensor]) -> list[list[int]]:

@@ -21,18 +21,20 @@ def export_target(
     dtype: str | None = None,
     overwrite: bool = False,
     verify: bool = False,
+    address: str | None = None,
 ) -> tuple[Chosen, Exported]:
     """Exports the checkpoint that a target means; arguments as :func:`choose` and :func:`export_model`.
 
     Args:
         out: None: the folder ``model`` beside the checkpoints.
+        address: the model's name on the hub, where it is to go there.
 
     Raises:
         UserError: as these.
     """
     chosen = choose(target, step)
     folder = out if out is not None else chosen.checkpoint.path.parent / MODEL
-    written = partial(card, chosen)
+    written = partial(card, chosen, address=address)
     return chosen, export_model(
         chosen.checkpoint.path, folder, dtype=dtype, overwrite=overwrite, verify=verify, card=written
     )

@@ -17,7 +17,9 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from recipes.archer.ending import UserError
 
 HEAD = "lm_head.weight"
+OWN = "model_config"  # the checkpoint's folder of settings and tokenizer
 _PART = "model"  # of what a worker saves; beside it is the optimizer
+_PREFIX = f"{_PART}."
 _NAME = re.compile(r"[\w.-]{1,255}", re.ASCII)
 _ADAPTER = re.compile(r"(^|\.)(lora_|base_model\.)")
 
@@ -47,8 +49,8 @@ class ModelTensors(Mapping[str, Spec]):
             entries = self._reader.read_metadata().state_dict_metadata
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from None
-        found = {name.removeprefix(f"{_PART}."): entry for name, entry in entries.items() if name.startswith(f"{_PART}.")}
-        self._specs = {name: self._spec(name, entry) for name, entry in found.items()}
+        own = {name.removeprefix(_PREFIX): entry for name, entry in entries.items() if name.startswith(_PREFIX)}
+        self._specs = {name: self._spec(name, entry) for name, entry in own.items()}
         if not self._specs:
             raise UserError(f"checkpoint {folder} holds no parameters of a model")
         if adapter := next((name for name in self._specs if _ADAPTER.search(name)), None):

@@ -57,7 +57,11 @@ def write_weights(tensors: ModelTensors, plan: Plan, folder: Path) -> None:
         OSError, SafetensorError: the disk refuses; see ``files.is_full``.
     """
     for file, names in plan.files.items():
-        save_file({name: tensors.read(name, plan.dtype) for name in names}, folder / file, {"format": "pt"})
+        path = folder / file
+        path.touch()
+        mode = path.stat().st_mode
+        save_file({name: tensors.read(name, plan.dtype) for name in names}, path, {"format": "pt"})
+        path.chmod(mode)  # safetensors keeps what it writes to its owner
     if len(plan.files) > 1:
         index = {"metadata": {"total_size": plan.num_bytes}, "weight_map": plan.names}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True), encoding="utf-8")
@@ -71,6 +75,8 @@ def check_weights(tensors: ModelTensors, plan: Plan, folder: Path) -> None:
     """
     if sorted(file.name for file in folder.glob("*.safetensors")) != sorted(plan.files):
         raise _differs(folder, "not the files that were to be written")
+    if len(plan.files) > 1 and json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"] != plan.names:
+        raise _differs(folder, f"an {INDEX} that names other files")
     for file, names in plan.files.items():
         try:
             with safe_open(folder / file, framework="pt") as written:

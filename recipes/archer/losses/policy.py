@@ -246,7 +246,9 @@ def policy_token_loss(
         return kl_cov_token_loss(
             *tensors, low_entropy, ratio=config.kl_cov_ratio, coef=config.ppo_kl_coef, selected=selected
         )
-    return vanilla_token_loss(*tensors, low_entropy, clip=clip, clip_ratio_c=config.clip_ratio_c)
+    if config.policy_loss in ("vanilla", "clip_higher"):
+        return vanilla_token_loss(*tensors, low_entropy, clip=clip, clip_ratio_c=config.clip_ratio_c)
+    raise ValueError(f"policy_loss={config.policy_loss} is in POLICY_LOSSES, but no loss is chosen for it here")
 
 
 @torch.no_grad()

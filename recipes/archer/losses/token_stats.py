@@ -45,6 +45,11 @@ class TokenStats:
     sums: Tensor  # (len(MEANS), 2) float64: numerator, denominator
     peaks: Tensor  # (len(PEAKS),) float64; -inf before any token
 
+    @property
+    def finite(self) -> bool:
+        """Whether no sum is NaN or infinite."""
+        return bool(torch.isfinite(self.sums).all())
+
     def metrics(self) -> dict[str, float | None]:
         """Flat metrics, always the same keys; None where no token was counted. One transfer from the device."""
         values = torch.cat([self.sums.flatten(), self.peaks]).tolist()

@@ -9,10 +9,9 @@ from recipes.archer.ending import UserError
 from recipes.archer.experiments.records import record_in
 from recipes.archer.monitoring.monitor import Monitor
 from recipes.archer.monitoring.verdicts import BAD, GOOD, WATCH, Verdict, worst_first
+from recipes.archer.settings.running import GUARD_ACTIONS
 
 logger = logging.getLogger(__name__)
-
-ACTIONS = ("off", "warn", "stop")
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Guard:
     """
 
     def __init__(self, action: str, monitor: Monitor):
-        if action not in ACTIONS:
-            raise UserError(f"guard.action={action} is not known; use {' or '.join(ACTIONS)}")
+        if action not in GUARD_ACTIONS:
+            raise UserError(f"guard.action={action} is not known; use {' or '.join(GUARD_ACTIONS)}")
         self.action, self.monitor = action, monitor
         self._told: dict[str, str] = {}  # criterion -> status last told
         self._failed = False

@@ -36,19 +36,24 @@ def prompt_row(data_source: str, question: str, ground_truth: str, *, index: int
     }
 
 
-def read_prompt_file(path: str | Path) -> list[dict]:
+def read_prompt_file(path: str | Path, prompt_key: str = "prompt") -> list[dict]:
     """The file's rows, in order, all usable.
+
+    Args:
+        prompt_key: the field that holds the messages.
 
     Raises:
         PromptFileError: the file is absent, empty or damaged, or a row lacks a field or has a wrong one.
     """
-    path = Path(path)
-    rows = []
-    for place, row in iterate_rows(path):
-        if fault := row_fault(row):
+    return [row for _, row in usable_rows(path, prompt_key)]
+
+
+def usable_rows(path: str | Path, prompt_key: str = "prompt") -> Iterator[tuple[str, dict]]:
+    """(where, row) for every row, as :func:`read_prompt_file`; where is "data/train.json, row 3"."""
+    for place, row in iterate_rows(Path(path)):
+        if fault := row_fault(row, prompt_key):
             raise PromptFileError(f"{path}, {place}: {fault}; correct the row or remove it ({FORMAT_HELP})")
-        rows.append(row)
-    return rows
+        yield f"{path}, {place}", row
 
 
 def iterate_rows(path: Path) -> Iterator[tuple[str, object]]:
@@ -119,27 +124,27 @@ def _iterate_parquet(path: Path) -> Iterator[tuple[str, object]]:
         raise PromptFileError(f"{path}: not a whole Parquet file ({reason}); fetch it again") from None
 
 
-def row_fault(row: object) -> str | None:
+def row_fault(row: object, prompt_key: str = "prompt") -> str | None:
     """What is wrong with a row, beginning with the dotted name of the field; None when it can be used."""
     if not isinstance(row, dict):
-        return f"is {_kind(row)}, must be an object with the fields data_source, prompt and reward_model"
+        return f"is {_kind(row)}, must be an object with the fields data_source, {prompt_key} and reward_model"
     return (
         _text_fault(row, "data_source", "data_source")
-        or _prompt_fault(row)
+        or _prompt_fault(row, prompt_key)
         or _object_fault(row, "reward_model", needed=True)
         or _ground_truth_fault(row["reward_model"])
         or _object_fault(row, "extra_info", needed=False)
     )
 
 
-def _prompt_fault(row: dict) -> str | None:
-    messages = row.get("prompt")
+def _prompt_fault(row: dict, key: str) -> str | None:
+    messages = row.get(key)
     if messages is None:
-        return "prompt: is missing"
+        return f"{key}: is missing" if key == "prompt" else f"{key}: is missing, which data.prompt_key names"
     if not isinstance(messages, list) or not messages:
-        return f"prompt: is {_kind(messages)}, must be a list of messages with role and content, not empty"
+        return f"{key}: is {_kind(messages)}, must be a list of messages with role and content, not empty"
     for number, message in enumerate(messages):
-        name = f"prompt[{number}]"
+        name = f"{key}[{number}]"
         if not isinstance(message, dict):
             return f"{name}: is {_kind(message)}, must be an object with role and content"
         for field in ("role", "content"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-METRICS = ("accuracy", "reward")
+from recipes.archer.settings.learning import GROUP_METRICS
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ def judge_groups(correct: np.ndarray, reward: np.ndarray, n: int, metric: str = 
     Raises:
         ValueError: unknown metric, or the rows are not whole groups.
     """
-    if metric not in METRICS:
-        raise ValueError(f"algorithm.group_filter.metric={metric!r} is not known; use one of {', '.join(METRICS)}")
+    if metric not in GROUP_METRICS:
+        raise ValueError(
+            f"algorithm.group_filter.metric={metric!r} is not known; use one of {', '.join(GROUP_METRICS)}"
+        )
     if len(correct) % n or len(correct) != len(reward):
         raise ValueError(f"{len(correct)} verdicts and {len(reward)} rewards are not whole groups of {n}")
     correct = np.asarray(correct, dtype=bool).reshape(-1, n)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.archer.prompts.rendering import render
+
 _MARK = "0123456789"  # an assistant's words that no template alters
 _QUESTION = [{"role": "user", "content": "1 + 1?"}]
 _ANSWER = [*_QUESTION, {"role": "assistant", "content": _MARK}]
@@ -17,6 +19,10 @@ _MOST = 256  # ids that one source may name
 
 class StopTokenError(ValueError):
     """A source names what cannot be a token; the message says which."""
+
+
+class TurnError(ValueError):
+    """The chat template cannot render an assistant's turn; the message says why, printable."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def find_stop_tokens(
 
     Raises:
         StopTokenError: a source names what is no token of the model.
+        TurnError: the chat template cannot render an assistant's turn.
     """
     named = {source: _ids(source, content.get("eos_token_id"), vocab_size) for source, content in files.items()}
     own = set().union(*named.values(), _ids("the tokenizer", tokenizer.eos_token_id, vocab_size))
@@ -68,11 +75,15 @@ def turn_end_of(tokenizer) -> int | None:
 
     It is the first one after the assistant's words; where nothing follows them at the end of a conversation, the first
     one that stands between them and the next turn.
+
+    Raises:
+        TurnError: the template cannot be rendered.
     """
-    for messages in (_ANSWER, [*_ANSWER, *_QUESTION]):
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-        _, found, rest = text.partition(_MARK)
-        special = set(tokenizer.get_added_vocab().values())
+    special = set(tokenizer.get_added_vocab().values())
+    for rendering in render(tokenizer, [_ANSWER, [*_ANSWER, *_QUESTION]], add_generation_prompt=False):
+        if rendering.text is None:
+            raise TurnError(rendering.fault)
+        _, found, rest = rendering.text.partition(_MARK)
         after = tokenizer(rest, add_special_tokens=False).input_ids if found else []
         if (token := next((token for token in after if token in special), None)) is not None:
             return token

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from recipes.archer.runs.tracker_feed import Tracker, TrackerFeed
+from recipes.archer.settings.running import LOGGERS
 
 if TYPE_CHECKING:
     import wandb
 
 logger = logging.getLogger(__name__)
 
-KNOWN = ("console", "tensorboard", "wandb")
 LOCAL = ("tensorboard",)  # writes beside the checkpoints, so a wait for it is a wait for the disk
 LOCAL_S = 1.0
 Mode = Literal["online", "offline", "disabled"]
@@ -136,9 +136,9 @@ class Trackers:
     def __init__(
         self, names: Sequence[str], folder: Path, config: dict[str, Any], project: str, name: str, first_step: int
     ):
-        unknown = [tracker for tracker in names if tracker not in KNOWN]
+        unknown = [tracker for tracker in names if tracker not in LOGGERS]
         if unknown:
-            raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(KNOWN)}")
+            raise ValueError(f"trainer.logger: {unknown[0]} is not known; use {', '.join(LOGGERS)}")
         classes: dict[str, Callable[..., Tracker]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
         def opener(kind: Callable[..., Tracker]) -> Callable[[int], Tracker]:

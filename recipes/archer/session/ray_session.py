@@ -14,6 +14,7 @@ from pathlib import Path
 from recipes.archer.session import reaper
 
 PREFIX = "archer-ray-"
+KV_CACHE_GIB = 1  # of an engine on a CPU
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "true",
     "NCCL_DEBUG": "WARN",
@@ -35,7 +36,7 @@ def worker_environment(config) -> dict[str, str]:
         environment |= {
             "OMP_NUM_THREADS": str(threads),
             "VLLM_USE_V1": "0",
-            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+            "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
             "VLLM_TARGET_DEVICE": "cpu",
             # Ray's 15 lets any other process take a core from under a worker, whose second thread then waits
             "RAY_worker_niceness": "0",

@@ -1,132 +1,143 @@
-"""Settings that are wrong whatever the machine, the model and the data: numbers, switches, losses, what is not used."""
+"""What is wrong with a configuration whatever the machine, the model and the data: each setting, then all together.
 
-import math
+Every setting is in a table: who reads it and which values make sense, or that nothing does and it keeps its value.
+A new one gets its line there (``learning.py``, ``engine.py``, ``running.py``; ``unread.py``).
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from recipes.archer.ending import UserError
-from recipes.archer.losses.constants import ACTOR, loss_config_from
+from recipes.archer.settings import engine, learning, running, unread
+from recipes.archer.settings.configuration import compose, plain
+from recipes.archer.settings.names import check_names
+from recipes.archer.settings.relations import check_relations
+from recipes.archer.settings.rules import Kept, Read
 
-ROLLOUT, REF = "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
-MICRO_BATCHES = (  # of passes over the actor and the reference, where ``use_dynamic_bsz`` does not cut by tokens
-    f"{ACTOR}.ppo_micro_batch_size_per_gpu",
-    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
-    f"{REF}.log_prob_micro_batch_size_per_gpu",
-)
-WHOLE_NUMBERS = {  # setting: the least that makes sense
-    "seed": 0,
-    "data.seed": 0,
-    "data.train_batch_size": 1,
-    "data.max_prompt_length": 1,
-    "data.max_response_length": 1,
-    f"{ACTOR}.ppo_mini_batch_size": 1,
-    f"{ACTOR}.ppo_epochs": 1,
-    f"{ACTOR}.ppo_max_token_len_per_gpu": 1,
-    f"{ROLLOUT}.n": 2,  # GRPO compares the responses to a prompt
-    f"{ROLLOUT}.val_kwargs.n": 1,
-    f"{ROLLOUT}.tensor_model_parallel_size": 1,
-    "algorithm.group_filter.max_gen_batches": 1,
-    "reward.overlong_buffer_len": 0,
-    "trainer.n_gpus_per_node": 1,
-    "trainer.nnodes": 1,
-    "trainer.total_epochs": 1,
-    "trainer.keep_last": 1,
-    "trainer.max_failed_saves": 1,
-    "trainer.save_freq": -1,
-    "trainer.test_freq": -1,
-    "trainer.samples_freq": 1,
-    "trainer.max_empty_steps": 1,
-    "trainer.max_skipped_updates": 1,
-    "trainer.max_restarts": 0,
-}
-WHOLE_OR_NULL = {
-    **dict.fromkeys(MICRO_BATCHES, 1),
-    f"{ROLLOUT}.max_model_len": 1,
-    f"{ROLLOUT}.max_num_batched_tokens": 1,
-    "trainer.total_training_steps": 1,
-    "ray_init.num_cpus": 1,
-    "grading.workers": 1,
-}
-POSITIVE = (f"{ROLLOUT}.temperature", f"{ROLLOUT}.deadline_s", f"{ACTOR}.grad_clip", "grading.timeout_s")
-NOT_NEGATIVE = (f"{ACTOR}.optim.lr", "trainer.grace_s", "trainer.tracker_grace_s")
-FINITE = ("reward.correct", "reward.incorrect", "reward.format_bonus")
-FINITE_NOT_NEGATIVE = ("reward.overlong_penalty_factor", "reward.repetition_penalty")
-NUMBERS = (
-    (POSITIVE, lambda v: v > 0, "a number, above 0"),
-    (NOT_NEGATIVE, lambda v: v >= 0, "a number, 0 or more"),
-    (FINITE, math.isfinite, "a finite number"),
-    (FINITE_NOT_NEGATIVE, lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or more"),
-)
-SWITCHES = (
-    "data.shuffle",
-    "data.filter_overlong_prompts",
-    f"{ACTOR}.use_kl_loss",
-    f"{ACTOR}.use_dynamic_bsz",
-    f"{ROLLOUT}.calculate_log_probs",
-    f"{ROLLOUT}.stop_at_turn_end",
-    f"{ROLLOUT}.val_kwargs.do_sample",
-    "algorithm.norm_adv_by_std_in_grpo",
-    "algorithm.group_filter.enable",
-    "reward.overlong_filter",
-    "ray_init.log_to_driver",
-    "trainer.val_before_train",
-)
-_SAMPLES = "trainer.samples_freq and samples_per_step write responses"
-UNUSED = {  # upstream's settings that nothing reads here: (the value that they must keep, what to use)
-    f"{ACTOR}.clip_ratio": (0.2, f"set {ACTOR}.clip_ratio_low and clip_ratio_high"),
-    f"{ACTOR}.shuffle": (False, "the rows of a mini-batch are those of its prompts"),
-    "algorithm.use_pf_ppo": (False, "there is no preference feedback"),
-    "data.custom_cls.path": (None, "prompt files are read as docs/data.md says"),
-    "data.datagen.path": (None, "prompt files are read as docs/data.md says"),
-    "data.reward_fn_key": ("data_source", "a row's data_source chooses its grading"),
-    "data.sampler.class_path": (None, "the order is a function of seed and epoch; data.shuffle=false is the file's"),
-    "data.val_batch_size": (None, "all held-out prompts are one batch"),
-    "trainer.critic_warmup": (0, "GRPO has no critic"),
-    "trainer.default_hdfs_dir": (None, "trainer.output_dir is where runs go"),
-    "trainer.esi_redundant_time": (0, "a run saves when SIGTERM comes, within trainer.grace_s"),
-    "trainer.log_val_generations": (0, _SAMPLES),
-    "trainer.max_actor_ckpt_to_keep": (None, "set trainer.keep_last"),
-    "trainer.rollout_data_dir": (None, _SAMPLES),
-    "trainer.val_only": (False, "validation is a part of training: trainer.val_before_train, trainer.test_freq"),
-    "trainer.validation_data_dir": (None, _SAMPLES),
-}
+TABLE: dict[str, Read | Kept] = learning.TABLE | engine.TABLE | running.TABLE | unread.TABLE
+MISSING = "???"
+LONGEST_SHOWN = 200  # characters of a value in a message
 
 
-def check_settings(config: DictConfig) -> None:
+def check_settings(config: DictConfig, *, elsewhere: bool = False) -> None:
     """Raises on the first setting that cannot be meant; takes neither a machine nor a file to know.
+
+    Args:
+        config: composed, its interpolations not yet resolved.
+        elsewhere: it is for another machine, whose environment a setting may name; what depends on that is passed over.
 
     Raises:
         UserError: with the setting and the remedy.
     """
-    _check_numbers(config)
-    for name in SWITCHES:
-        if not isinstance(value := OmegaConf.select(config, name), bool):  # a text is true, whatever it says
-            raise UserError(f"{name}={value}: use true or false")
-    actor = config.actor_rollout_ref.actor
-    clip_ratio_counts = actor.clip_ratio_low is None or actor.clip_ratio_high is None
-    for name, (kept, remedy) in UNUSED.items():
-        if name == f"{ACTOR}.clip_ratio" and clip_ratio_counts:
-            continue
-        if (value := OmegaConf.select(config, name)) != kept:
-            raise UserError(f"{name}={value} has no effect here; leave it out ({remedy})")
+    given, device = leaves(config), OmegaConf.select(config, "trainer.device")
+    _check_group(given, device)
+    kept = _as_composed("cpu" if device == "cpu" else "cuda")
+    gone = [name for name in kept if name not in given and not _has_section_of(name, given)]
+    if gone:
+        raise UserError(f"{gone[0]} is taken away; leave out the ~ and set it")
+    for name, written in given.items():
+        try:
+            _check(config, name, written, kept)
+        except InterpolationResolutionError as error:
+            if not elsewhere or isinstance(error, InterpolationKeyError):
+                raise
     try:
-        loss_config_from(actor)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+        check_names(config)
+        check_relations(config)
+    except InterpolationResolutionError as error:
+        if not elsewhere or isinstance(error, InterpolationKeyError):
+            raise
 
 
-def _check_numbers(config: DictConfig) -> None:
-    for name, least in {**WHOLE_NUMBERS, **WHOLE_OR_NULL}.items():
-        value = OmegaConf.select(config, name)
-        if value is None and name in WHOLE_OR_NULL:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"{name}={value}: use a whole number, {least} or more")
-    for names, holds, remedy in NUMBERS:
-        for name in names:
-            value = OmegaConf.select(config, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-                raise UserError(f"{name}={value}: use {remedy}")
-    right, wrong = config.reward.correct, config.reward.incorrect
-    if right <= wrong:
-        raise UserError(f"reward.correct={right} is no more than reward.incorrect={wrong}; raise it, e.g. to 1.0")
+def idle_settings(config: DictConfig) -> list[str]:
+    """Settings that have no effect in this run and may all the same be meant, a sentence each."""
+    given, kept = leaves(config), _as_composed("cpu" if config.trainer.device == "cpu" else "cuda")
+    return [
+        f"{name}={_shown(_plain(config, name))} has no effect in this run: {condition.how}"
+        for name, condition in learning.IDLE.items()
+        if given[name] != kept[name] and not condition.holds(config)
+    ]
+
+
+def rule_of(name: str) -> Read | Kept | None:
+    """What the table says of a setting, or of a section of upstream's that it is in; None where it says nothing."""
+    if (rule := TABLE.get(name)) is not None:
+        return rule
+    section = name
+    while section := section.rpartition(".")[0]:
+        if isinstance(rule := TABLE.get(section), Kept):
+            return rule
+    return None
+
+
+def leaves(config: DictConfig) -> dict[str, Any]:
+    """Every setting by its dotted name, as it is written: interpolations are not resolved."""
+    return dict(_flat(plain(config, resolve=False), ""))
+
+
+def _flat(section: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        name = f"{prefix}{key}"
+        rule = TABLE.get(name)
+        if isinstance(value, dict) and value and not (isinstance(rule, Read) and rule.section):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _has_section_of(name: str, given: dict[str, Any]) -> bool:
+    """Whether a section of this setting is there as one value, or the setting as a section."""
+    return any(name.startswith(f"{other}.") or other.startswith(f"{name}.") for other in given)
+
+
+@cache
+def _as_composed(device: str) -> dict[str, Any]:
+    """Every setting of the configuration without an experiment and without overrides."""
+    return leaves(compose([f"device={device}"]))
+
+
+def _check_group(given: dict[str, Any], device: Any) -> None:
+    """``trainer.device`` alone is not enough: the group ``device`` brings what goes with it."""
+    if device not in ("cuda", "cpu"):
+        raise UserError(f"trainer.device={device}: use cuda or cpu")
+    here, there = _as_composed(device), _as_composed("cpu" if device == "cuda" else "cuda")
+    telling = [name for name, value in here.items() if isinstance(rule_of(name), Kept) and value != there.get(name)]
+    if all(given.get(name) == there.get(name) for name in telling):
+        raise UserError(f"trainer.device={device} alone is half of it; write device={device}, without trainer.")
+
+
+def _check(config: DictConfig, name: str, written: Any, kept: dict[str, Any]) -> None:
+    rule = rule_of(name)
+    if rule is None:
+        near = get_close_matches(name, TABLE, 1, 0.6)
+        raise UserError(f"{name}: nothing reads this setting; leave it out{f' (or is it {near[0]}?)' if near else ''}")
+    changed = name not in kept or repr(written) != repr(kept[name])  # to Python, true is 1
+    if not changed or written == MISSING:
+        return
+    value = _plain(config, name)
+    shown = _shown(value)
+    if isinstance(rule, Kept):
+        raise UserError(f"{name}={shown} has no effect here; leave it out ({rule.remedy})")
+    if not rule.fits(value):
+        raise UserError(f"{name}={shown}: use {rule.use}")
+    if rule.cpu is not None and config.trainer.device == "cpu":
+        raise UserError(f"{name}={shown} cannot be had with device=cpu; leave it out ({rule.cpu})")
+    if rule.only_if is not None and not rule.only_if.holds(config) and value != kept.get(name):
+        raise UserError(f"{name}={shown} has no effect here; leave it out ({rule.only_if.how})")
+
+
+def _shown(value: Any) -> str:
+    """As it is written in YAML, so far as that is one word; printable, and not endless."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _plain(config: DictConfig, name: str) -> Any:
+    value = OmegaConf.select(config, name, throw_on_missing=False)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

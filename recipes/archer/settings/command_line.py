@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.ending import WRONG_CALL, UserError
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.configuration import compose, plain
+from recipes.archer.settings.names import quoted_names
 
 GROUPS = ("experiment", "device")
 _NO_SUCH_SETTING = re.compile(r"Could not override '([^']+)'")
 
 
-def exit_code_of(entry: Callable[[], None]) -> int | str | None:
+def exit_code_of(entry: Callable[[], None], judge: Callable[[DictConfig], None] = check_settings) -> int | str | None:
     """Runs a Hydra entry point on this process's arguments; what is wrong with them is said in one line.
+
+    Args:
+        entry: takes them from ``sys.argv``.
+        judge: of a configuration that is printed and not run; raises `UserError`.
 
     Returns:
         The exit code that the entry point ended with, or that of a wrong call.
@@ -29,12 +35,13 @@ def exit_code_of(entry: Callable[[], None]) -> int | str | None:
     if not upstream.is_dir():
         print(f"error: {upstream} is missing, so verl is not unpacked; run: make setup", file=sys.stderr)
         return WRONG_CALL
+    sys.argv[1:] = quoted_names(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
         entry()
         if "--cfg" in sys.argv:  # Hydra has printed the configuration; is it one that could be trained with?
             words = (word for word in sys.argv[1:] if not word.startswith("-"))
-            check_settings(compose([word for word in words if "=" in word or word.startswith("~")]))
+            judge(compose([word for word in words if "=" in word or word.startswith("~")]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_CALL
@@ -54,6 +61,9 @@ def explain(error: Exception) -> str:
     if found := _NO_SUCH_SETTING.search(str(error)):
         return f"{found[1]}: there is no such setting; {_remedy(found[1])}"
     if isinstance(error, OverrideParseException):
+        name, _, value = error.override.partition("=")
+        if "=" in value and not value.startswith(("'", '"', "[", "{")):
+            return f"{error.override}: a value with = in it needs quotation marks: '{name}=\"{value}\"'"
         return f"{error.override} is no Hydra override; write name=value, or 'name=\"...\"' for several words"
     return " ".join(f"{error} {error.__cause__ or ''}".split())
 

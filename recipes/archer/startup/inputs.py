@@ -1,6 +1,7 @@
 """What a run is made of before its workers start: tokenizer, prompts, grading processes, checked ground truths."""
 
 import os
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipes.archer.ending import UserError
 
 DATA_FILES = ("train_files", "val_files")
+NUM_NAMED = 5  # rows that a warning names, and tokens of a row
 
 
 def grading_pool(config: DictConfig):
@@ -47,21 +49,24 @@ def check_ground_truths(config: DictConfig, pool) -> None:
 
 
 def tokenizer_and_prompts(config: DictConfig):
-    """Tokenizer, and the prompts to train on and to hold out.
+    """Tokenizer, and the prompts to train on and to hold out; warns of prompts that are not used as they are written.
 
     Raises:
-        UserError: the tokenizer cannot be used, no prompt of a file can, or they are too few for a batch.
+        UserError: the tokenizer or its chat template cannot be used, a prompt does not arrive in what the template
+            makes of it, no prompt of a file fits, or they are too few for a batch.
     """
     from recipes.archer.prompts.dataset import PromptDataset
     from recipes.archer.prompts.file import PromptFileError
 
     tokenizer = load_tokenizer(config.actor_rollout_ref.model.path)
     try:
-        datasets = [PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES]
+        datasets = {name: PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES}
     except PromptFileError as error:
         raise UserError(str(error)) from None
-    planned_steps(config, len(datasets[0]))
-    return tokenizer, datasets
+    for remark in _remarks(config.data, datasets):
+        print(f"warning: {remark}", file=sys.stderr)
+    planned_steps(config, len(datasets["train_files"]))
+    return tokenizer, list(datasets.values())
 
 
 def load_tokenizer(folder: str):
@@ -70,17 +75,47 @@ def load_tokenizer(folder: str):
     Raises:
         UserError: it cannot be used.
     """
+    from recipes.archer.prompts.rendering import quoted, render
     from recipes.archer.settings.model_folder import remedy
     from verl.utils import hf_tokenizer
 
     try:
         tokenizer = hf_tokenizer(folder)
-        tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1?"}], add_generation_prompt=True)
-    except Exception as error:  # whatever files may hold, and the template is a program of its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        problem = f"model folder {folder}: its tokenizer cannot be used ({reason})"
-        raise UserError(f"{problem}; {remedy(Path(folder))}") from None
+    except Exception as error:  # whatever files may hold
+        fault = quoted((str(error).strip() or type(error).__name__).splitlines()[0])
+    else:
+        fault = next(render(tokenizer, [[{"role": "user", "content": "1 + 1?"}]])).fault
+    if fault is not None:
+        problem = f"model folder {folder}: its tokenizer cannot be used ({fault})"
+        raise UserError(f"{problem}; {remedy(Path(folder))}")
     return tokenizer
+
+
+def _remarks(settings: DictConfig, datasets: dict) -> list[str]:
+    """What of the prompts is not used as it is written, a line each."""
+    from recipes.archer.prompts.rendering import quoted
+
+    remarks = []
+    if any(dataset.num_too_long for dataset in datasets.values()):
+        numbers = ", ".join(
+            f"{dataset.num_too_long} of {dataset.num_prompts} prompts of data.{name}"
+            for name, dataset in datasets.items()
+        )
+        done = "left out" if settings.filter_overlong_prompts else f"cut, data.truncation={settings.truncation}"
+        remarks.append(f"longer than data.max_prompt_length={settings.max_prompt_length} tokens and {done}: {numbers}")
+    for name, dataset in datasets.items():
+        found = dataset.with_control_tokens
+        named = [
+            f"{place} ({', '.join(map(quoted, tokens[:NUM_NAMED]))})"
+            for place, tokens in list(found.items())[:NUM_NAMED]
+        ]
+        if found:
+            more = f"; and {len(found) - NUM_NAMED} more" if len(found) > NUM_NAMED else ""
+            remarks.append(
+                f"data.{name}: {len(found)} of {dataset.num_prompts} prompts hold text that the model reads as control "
+                f"tokens: {'; '.join(named)}{more}; correct these rows unless it is meant"
+            )
+    return remarks
 
 
 def planned_steps(config: DictConfig, num_prompts: int) -> int:

@@ -25,10 +25,10 @@ def open_run(config: DictConfig) -> RunLog:
     """
     configuration.spell_out(config)
     check(config)
-    OmegaConf.resolve(config)
-    config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))
     for remark in remarks(config):
         print(f"warning: {remark}", file=sys.stderr)
+    OmegaConf.resolve(config)
+    config.actor_rollout_ref.model.path = str(model_folder(config.actor_rollout_ref.model.path))
     return take_folder(config.trainer.default_local_dir)
 
 

@@ -2,14 +2,16 @@
 
 from omegaconf import DictConfig
 
-from recipes.archer.settings.checks import ACTOR, ROLLOUT
+from recipes.archer.losses.constants import ACTOR
+from recipes.archer.settings.checks import idle_settings
+from recipes.archer.settings.engine import ROLLOUT
 
 MENDED = "v5_mended"  # the experiment with both repairs
 
 
 def remarks(config: DictConfig) -> list[str]:
     """A sentence each."""
-    return [*_on_sampling(config), *_on_old_faults(config)]
+    return [*_on_sampling(config), *_on_old_faults(config), *idle_settings(config)]
 
 
 def _on_old_faults(config: DictConfig) -> list[str]:

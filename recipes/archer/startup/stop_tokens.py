@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from recipes.archer.ending import UserError
-from recipes.archer.rollout.stop_tokens import StopTokenError, StopTokens, find_stop_tokens, named
+from recipes.archer.rollout.stop_tokens import StopTokenError, StopTokens, TurnError, find_stop_tokens, named
 from recipes.archer.settings.model_folder import model_settings
 
 SETTING = "actor_rollout_ref.rollout"
@@ -62,10 +62,9 @@ def _found(folder: Path, settings: dict, rollout: DictConfig, tokenizer) -> Stop
         return find_stop_tokens(tokenizer, files, vocab_size=vocab_size, **options)
     except StopTokenError as error:
         raise UserError(f"model folder {folder}: {error}") from None
-    except Exception as error:  # the chat template is a program of a stranger
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except TurnError as error:
         raise UserError(
-            f"model folder {folder}: its chat template cannot render an assistant's turn ({reason!a}); set "
+            f"model folder {folder}: its chat template cannot render an assistant's turn ({error}); set "
             f"{SETTING}.stop_at_turn_end=false and name the end in {SETTING}.stop_token_ids"
         ) from None
 

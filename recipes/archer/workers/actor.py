@@ -62,15 +62,16 @@ class ArcherActor(DataParallelPPOActor):
         """Upstream's with padding removed; otherwise the same, over micro-batches of like length."""
         if self.use_remove_padding:
             return super().compute_log_prob(data, calculate_entropy)
-        batch, temperature = data.batch, data.meta_info["temperature"]
-        return self._log_probs(batch, temperature, data.meta_info["max_token_len"], calculate_entropy)
+        batch, meta = data.batch, data.meta_info
+        size = None if meta["use_dynamic_bsz"] else meta["micro_batch_size"]
+        return self._log_probs(batch, meta["temperature"], meta["max_token_len"], size, calculate_entropy)
 
     @torch.no_grad()
-    def _log_probs(self, batch, temperature: float, max_tokens: int, calculate_entropy=False):
+    def _log_probs(self, batch, temperature: float, max_tokens: int, size: int | None, calculate_entropy=False):
         self.actor_module.eval()
         shape, device = batch["responses"].shape, batch["responses"].device
         log_probs, entropy = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
-        for rows in self._cut(batch["attention_mask"], max_tokens):
+        for rows in self._cut(batch["attention_mask"], max_tokens, size):
             entropy_of_rows, log_probs[rows] = self._forward_micro_batch(batch[rows], temperature, calculate_entropy)
             if calculate_entropy:
                 entropy[rows] = entropy_of_rows
@@ -88,7 +89,8 @@ class ArcherActor(DataParallelPPOActor):
         momentum and the weight decay would still move the parameters.
 
         Returns:
-            Metrics over all tokens of the step and all workers; None where nothing was counted.
+            Metrics over all tokens of the step and all workers; None where nothing was counted.  Loss and norm are
+            those of applied updates; of a skipped one only what is finite counts, and ``actor/num_skipped`` tells.
         """
         keys = UPDATE_KEYS + tuple(k for k in OPTIONAL_KEYS if k in data.batch.keys())  # noqa: SIM118
         batch, temperature = data.batch.select(*keys), data.meta_info["temperature"]
@@ -100,9 +102,12 @@ class ArcherActor(DataParallelPPOActor):
                 if not total:
                     continue
                 loss, stats, grad_norm = self._update(mini_batch, total, temperature)
+                if self.num_skipped_last and not stats.finite:
+                    continue  # the skip is counted; a figure that is not finite here would count once more, as another
                 parts.append(stats)
-                losses.append(loss)
-                grad_norms.append(grad_norm)
+                if not self.num_skipped_last:
+                    losses.append(loss)
+                    grad_norms.append(grad_norm)
         self.actor_optimizer.zero_grad()
         stats, loss = self._over_workers(merge_stats(parts), torch.stack(losses).mean() if losses else None)
         return {
@@ -121,7 +126,7 @@ class ArcherActor(DataParallelPPOActor):
         self.actor_module.train()
         self.actor_optimizer.zero_grad()
         parts, losses, finite = [], [], []
-        for rows in self._cut(mini_batch["attention_mask"], max_tokens):
+        for rows in self._cut(mini_batch["attention_mask"], max_tokens, self._rows_a_micro_batch()):
             micro_batch = mini_batch[rows]
             entropy, log_prob = self._forward_micro_batch(micro_batch, temperature, calculate_entropy=True)
             chosen = None if selected is None else selected[rows]
@@ -149,14 +154,17 @@ class ArcherActor(DataParallelPPOActor):
         """Tokens that clip_cov and kl_cov single out, over the whole optimizer step; None for other losses."""
         if self.loss_config.policy_loss not in ("clip_cov", "kl_cov"):
             return None
-        log_prob, _ = self._log_probs(mini_batch, temperature, max_tokens)
+        log_prob, _ = self._log_probs(mini_batch, temperature, max_tokens, self._rows_a_micro_batch())
         return select_by_covariance(mini_batch, log_prob, self.loss_config)
 
-    def _cut(self, attention_mask: Tensor, max_tokens: int) -> list[Tensor]:
-        size = self.config.get("ppo_micro_batch_size_per_gpu")
-        if size and not self.config.get("use_dynamic_bsz", True):
+    def _cut(self, attention_mask: Tensor, max_tokens: int, size: int | None) -> list[Tensor]:
+        """Rows of each micro-batch: ``size`` rows, or where that is None so many that they have ``max_tokens``."""
+        if size is not None:
             return list(torch.argsort(attention_mask.sum(-1), stable=True).split(size))
         return micro_batches(attention_mask, max_tokens)
+
+    def _rows_a_micro_batch(self) -> int | None:
+        return None if self.config.use_dynamic_bsz else self.config.ppo_micro_batch_size_per_gpu
 
     def _total(self, response_mask: Tensor) -> float:
         """What the step's loss is divided by, over all workers' rows; 0 where there is no response token."""
@@ -171,10 +179,11 @@ class ArcherActor(DataParallelPPOActor):
 
         No loss: no worker has one.
         """
-        if dist.get_world_size() > 1 and loss is not None:
+        if dist.get_world_size() > 1 and self.num_applied + self.num_skipped:
             dist.all_reduce(stats.sums)
             dist.all_reduce(stats.peaks, op=dist.ReduceOp.MAX)
-            dist.all_reduce(loss)
             stats.sums.div_(self.ulysses_sequence_parallel_size)
+        if dist.get_world_size() > 1 and loss is not None:
+            dist.all_reduce(loss)
             loss = loss / self.ulysses_sequence_parallel_size
         return stats, loss

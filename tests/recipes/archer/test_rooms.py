@@ -21,7 +21,7 @@ FLOORS = (
     ("main",),
     ("trainer", "commands"),
     ("reports", "startup", "control"),
-    ("monitoring", "workers", "metrics"),
+    ("monitoring", "workers", "metrics", "export"),
     ("experiments", "checkpoints", "step"),
     ("cluster", "runs", "evaluation", "reward"),
     ("session", "settings", "grading", "rollout"),

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import convert_dataset
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -116,7 +117,40 @@ def test_contradicting_answers_leave_the_question_out():
     counts = Counter()
     items = [Item(q, a, "s", None) for q, a in [("one  q", "1"), ("two", "2"), ("one q", "3"), ("one q", "1")]]
     assert [item.question for item in deduplicate(items, counts)] == ["two"]
-    assert counts == {"duplicates": 2, "contradicted": 1}
+    assert counts == {"duplicates": 2, "contradicted": 1, "respelt": 0}
+
+
+SPELLINGS = [
+    ("025", "25"),
+    (r"\frac{1}{2}", "0.5"),
+    ("$25$", "25"),
+    ("1,000", "1000"),
+    (r"\boxed{7}", "7"),
+    ("x=5", "5"),
+]
+CONTRADICTIONS = [
+    ("1", "2"),
+    ("0.333", "1/3"),
+    ("(1,2)", "[1,2]"),
+    (r"\frac{1}{", "1"),
+    ("1}{", "{1"),
+    ('["1", "2"]', "1"),
+]
+
+
+def test_two_spellings_of_one_answer_are_no_contradiction():
+    """By the grader's own judgement, and the first spelling is kept."""
+    counts, pairs = Counter(), [*SPELLINGS, *CONTRADICTIONS]
+    items = [Item(f"q{number}", answer, "s", None) for number, pair in enumerate(pairs) for answer in (*pair, *pair)]
+    three = [Item("three", answer, "s", None) for answer in ("0.5", "1/2", "0.50", "2")]
+    kept = deduplicate([*items, *three, Item("one", "1", "s", None)], counts)
+    assert [item.answer for item in kept] == [*(first for first, _ in SPELLINGS), "1"]
+    assert counts["respelt"] == len(SPELLINGS) and counts["contradicted"] == len(CONTRADICTIONS) + 1
+
+
+def test_no_grader_is_started_where_spellings_do_not_differ(monkeypatch):
+    monkeypatch.setattr(convert_dataset, "GradingPool", None)
+    assert len(deduplicate([Item("q", "1", "s", None)] * 3, Counter())) == 1
 
 
 @pytest.mark.parametrize(

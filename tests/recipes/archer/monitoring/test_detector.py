@@ -73,6 +73,13 @@ CASES = {
 }
 
 
+FROM_THE_START = {"no_signal", "never_ending"}  # cannot begin in the middle of a run; each has a test of its own
+
+
+def test_every_detector_has_a_case():
+    assert {cls.name for cls in DETECTORS} == CASES.keys() | FROM_THE_START
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_each_failure_is_found_soon_and_by_its_name(name):
     monitor = Monitor()

@@ -2,8 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,9 +166,111 @@ def test_prompts_that_are_too_long_are_left_out(make_dataset):
         make_dataset(rows, max_prompt_length=1)
 
 
-def test_dataset_is_upstreams_where_it_can_be(make_dataset):
-    """What the rollout engine is given comes from upstream's item, unchanged."""
-    dataset = make_dataset([_row("one plus two ?")])
-    item = dataset[0]
-    assert item["raw_prompt_ids"] == item["input_ids"][item["attention_mask"].bool()].tolist()
-    assert np.array_equal(item["position_ids"][-4:], np.arange(4))
+@pytest.fixture(scope="module")
+def byte_tokenizer():
+    """A token a byte, and the tokens of a chat layout."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    special = {"pad_token": "<|pad|>", "eos_token": "<|end|>", "bos_token": "<s>"}
+    tokens.add_special_tokens(list(special.values()))
+    begins = ("<s>", tokens.token_to_id("<s>"))  # of a text by itself; the template writes one
+    tokens.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[begins])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, **special)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_prompt_length": 200},
+        {"max_prompt_length": 40},
+        *(
+            {"max_prompt_length": 25, "filter_overlong_prompts": False, "truncation": truncation}
+            for truncation in ("left", "right", "middle")
+        ),
+    ],
+    ids=str,
+)
+def test_items_are_those_of_upstreams_data_set(byte_tokenizer, tmp_path, settings):
+    """The very tokens, masks and positions, whatever is left out or cut."""
+    from datasets import Dataset
+    from omegaconf import OmegaConf
+
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    questions = ["1 + 1?", " Let x = \\frac{1}{2}.\n\n日本, Ж ", "one and " * 9, "a<|end|>b <s>", "x" * 7]
+    rows = [_row(question, extra_info={"index": number}) for number, question in enumerate(questions)]
+    rows[0]["prompt"].insert(0, {"role": "system", "content": "Be brief."})
+
+    class Upstreams(RLHFDataset):
+        def _download(self, **_):
+            pass
+
+        def _read_files_and_tokenize(self):
+            self.dataframe = self.maybe_filter_out_long_prompts(Dataset.from_list(rows))
+
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    config = OmegaConf.create(settings | {"filter_overlong_prompts_workers": None})
+    ours = PromptDataset(str(tmp_path / "rows.json"), byte_tokenizer, config)
+    config.filter_overlong_prompts_workers = 1
+    theirs = Upstreams("rows.json", byte_tokenizer, config)
+    assert 0 < len(ours) == len(theirs)
+    for number in range(len(ours)):
+        mine, other = ours[number], theirs[number]
+        for key in ("input_ids", "attention_mask", "position_ids"):
+            assert torch.equal(mine[key], other[key]) and mine[key].dtype == other[key].dtype
+        assert mine["raw_prompt_ids"] == other["raw_prompt_ids"]
+        for key in ("data_source", "reward_model", "extra_info"):
+            assert mine[key] == other[key]
+
+
+def test_the_template_is_asked_once_a_prompt(make_dataset, tokenizer, monkeypatch):
+    """And never after the start, where it could fail in the middle of a run."""
+    dataset = make_dataset([_row("one ?"), _row("two ?")])
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('again') }}")
+    assert len(prompt_batch(dataset, [0, 1, 0], n=2)) == 6
+
+
+def test_numbers_of_what_is_left_out_or_cut(make_dataset):
+    rows = [_row("what is one plus two plus three plus four ?"), _row("one ?")]
+    left_out, cut = make_dataset(rows), make_dataset(rows, filter_overlong_prompts=False, truncation="left")
+    for dataset, length in ((left_out, 1), (cut, 2)):
+        assert (dataset.num_prompts, dataset.num_too_long, len(dataset)) == (2, 1, length)
+    assert cut[0]["raw_prompt_ids"] == cut.tokenizer.encode("one plus two plus three plus four ?")[-8:]
+
+
+def test_a_prompt_that_is_too_long_is_refused_where_it_is_neither_left_out_nor_cut(make_dataset, tmp_path):
+    rows = [_row("one ?"), _row("what is one plus two plus three plus four ?"), _row("one plus " * 9)]
+    with pytest.raises(PromptFileError) as caught:
+        make_dataset(rows, filter_overlong_prompts=False)
+    assert str(caught.value).startswith(
+        f"{tmp_path}/0.json, row 2: prompt: has 10 tokens, more than data.max_prompt_length=8 (2 such rows); raise it"
+    )
+
+
+def test_prompts_are_where_the_setting_says(make_dataset, tmp_path):
+    row = _row("one ?")
+    row["chat"] = row.pop("prompt")
+    dataset = make_dataset([row], prompt_key="chat")
+    assert dataset.messages(0) == row["chat"] and "prompt" in dataset.dataframe[0]
+    for rows, key in (([row], "prompt"), ([_row("one ?")], "chat")):
+        with pytest.raises(PromptFileError, match=rf"0.json, row 1: {key}: is missing"):
+            make_dataset(rows, prompt_key=key)
+
+
+def test_control_tokens_in_what_is_used(make_dataset, tmp_path):
+    in_role = _row("one ?", prompt=[{"role": "user<pad>", "content": "one"}])
+    rows = [_row("one ?"), _row("<pad> <unk> <pad>"), _row("two <pad> " * 9), in_role]
+    assert make_dataset(rows).with_control_tokens == {
+        f"{tmp_path}/0.json, row 2": ["<pad>", "<unk>"],
+        f"{tmp_path}/0.json, row 4": ["<pad>"],
+    }

@@ -99,6 +99,10 @@ def test_folder_is_named_as_one(tmp_path):
         ("prompt.0.content", ..., "prompt[0].content: is missing"),
         ("prompt.0.content", " ", "prompt[0].content: is empty"),
         ("prompt.0.content", True, "prompt[0].content: is a boolean"),
+        ("prompt.0.content", None, "prompt[0].content: is missing"),
+        ("prompt.0.content", [{"type": "text", "text": "1"}], "prompt[0].content: is a list, must be text"),
+        ("prompt.0.content", {"text": "1"}, "prompt[0].content: is an object, must be text"),
+        ("prompt.0.role", None, "prompt[0].role: is missing"),
         ("reward_model", None, "reward_model: is missing"),
         ("reward_model", [], "reward_model: is a list without entries, must be an object"),
         ("reward_model.ground_truth", ..., "reward_model.ground_truth: is missing"),
@@ -152,3 +156,14 @@ def test_import_is_light():
     code = "import sys, recipes.archer.prompts.file; print(sorted({'torch', 'pandas', 'pyarrow'} & sys.modules.keys()))"
     root = Path(__file__).parents[4]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_another_field_for_the_messages(tmp_path):
+    row = ROWS[0] | {"chat": [{"role": "user"}]}
+    write_prompt_file(tmp_path / "a.json", [row])
+    for key, said in (
+        ("chat", r"chat\[0\].content: is missing"),
+        ("text", "text: is missing, which data.prompt_key names"),
+    ):
+        with pytest.raises(PromptFileError, match=f"a.json, row 1: {said}"):
+            read_prompt_file(tmp_path / "a.json", key)

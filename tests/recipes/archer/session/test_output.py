@@ -51,7 +51,7 @@ def train(config, log, stop):
     return ending
 
 main._open, main._train = lambda config: RunLog(folder), train
-sys.exit(main.run(OmegaConf.create({"trainer": {"grace_s": 30}})))
+sys.exit(main.run(OmegaConf.create({"trainer": {"grace_s": 30, "export": None}})))
 """
 
 

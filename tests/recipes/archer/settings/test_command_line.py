@@ -22,6 +22,8 @@ COEFFICIENT = "actor_rollout_ref.actor.entropy_coeff"
         ("zzz.qqq=1", "zzz.qqq: there is no such setting; DRY_RUN=1 prints"),
         ("seed.x=3", "seed.x: there is no such setting; did you mean seed?"),
         ("seed 3", "seed 3 is no Hydra override; write name=value"),
+        ("trainer.project_name=a=b", "a value with = in it needs quotation marks: 'trainer.project_name=\"a=b\"'"),
+        ("data.train_files=/x/k=v/a.json", "a value with = in it needs quotation marks: 'data.train_files=\"/x/k=v"),
         ("data.train_files=[a", "data.train_files=[a is no Hydra override"),
         ("+seed=3", "An item is already at 'seed'. Either remove + prefix: 'seed=3'"),
         ("seed=1,2", "use key=[value1,value2]"),

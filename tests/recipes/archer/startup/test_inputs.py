@@ -6,13 +6,15 @@ import pytest
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from recipes.archer.ending import UserError
+from recipes.archer.prompts import rendering
 from recipes.archer.settings.configuration import compose
 from recipes.archer.startup.inputs import check_ground_truths, grading_pool, planned_steps, tokenizer_and_prompts
 
-TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,7 @@ def tiny():
 def config(tiny, tmp_path):
     """A tokenizer that knows one word, and three prompts of one, two and three of it."""
     tokens = Tokenizer(WordLevel({"?": 0, "one": 1}, unk_token="?"))
+    tokens.pre_tokenizer = Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token="?", pad_token="?", eos_token="?")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(tmp_path)
@@ -39,6 +42,12 @@ def config(tiny, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     files = [f"data.{name}_files={tmp_path}/rows.json" for name in ("train", "val")]
     return OmegaConf.merge(tiny, OmegaConf.from_dotlist([f"actor_rollout_ref.model.path={tmp_path}", *files]))
+
+
+def set_template(folder, template: str | None) -> None:
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
 
 
 def refusal(call) -> str:
@@ -61,10 +70,62 @@ def test_a_tokenizer_that_cannot_be_read(config, tmp_path):
 
 @pytest.mark.parametrize("template", [None, "{{ raise_exception('never') }}", "{% if %}"])
 def test_a_tokenizer_without_a_chat_template_that_works(config, tmp_path, template):
-    file = tmp_path / "tokenizer_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
-    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    set_template(tmp_path, template)
     assert "its tokenizer cannot be used (" in refusal(lambda: tokenizer_and_prompts(config))
+
+
+def test_a_template_that_does_not_end(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(rendering, "DEADLINE_S", 0.3)
+    set_template(tmp_path, "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
+    message = refusal(lambda: tokenizer_and_prompts(config))
+    assert f"{tmp_path}: its tokenizer cannot be used (it does not come to an end in 0.3 s)" in message
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_a_prompt_that_does_not_arrive(config, tmp_path, name):
+    """A role that the template does not know gives an empty prompt in silence."""
+    set_template(tmp_path, "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}")
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    rows[2]["prompt"] = [{"role": "human", "content": "one"}]
+    (tmp_path / "bad.json").write_text(json.dumps(rows))
+    config.data[f"{name}_files"] = [f"{tmp_path}/rows.json", f"{tmp_path}/bad.json"]
+    message = refusal(lambda: tokenizer_and_prompts(config))
+    assert message.startswith(f"{tmp_path}/bad.json, row 3: prompt[0].content: is not, as it is written, in what")
+
+
+def test_nothing_is_said_of_prompts_that_are_used_as_they_are(config, capsys):
+    tokenizer_and_prompts(config)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "done"),
+    [({}, "left out"), ({"filter_overlong_prompts": False, "truncation": "right"}, "cut, data.truncation=right")],
+)
+def test_one_line_says_how_many_prompts_are_too_long(config, tmp_path, capsys, settings, done):
+    (tmp_path / "val.json").write_text(json.dumps(json.loads((tmp_path / "rows.json").read_text())[:1] * 4))
+    config.data.max_prompt_length, config.data.val_files = 1, f"{tmp_path}/val.json"
+    config.data.update({"train_batch_size": 1, **settings})
+    tokenizer_and_prompts(config)
+    assert capsys.readouterr().err == (
+        f"warning: longer than data.max_prompt_length=1 tokens and {done}: 2 of 3 prompts of data.train_files, 0 of 4 "
+        "prompts of data.val_files\n"
+    )
+
+
+def test_control_tokens_are_named_by_row(config, tmp_path, capsys):
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    for row in rows:
+        row["prompt"] = [{"role": "user", "content": "one?"}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows * 3))
+    tokenizer_and_prompts(config)
+    train, val = capsys.readouterr().err.splitlines()
+    named = "; ".join(f"{tmp_path}/rows.json, row {number} ('?')" for number in range(1, 6))
+    assert val == (
+        "warning: data.val_files: 9 of 9 prompts hold text that the model reads as control tokens: "
+        f"{named}; and 4 more; correct these rows unless it is meant"
+    )
+    assert train == val.replace("val_files", "train_files")
 
 
 def test_prompts_that_are_all_too_long(config, tmp_path):

@@ -31,6 +31,16 @@ def test_a_group_filter_by_the_shaped_reward_is_warned_about(make_config):
     assert remarks(make_config(*off)) == []
 
 
+def test_a_constant_of_another_loss_is_remarked_upon(make_config):
+    """An experiment may have it for its children, so it is not refused."""
+    actor = "actor_rollout_ref.actor"
+    (remark,) = remarks(make_config(f"{actor}.ratio_cap=4.0"))
+    assert remark == f"{actor}.ratio_cap=4.0 has no effect in this run: it counts with the loss aspo"
+    assert remarks(make_config(f"{actor}.ratio_cap=4.0", f"{actor}.policy_loss.loss_mode=aspo")) == []
+    (remark,) = remarks(make_config(f"{actor}.use_kl_loss=false", f"{actor}.kl_loss_coef=0.5"))
+    assert remark.endswith(f"it counts with {actor}.use_kl_loss=true")
+
+
 @pytest.mark.parametrize("name", ["v0", "v1", "v2", "v3", "v4", "v5"])
 def test_the_search_says_what_it_does_otherwise_in_one_line(name):
     (remark,) = remarks(registry.composed(name))

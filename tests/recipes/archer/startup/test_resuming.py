@@ -132,7 +132,7 @@ def test_what_was_gone_back_to_may_be_gone_by_now(start, tiny, tmp_path, slash):
     _save(start()[0], 20, 40, 60)
     _save(start(*back)[0], 30, 40, 50)
     assert not (tmp_path / "run/global_step_20").exists()
-    preflight._check_choices(OmegaConf.merge(tiny, settings))
+    preflight._check_resume_from(OmegaConf.merge(tiny, settings).trainer)
     assert start(*back)[1].step == 50
 
 
@@ -142,7 +142,7 @@ def test_a_path_that_never_was(start, tiny, tmp_path):
     problem = f"trainer.resume_from_path={tmp_path}/run/global_step_21 is no folder; name a checkpoint"
     settings = OmegaConf.from_dotlist([*back, f"trainer.default_local_dir={tmp_path}/run"])
     with pytest.raises(UserError, match=problem):
-        preflight._check_choices(OmegaConf.merge(tiny, settings))
+        preflight._check_resume_from(OmegaConf.merge(tiny, settings).trainer)
     _save(start()[0], 20)
     with pytest.raises(UserError, match=problem):
         start(*back)
@@ -171,9 +171,10 @@ def test_the_size_of_the_first_follows_what_is_trained(start, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ([], None),
+        ([], BestBy("val/accuracy", "max")),
         (["trainer.keep_best=null"], None),
-        (["trainer.keep_best.metric=val/accuracy"], BestBy("val/accuracy", "max")),
+        (["trainer.keep_best.metric=null"], None),
+        (["trainer.keep_best.metric=reward/accuracy/mean"], BestBy("reward/accuracy/mean", "max")),
         (["trainer.keep_best={metric: actor/entropy, mode: min}"], BestBy("actor/entropy", "min")),
     ],
 )

@@ -251,7 +251,9 @@ def test_log_probabilities_and_entropies_of_the_actor(alone, cut):
     batch = alone.batches[True, True]
     with torch.no_grad():
         log_prob, entropy = plain_log_probs(small_qwen3(tied=True), batch)
-    meta = {"temperature": TEMPERATURE, "max_token_len": 40}
+    settings = CUTS[cut]
+    meta = {"temperature": TEMPERATURE, "max_token_len": 40, "use_dynamic_bsz": settings["use_dynamic_bsz"]}
+    meta["micro_batch_size"] = settings.get("ppo_micro_batch_size_per_gpu")
     output = alone.actor(Case("score", cut=cut, tied=True)).compute_log_prob(
         DataProto.from_dict(batch, meta_info=meta), calculate_entropy=True
     )
@@ -266,10 +268,32 @@ def test_a_gradient_that_is_not_finite_changes_nothing(alone):
     case = Case("poison", {"clip_ratio_c": 1e6}, learning_rate=0.1, mini_batch_rows=8)
     gradients, metrics = alone.update(case, batch)
     assert (metrics["actor/num_skipped"], metrics["actor/num_updates"]) == (1, 1)
-    assert not math.isfinite(metrics["actor/grad_norm"])
     rest = {key: value[8:] for key, value in batch.items()}
-    expected, _ = alone.update(case, rest)  # from the first parameters: the poisoned update moved none
+    expected, alone_metrics = alone.update(case, rest)  # from the first parameters: the poisoned update moved none
     assert _difference(gradients[-1], expected[0]) < GRADIENT_TOLERANCE
+    for name in ("actor/grad_norm", "actor/pg_loss"):  # of the update that was applied
+        assert metrics[name] == pytest.approx(alone_metrics[name], rel=1e-5), name
+
+
+def test_a_skipped_update_is_a_skip_and_no_figure_that_is_not_finite(alone):
+    """A guard that stops at the first NaN would end the run before ``trainer.max_skipped_updates`` does."""
+    batch = dict(alone.batches[False, False])
+    batch["ref_log_prob"] = batch["ref_log_prob"].clone()
+    batch["ref_log_prob"][0, 0] = math.nan
+    for rows in (8, 11):  # the first mini-batch of two, and the only one
+        case = Case("poisoned reference", {"use_kl_loss": True}, learning_rate=0.1, mini_batch_rows=rows)
+        _, metrics = alone.update(case, batch)
+        assert metrics["actor/num_skipped"] == 1
+        assert [name for name, value in metrics.items() if value is not None and not math.isfinite(value)] == []
+    assert metrics["actor/grad_norm"] is metrics["actor/pg_loss"] is None
+
+
+def test_of_a_skipped_update_what_is_finite_counts(alone):
+    batch = dict(alone.batches[False, False])
+    batch["advantages"] = torch.full_like(batch["advantages"], math.inf) * batch["response_mask"]
+    batch["advantages"] = torch.nan_to_num(batch["advantages"], nan=0.0, posinf=math.inf)
+    _, metrics = alone.update(Case("infinite advantages", mini_batch_rows=11), batch)
+    assert metrics["actor/num_skipped"] == 1 and metrics["actor/entropy/kept"] > 0
 
 
 def test_a_mini_batch_without_a_token_moves_nothing(alone):
@@ -295,7 +319,7 @@ def test_a_loss_that_is_not_finite_is_skipped_though_its_gradient_is_finite(alon
     with patch.object(actor_module, "step_loss", infinite):
         _, metrics = alone.update(Case("infinite", learning_rate=0.1))
     assert (metrics["actor/num_updates"], metrics["actor/num_skipped"], metrics["actor/num_skipped_last"]) == (0, 1, 1)
-    assert not math.isfinite(metrics["actor/grad_norm"])
+    assert metrics["actor/grad_norm"] is None
 
 
 def test_loss_functions_agree_with_what_the_actor_reports(alone):

@@ -1,0 +1,116 @@
+"""What several settings must be together: lengths, batches, workers. No machine, no model and no data is needed."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipes.archer.ending import UserError
+from recipes.archer.losses.constants import ACTOR, loss_config_from
+from recipes.archer.settings.engine import ROLLOUT
+from recipes.archer.settings.learning import REF
+
+MICRO_BATCHES = (  # of passes over the actor and the reference, where ``use_dynamic_bsz`` does not cut by tokens
+    f"{ACTOR}.ppo_micro_batch_size_per_gpu",
+    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
+    f"{REF}.log_prob_micro_batch_size_per_gpu",
+)
+
+
+def check_relations(config: DictConfig) -> None:
+    """Raises on the first settings that do not go together; each makes sense alone.
+
+    Raises:
+        UserError: names them, and the remedy.
+    """
+    try:
+        loss_config_from(config.actor_rollout_ref.actor)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    _check_reward(config)
+    _check_lengths(config)
+    _check_batches(config)
+    _check_workers(config)
+    threshold = config.actor_rollout_ref.actor.rollout_is_threshold
+    if threshold is not None and not config.actor_rollout_ref.rollout.calculate_log_probs:
+        raise UserError(
+            f"{ACTOR}.rollout_is_threshold={threshold} compares with the engine's log-probabilities; "
+            f"set {ROLLOUT}.calculate_log_probs=true"
+        )
+    if config.trainer.resume_mode == "resume_path" and config.trainer.resume_from_path is None:
+        raise UserError(
+            "trainer.resume_mode=resume_path goes on from a checkpoint; name it with "
+            "trainer.resume_from_path=.../global_step_<n>"
+        )
+
+
+def num_workers(config: DictConfig) -> int:
+    """Processes that hold the models, one a GPU."""
+    return int(config.trainer.n_gpus_per_node * config.trainer.nnodes)
+
+
+def engine_length(config: DictConfig) -> int:
+    """Tokens that a sequence may have in the engine."""
+    longest = config.actor_rollout_ref.rollout.max_model_len
+    return int(config.data.max_prompt_length + config.data.max_response_length if longest is None else longest)
+
+
+def _check_reward(config: DictConfig) -> None:
+    right, wrong = config.reward.correct, config.reward.incorrect
+    if right <= wrong:
+        raise UserError(f"reward.correct={right} is no more than reward.incorrect={wrong}; raise it, e.g. to 1.0")
+
+
+def _check_lengths(config: DictConfig) -> None:
+    response, rollout = config.data.max_response_length, config.actor_rollout_ref.rollout
+    needed, engine = config.data.max_prompt_length + response, engine_length(config)
+    buffer = config.reward.overlong_buffer_len
+    if buffer > response:
+        raise UserError(f"reward.overlong_buffer_len={buffer} exceeds data.max_response_length={response}; 0 is off")
+    if engine < needed:
+        raise UserError(
+            f"{ROLLOUT}.max_model_len={engine} must be at least data.max_prompt_length plus "
+            f"data.max_response_length, {needed}; leave it out to have it derived"
+        )
+    batched = rollout.max_num_batched_tokens
+    for name, least, why in (
+        ("max_model_len", engine, "so a full sequence does not fit"),
+        ("max_num_seqs", rollout.max_num_seqs, "so not every sequence gets its token"),
+    ):
+        if batched < least:
+            raise UserError(
+                f"{ROLLOUT}.max_num_batched_tokens={batched} is less than "
+                f"{ROLLOUT}.{name}={least}, {why}; raise it to {least} or more, or leave it out to have it derived"
+            )
+    if (least := rollout.get("min_tokens", 0)) > response:
+        raise UserError(f"{ROLLOUT}.min_tokens={least} exceeds data.max_response_length={response}; lower it")
+
+
+def _check_batches(config: DictConfig) -> None:
+    workers, actor = num_workers(config), config.actor_rollout_ref.actor
+    prompts, n, mini = config.data.train_batch_size, config.actor_rollout_ref.rollout.n, actor.ppo_mini_batch_size
+    if prompts % mini:
+        raise UserError(
+            f"data.train_batch_size={prompts} is not a multiple of {ACTOR}.ppo_mini_batch_size={mini}; both count "
+            "prompts, change one of them"
+        )
+    if mini * n % workers:
+        raise UserError(
+            f"{ACTOR}.ppo_mini_batch_size={mini} x {ROLLOUT}.n={n} responses do not divide by {workers} workers "
+            "(trainer.n_gpus_per_node x trainer.nnodes); change one of them"
+        )
+    for name in MICRO_BATCHES:
+        if not actor.use_dynamic_bsz and OmegaConf.select(config, name) is None:
+            raise UserError(f"{ACTOR}.use_dynamic_bsz=false needs {name}; set it to a number of responses")
+    responses, size = mini * n // workers, actor.ppo_micro_batch_size_per_gpu
+    if size is not None and responses % size:
+        raise UserError(
+            f"{MICRO_BATCHES[0]}={size} does not divide the {responses} responses of a worker's mini-batch "
+            f"({ACTOR}.ppo_mini_batch_size x {ROLLOUT}.n / workers); use a divisor"
+        )
+
+
+def _check_workers(config: DictConfig) -> None:
+    size, workers = config.actor_rollout_ref.rollout.tensor_model_parallel_size, num_workers(config)
+    name = f"{ROLLOUT}.tensor_model_parallel_size={size}"
+    if size > 1 and config.trainer.device == "cpu":
+        raise UserError(f"{name}: on CPU every worker has an engine of its own; use 1")
+    if workers % size:
+        raise UserError(f"{name} does not divide {workers} workers (trainer.n_gpus_per_node x trainer.nnodes); use 1")

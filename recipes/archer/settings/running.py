@@ -1,0 +1,103 @@
+"""How a run goes on: steps, checkpoints, trackers, grading, guard, Ray. A line a setting; see ``rules.py``."""
+
+import re
+from typing import Any
+
+from recipes.archer.settings.rules import (
+    OnlyIf,
+    Read,
+    choice,
+    listed,
+    not_negative,
+    positive,
+    section,
+    switch,
+    text,
+    whole,
+)
+
+LOGGERS = ("console", "tensorboard", "wandb")
+GUARD_ACTIONS = ("off", "warn", "stop")
+ANSWER_FORMATS = ("boxed", "any")
+LEAST_GRADING_MB = 256
+LEAST_OBJECT_STORE = 75 * 1024 * 1024  # Ray's
+LONGEST_S = 10 * 365 * 24 * 3600  # far below what a timer takes
+_FUNCTION = re.compile(r"math|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _functions(value: Any) -> bool:
+    names = value.values() if isinstance(value, dict) else [None]
+    return all(isinstance(name, str) and _FUNCTION.fullmatch(name) for name in names)
+
+
+def _seconds(by: str) -> Read:
+    rule = not_negative(by)
+    return Read(by, lambda value: rule.fits(value) and value <= LONGEST_S, "a number of seconds, 0 or more")
+
+
+TABLE: dict[str, Read] = {
+    "trainer.project_name": text("main", "a name"),
+    "trainer.experiment_name": text("main", "a name"),
+    "trainer.output_dir": text("config/archer", "the path of a folder"),
+    "trainer.default_local_dir": text("startup/opening", "the path of a folder"),
+    "trainer.device": choice("workers/resources", "cuda", "cpu"),
+    "trainer.nnodes": whole("workers/resources", 1),
+    "trainer.n_gpus_per_node": whole("workers/resources", 1),
+    "trainer.total_epochs": whole("control/rules", 1),
+    "trainer.total_training_steps": whole("startup/inputs", 1, null=True),
+    "trainer.save_freq": whole("trainer", -1),
+    "trainer.test_freq": whole("trainer", -1),
+    "trainer.val_before_train": switch("trainer"),
+    "trainer.logger": listed("main", *LOGGERS),
+    "trainer.console_metrics": choice("reports/live", "auto", "main", "all"),
+    "trainer.samples_freq": whole("reports/live", 1),
+    "trainer.samples_per_step": whole("reports/live", 0),
+    "trainer.keep_last": whole("startup/resuming", 1),
+    "trainer.keep_best": Read("startup/resuming", lambda value: value is None, "trainer.keep_best.metric=val/accuracy"),
+    "trainer.keep_best.metric": text("startup/resuming", "a metric, e.g. val/accuracy", null=True),
+    "trainer.keep_best.mode": choice(
+        "startup/resuming",
+        "max",
+        "min",
+        only_if=OnlyIf(
+            lambda config: config.trainer.keep_best.metric is not None, "it counts with trainer.keep_best.metric"
+        ),
+    ),
+    "trainer.export": choice("export/making", "best", "last", null=True),
+    "trainer.max_failed_saves": whole("startup/resuming", 1),
+    "trainer.resume_mode": choice("startup/resuming", "auto", "disable", "resume_path"),
+    "trainer.resume_from_path": text(
+        "startup/resuming",
+        "the path of a checkpoint, .../global_step_<n>",
+        null=True,
+        only_if=OnlyIf(
+            lambda config: config.trainer.resume_mode == "resume_path", "set trainer.resume_mode=resume_path with it"
+        ),
+    ),
+    "trainer.max_empty_steps": whole("control/rules", 1),
+    "trainer.max_skipped_updates": whole("control/rules", 1),
+    "trainer.max_restarts": whole("main", 0),
+    "trainer.grace_s": _seconds("main"),
+    "trainer.tracker_grace_s": _seconds("reports/live"),
+    "trainer.ray_wait_register_center_timeout": whole("verl/trainer/ppo/ray_trainer", 1),
+    "ray_init.num_cpus": whole("session/ray_session", 1, null=True),
+    "ray_init.log_to_driver": switch("session/ray_session"),
+    "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE),
+    "grading.workers": whole("startup/inputs", 1, null=True),
+    "grading.timeout_s": positive("startup/inputs"),
+    "grading.answer_format": choice("startup/inputs", *ANSWER_FORMATS),
+    "grading.memory_mb": whole("startup/inputs", LEAST_GRADING_MB, null=True),
+    "grading.data_sources": section(
+        "startup/inputs", _functions, "a function for each source, e.g. {sums: package.module:function}, or math"
+    ),
+    "guard.action": choice("monitoring/guard", *GUARD_ACTIONS),
+    "guard.detectors": section(
+        "monitoring/monitor",
+        lambda value: isinstance(value, dict),
+        "thresholds by detector, e.g. {score_lost: {lost: 0.5}}",
+        optional=True,
+    ),
+    "record": section(
+        "experiments/records", lambda value: value is None or isinstance(value, dict), "the experiment's own file"
+    ),
+}
