@@ -12,8 +12,10 @@ def compare(
 ) -> None:
     """Show what differs between runs: configuration, figures, and a picture of the curves."""
     from recipes.archer.ending import UserError
+    from recipes.archer.evaluation.tables import best_lines, evaluations_in
     from recipes.archer.reports import comparison
     from recipes.archer.reports.terminal import console, table
+    from recipes.archer.reports.text import printable
     from recipes.archer.reports.verdict import state_of
     from recipes.archer.runs.folder import locate, read_run
 
@@ -31,5 +33,8 @@ def compare(
     if facts:
         terminal.print(table("Code and machine", names, facts))
     terminal.print(table("Figures: best step → last", names, [*comparison.figure_lines(read), verdicts]))
+    if evaluated := best_lines([evaluations_in(run.folder) for run in read]):
+        safe = [(printable(name), values) for name, values in evaluated]
+        terminal.print(table("Evaluations: highest score, 95% interval", names, safe))
     comparison.plot_comparison(read, out)
     terminal.print(f"curves: {out}", markup=False, soft_wrap=True)

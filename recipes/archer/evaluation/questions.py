@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recipes.archer.ending import UserError
-from recipes.archer.prompts.file import PromptFileError, read_prompt_file
+from recipes.archer.prompts.file import PromptFileError
 from recipes.archer.rollout.seeds import response_seeds
 
 _KEY = 16  # hexadecimal digits of a question's key
@@ -60,27 +60,26 @@ def read_questions(path: Path, tokenizer: Any, longest: float) -> list[Question]
     if settings["max_prompt_length"] < 1:
         raise UserError(f"{path}: the model's context leaves no room for a question; lower --max-tokens")
     try:
-        rows = read_prompt_file(path)
         dataset = PromptDataset(str(path), tokenizer, OmegaConf.create(settings))
     except PromptFileError as error:
         raise UserError(str(error).replace("data.max_prompt_length", "room for a prompt")) from None
-    if len(dataset) < len(rows):
+    if dataset.num_too_long:
         raise UserError(
-            f"{path}: {len(rows) - len(dataset)} of {len(rows)} questions have more than the {int(longest)} tokens "
-            "that the model's context leaves for a prompt; lower --max-tokens, or take these rows out"
+            f"{path}: {dataset.num_too_long} of {dataset.num_prompts} questions have more than the {int(longest)} "
+            "tokens that the model's context leaves for a prompt; lower --max-tokens, or take these rows out"
         )
     seen: Counter[str] = Counter()
-    return [_question(row, dataset[number]["raw_prompt_ids"], number, seen) for number, row in enumerate(rows)]
+    return [_question(dataset[row], dataset.messages(row), row, seen) for row in range(len(dataset))]
 
 
-def _question(row: dict[str, Any], ids: Iterable[int], number: int, seen: Counter[str]) -> Question:
-    truth = row["reward_model"]["ground_truth"]
-    content = json.dumps([row["prompt"], truth], sort_keys=True, default=str)
+def _question(columns: dict[str, Any], messages: list[dict[str, Any]], row: int, seen: Counter[str]) -> Question:
+    truth = columns["reward_model"]["ground_truth"]
+    content = json.dumps([messages, truth], sort_keys=True, default=str)
     key = hashlib.sha256(content.encode()).hexdigest()[:_KEY]
     seen[key] += 1
     name = key if seen[key] == 1 else f"{key}.{seen[key]}"
-    source = str(row.get("data_source", "unknown"))
-    return Question(name, number, source, truth, row.get("extra_info"), tuple(int(token) for token in ids))
+    ids = tuple(int(token) for token in columns["raw_prompt_ids"])
+    return Question(name, row, str(columns["data_source"]), truth, columns.get("extra_info"), ids)
 
 
 def seeds_of(questions: Iterable[Question], n: int, seed: int) -> np.ndarray:
