@@ -35,7 +35,8 @@ class Engine:
     """
 
     def __init__(self, folder: Path, device: str, max_model_len: int):
-        self._llm: Any = SeededLLM(
+        made: Any = SeededLLM  # over vLLM's, which has no types
+        self._llm = made(
             model=str(folder), max_model_len=max_model_len, disable_log_stats=True, seed=0, **SETTINGS[device]
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recipes.archer.ending import UserError
 from recipes.archer.prompts.file import PromptFileError
@@ -51,7 +52,7 @@ def read_questions(path: Path, tokenizer: Any, longest: float) -> list[Question]
 
     from recipes.archer.prompts.dataset import PromptDataset
 
-    settings = {
+    settings: dict[str, Any] = {
         "prompt_key": "prompt",
         "max_prompt_length": int(min(longest, 1 << 20)),
         "filter_overlong_prompts": True,
@@ -60,7 +61,8 @@ def read_questions(path: Path, tokenizer: Any, longest: float) -> list[Question]
     if settings["max_prompt_length"] < 1:
         raise UserError(f"{path}: the model's context leaves no room for a question; lower --max-tokens")
     try:
-        dataset = PromptDataset(str(path), tokenizer, OmegaConf.create(settings))
+        made: Any = PromptDataset  # over torch's, which has no types
+        dataset = made(str(path), tokenizer, OmegaConf.create(settings))
     except PromptFileError as error:
         raise UserError(str(error).replace("data.max_prompt_length", "room for a prompt")) from None
     if dataset.num_too_long:
@@ -82,7 +84,8 @@ def _question(columns: dict[str, Any], messages: list[dict[str, Any]], row: int,
     return Question(name, row, str(columns["data_source"]), truth, columns.get("extra_info"), ids)
 
 
-def seeds_of(questions: Iterable[Question], n: int, seed: int) -> np.ndarray:
+def seeds_of(questions: Iterable[Question], n: int, seed: int) -> NDArray[np.int64]:
     """(questions, n): each response's seed, which follows from its question and its number alone."""
     words = [int(question.key[:_WORD], 16) for question in questions]
-    return response_seeds(seed, 0, words, n).reshape(-1, n)
+    seeds: NDArray[np.int64] = response_seeds(seed, 0, words, n).reshape(-1, n)
+    return seeds

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit  # type: ignore[import-untyped]
 
 LEVEL = 0.95  # of every interval
 POWER = 0.8  # with which an effort would tell two apart

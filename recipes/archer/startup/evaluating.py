@@ -199,6 +199,7 @@ class Work:
         from recipes.archer.session.ray_session import worker_environment
 
         config = OmegaConf.create({"trainer": {"device": self.device, "n_gpus_per_node": 1}})
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings are of what is meant
         os.environ.update(worker_environment(config))
         if self.device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
