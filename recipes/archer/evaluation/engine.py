@@ -36,7 +36,7 @@ class Engine:
 
     def __init__(self, folder: Path, device: str, max_model_len: int):
         made: Any = SeededLLM  # over vLLM's, which has no types
-        self._llm = made(
+        self.llm = made(
             model=str(folder), max_model_len=max_model_len, disable_log_stats=True, seed=0, **SETTINGS[device]
         )
 
@@ -44,7 +44,7 @@ class Engine:
         self, requests: Iterable[Request], sampling: Sampling, stop_token_ids: Iterable[int]
     ) -> Iterator[list[Drawn]]:
         """The responses, a list for each of the engine's steps in which some ended."""
-        engine = self._llm.llm_engine
+        engine = self.llm.llm_engine
         parameters = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p if sampling.temperature > 0 else 1.0,
@@ -65,7 +65,7 @@ class Engine:
         """Gives the engine's memory back, so that another can be built."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
-        self._llm = None
+        self.llm = None
         cleanup_dist_env_and_memory()
         gc.collect()
 

@@ -7,22 +7,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from recipes.archer.ending import UserError
 from recipes.archer.evaluation.course import Evaluation
 from recipes.archer.evaluation.plan import Plan, Sampling, file_digest
 from recipes.archer.evaluation.questions import Question, read_questions
 from recipes.archer.export.targets import Target
+from recipes.archer.grading.answers import ANSWER_FORMATS
 from recipes.archer.grading.grader import GradingPool, GroundTruthError
 from recipes.archer.grading.ground_truths import check_file
 from recipes.archer.prompts.file import PromptFileError, read_prompt_file
-from recipes.archer.settings.configuration import compose
+from recipes.archer.settings.configuration import compose, plain
 from recipes.archer.settings.model_folder import context_length
 
-_SAID_BY_RUN = ("n", "temperature", "top_p", "max_tokens")
+_VALIDATION = "actor_rollout_ref.rollout.val_kwargs"
 
 
 @dataclass(frozen=True)
@@ -65,48 +67,68 @@ def settings_for(targets: Sequence[Target], options: Options) -> Settings:
     """The options, and where one was not given, the validation of the first target that is of a run.
 
     Raises:
-        UserError: that run's configuration has a value that cannot be.
+        UserError: that run's configuration, or an option, has a value that cannot be.
     """
     run = next((target.run for target in targets if target.run is not None and target.run.config), None)
-    config = compose()
-    if run is not None:
-        # its own reward functions are left out: a run folder's code is never called
-        said = {name: run.config.get(name) for name in ("data", "actor_rollout_ref", "grading")}
-        config = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(config)), {k: v for k, v in said.items() if v})
-    try:
-        validation = config.actor_rollout_ref.rollout.val_kwargs
-        cap = OmegaConf.select(config, "data.max_val_response_length") or config.data.max_response_length
-        temperature = validation.temperature if validation.do_sample else 0.0
-        known = dict(zip(_SAID_BY_RUN, (validation.n, temperature, validation.top_p, cap), strict=True))
-        known |= {name: value for name in _SAID_BY_RUN if (value := getattr(options, name)) is not None}
-        grading = {"answer_format": config.grading.answer_format, "timeout_s": float(config.grading.timeout_s)}
-        found = Settings(
-            **{"n": int(known["n"]), "max_tokens": int(known["max_tokens"])},
-            **{name: float(known[name]) for name in ("temperature", "top_p")},
-            seed=options.seed,
-            given=options.max_tokens is not None,
-            grading=grading,
-            source=f"that of {run.folder}'s validation" if run is not None else "the recipe's default for validation",
-        )
-    except Exception as error:  # whatever a configuration of elsewhere may hold
-        where = f"{run.folder}/config.yaml" if run is not None else "the configuration"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{where} does not say how to validate ({reason!a:.200})") from None
-    _check(found)
+    own, default = (run.config if run is not None else {}), plain(compose())
+
+    def said(name: str) -> Any:
+        """As the run has it, else the recipe; its text is data: nothing in it is looked up or called."""
+        value = _at(own, name)
+        return _at(default, name) if value is None else value
+
+    sampled = said(f"{_VALIDATION}.do_sample")
+    found = Settings(
+        n=_given(options.n, said(f"{_VALIDATION}.n")),
+        temperature=_given(options.temperature, said(f"{_VALIDATION}.temperature") if sampled else 0.0),
+        top_p=_given(options.top_p, said(f"{_VALIDATION}.top_p")),
+        seed=options.seed,
+        max_tokens=_given(options.max_tokens, said("data.max_val_response_length") or said("data.max_response_length")),
+        given=options.max_tokens is not None,
+        grading={name: said(f"grading.{name}") for name in ("answer_format", "timeout_s")},
+        source=f"that of {run.folder}'s validation" if run is not None else "the recipe's default for validation",
+    )
+    _check(found, options)
     return found
 
 
-def _check(settings: Settings) -> None:
-    right = {
-        "n": settings.n >= 1,
-        "temperature": settings.temperature >= 0 and math.isfinite(settings.temperature),
-        "top-p": 0 < settings.top_p <= 1,
-        "max-tokens": settings.max_tokens >= 1,
+def _given(option: Any, otherwise: Any) -> Any:
+    return otherwise if option is None else option
+
+
+def _at(config: Any, name: str) -> Any:
+    """The value under a dotted name in plain mappings; None where there is none."""
+    for part in name.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def _check(settings: Settings, options: Options) -> None:
+    fits = {
+        "n": _is_whole(settings.n),
+        "temperature": _is_number(settings.temperature) and settings.temperature >= 0,
+        "top_p": _is_number(settings.top_p) and 0 < settings.top_p <= 1,
+        "max_tokens": _is_whole(settings.max_tokens),
     }
-    for name, holds in right.items():
+    for name, holds in fits.items():
         if not holds:
-            value = getattr(settings, name.replace("-", "_"))
-            raise UserError(f"--{name} {value} cannot be; give another")
+            flag = "-n" if name == "n" else f"--{name.replace('_', '-')}"
+            what = f"{flag} {getattr(settings, name)!a:.80}"
+            by_run = f" (it is {settings.source})" if getattr(options, name) is None else ""
+            raise UserError(f"{what} cannot be{by_run}; give another")
+    answer_format, timeout_s = settings.grading["answer_format"], settings.grading["timeout_s"]
+    if answer_format not in ANSWER_FORMATS or not (_is_number(timeout_s) and timeout_s > 0):
+        raise UserError(
+            f"{settings.source}: its grading is {answer_format!a:.40}, {timeout_s!a:.40} s: correct config.yaml"
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 1 << 31
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Work:
@@ -151,7 +173,7 @@ class Work:
             target: what is evaluated.
             watched: (description, total) to a context manager that gives a ``Progress``.
         """
-        evaluations = self._planned(target)
+        evaluations = self.planned(target)
         with _engine_of(target, evaluations, self.device) as responder:
             found = []
             for evaluation in evaluations:
@@ -163,7 +185,7 @@ class Work:
                 found.append((evaluation.folder, scores))
         return found
 
-    def _planned(self, target: Target) -> list[Evaluation]:
+    def planned(self, target: Target) -> list[Evaluation]:
         from recipes.archer.startup.inputs import load_tokenizer
         from recipes.archer.startup.stop_tokens import stop_tokens_of
 
@@ -218,14 +240,13 @@ def _checked(path: Path) -> str:
     return file_digest(path)
 
 
-def _ends(target: Target) -> DictConfig:
+def _ends(target: Target) -> SimpleNamespace:
     """Where the run that a target is of lets a response end; the recipe's default of what is of none."""
     config = target.run.config if target.run is not None else {}
-    section = OmegaConf.select(OmegaConf.create(config), "actor_rollout_ref.rollout")
-    own = section if isinstance(section, DictConfig) else {}
-    return OmegaConf.create(
-        {"stop_at_turn_end": own.get("stop_at_turn_end", True), "stop_token_ids": own.get("stop_token_ids") or []}
-    )
+    section = "actor_rollout_ref.rollout"
+    ids = _at(config, f"{section}.stop_token_ids")
+    at_turn_end = _at(config, f"{section}.stop_at_turn_end") is not False
+    return SimpleNamespace(stop_at_turn_end=at_turn_end, stop_token_ids=ids if isinstance(ids, list) else [])
 
 
 @contextmanager

@@ -220,3 +220,36 @@ def test_a_full_disk_is_told_and_loses_nothing(archer, models, data, engines, tm
     assert code == 23 and err.strip().splitlines()[-1] == "archer: the disk is full; make room"
     asked = len(engines.asked)
     assert archer(*call)[0] == 0 and len(engines.asked) == asked + 48 - 5
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("actor_rollout_ref", "text", None),
+        ("data", ["a"], None),
+        ("actor_rollout_ref.rollout.val_kwargs.n", "${oc.env:ARCHER_SECRET}", "-n '${oc.env:ARCHER_SECRET}' cannot be"),
+        (
+            "actor_rollout_ref.rollout.val_kwargs.temperature",
+            float("nan"),
+            "--temperature 'NaN' cannot be (it is that of",
+        ),
+        ("data.max_response_length", True, "--max-tokens True cannot be"),
+        ("grading.answer_format", "${oc.env:ARCHER_SECRET}", "its grading is '${oc.env:ARCHER_SECRET}'"),
+        ("actor_rollout_ref.rollout.stop_token_ids", ["${oc.env:ARCHER_SECRET}"], "as an end token"),
+        ("actor_rollout_ref.rollout.stop_token_ids", 7, None),
+    ],
+)
+def test_a_runs_configuration_is_data(archer, models, data, engines, tmp_path, monkeypatch, place, value, said):
+    """It may be anyone's: what cannot be meant is refused, and nothing in it is looked up."""
+    monkeypatch.setenv("ARCHER_SECRET", "boxed")
+    config = default_config("r")
+    config["data"]["max_response_length"] = 16
+    run = write_run(tmp_path / "output/p/r", [{"step": 1}], config=config)
+    parts, at = place.split("."), config
+    for part in parts[:-1]:
+        at = at.setdefault(part, {})
+    at[parts[-1]] = value
+    (run / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    shutil.copytree(models / "one", run / "model")
+    code, _, err = archer(run / "model", "--data", data)
+    assert code == (0 if said is None else 2) and (said or "") in err and "Traceback" not in err
