@@ -15,19 +15,19 @@ train: setup ## the embedded job: a tiny Qwen3 learns arithmetic on the CPU
 	@bash scripts/train/run_archer2.0_qwen3_tiny_cpu.sh
 
 lint: setup
-	$(python) -m ruff check . $$(git ls-files verl)
-	$(python) -m mypy
+	$(python) -P -m ruff check . $$(git ls-files verl)
+	$(python) -P -m mypy
 	$(python) tools/vendor_verl.py check
 
 # two files of tests at a time, each with a thread; in their order, so that whole runs do not come last and alone
 test: setup lint ## lint, unit tests, end-to-end runs
-	OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "not gpu and not fault"
+	OMP_NUM_THREADS=1 $(python) -P -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "not gpu and not fault"
 
 test-faults: setup ## kills, stops and worker deaths at many points of real runs (long)
-	$(python) -m pytest -q -m fault
+	$(python) -P -m pytest -q -m fault
 
 bench: setup ## speed and memory, side by side, as ratios
-	$(python) -m benchmarks.run
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(python) -P -m benchmarks.run
 
 lock: ## resolves requirements/*.in again
 	@bash tools/lock.sh

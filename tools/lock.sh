@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolves requirements/*.in into *.lock with exact pins and hashes. Local wheel folders: PIP_FIND_LINKS.
+# Resolves requirements/*.in into *.lock with exact pins and hashes; those of the .txt files are kept by hand. Local wheel folders: PIP_FIND_LINKS.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../requirements"
 cache=${ARCHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/archer}
@@ -15,7 +15,3 @@ resolve() {
 resolve cpu "${source_of_torch[@]}"
 resolve cpu-build "${source_of_torch[@]}"
 resolve gpu --override gpu-overrides.in
-# torch's CPU wheel is built by more than one party under one version: pinned, not hashed
-for name in cpu cpu-build; do
-    sed -i '/^torch==[^ ]*+cpu \\$/{N;s/ \\\n    --hash=[^\n]*//}' "$name.lock"
-done

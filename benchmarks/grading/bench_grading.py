@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +27,7 @@ from recipes.archer.grading.grades import Grade
 
 WORKERS = 2
 NUM_ROWS = 1_024
+WRONG_ROWS = 100  # of each kind
 HOSTILE_ROWS = 60
 HOSTILE_TIMEOUT_S = 2.0
 
@@ -96,6 +98,25 @@ def speed(make: Callable[[int], tuple]) -> dict:
     }
 
 
+def natural_wrong() -> dict:
+    """Gradings a second on one core, in processor time, of wrong answers that come close, by kind."""
+    kinds, outcomes = {}, Counter()
+    spec = f"{archer.__module__}:{archer.__name__}"
+    with GradingPool(1, 20.0, memory_mb=None, score_fn=spec) as pool:
+        for kind in mixes.NATURAL:
+            grades = pool.grade_batch(*mixes.natural_wrong(kind, WRONG_ROWS))
+            times = sorted(grade.extra.get("ms", 20_000.0) for grade in grades)
+            kinds[kind] = {"per_s": 1000 * len(times) / sum(times), "ms_median": median(times), "ms_max": times[-1]}
+            outcomes.update(grade.outcome for grade in grades)
+    rates = {kind: row["per_s"] for kind, row in kinds.items()}
+    return {
+        "kinds": kinds,
+        "rows_a_kind": WRONG_ROWS,
+        "median_kind_per_s": median(rates.values()),
+        "outcomes": dict(outcomes),
+    }
+
+
 def hostile() -> dict:
     """One row in two hostile: every honest row right, and the time within its bound."""
     responses, truths, honest = mixes.hostile(HOSTILE_ROWS)
@@ -131,6 +152,14 @@ def report(results: dict, console: Console) -> None:
         cached = f"{row['seconds_from_cache']:.2f} s"
         table.add_row(name, str(row["rows"]), f"{row['seconds']:.2f}", f"{row['rows_per_s']:.0f}", cached)
     console.print(table)
+    row = results["natural_wrong"]
+    table = Table(
+        "kind", "gradings/s", "median ms", "longest ms", title="natural wrong answers, one core, processor time"
+    )
+    for kind, figures in row["kinds"].items():
+        table.add_row(kind, *(f"{figures[name]:.1f}" for name in ("per_s", "ms_median", "ms_max")))
+    console.print(table)
+    console.print(f"median kind: {row['median_kind_per_s']:.0f} a second; outcomes {row['outcomes']}")
     row = results["hostile"]
     console.print(
         f"hostile: {row['seconds']:.1f} s for {row['rows']} rows (bound {row['bound_s']:.1f} s and a few); "
@@ -153,6 +182,7 @@ def main() -> None:
         "true_pairs": sum(pair["expected"] for pair in pairs),
         "categories": dict(Counter(pair["category"] for pair in pairs)),
         "speed": {make.__name__: speed(make) for make in (mixes.easy, mixes.ordinary, mixes.hard)},
+        "natural_wrong": natural_wrong(),
         "hostile": hostile(),
         "graders": compare(),
     }

@@ -45,10 +45,15 @@ def math_verify_installed(data_source, solution_str, ground_truth, extra_info=No
 
 
 def math_verify_repaired(data_source, solution_str, ground_truth, extra_info=None) -> dict:
-    """math-verify with its defaults, after the repairs that grading_judge makes when it is imported."""
-    from recipes.archer.grading import judge
+    """math-verify with its defaults, and a repair without which it fails on every percentage.
 
-    assert judge.PERCENT_REPAIRED
+    latex2sympy2_extended 1.11.0 asks every atom for FUNC_GAMMA before it asks for PERCENT_NUMBER; its grammars for
+    antlr 4.9.3, at which OmegaConf holds it, and 4.11 have no such method.
+    """
+    from latex2sympy2_extended.antlr_parser import PSParser
+
+    if not hasattr(PSParser.AtomContext, "FUNC_GAMMA"):
+        PSParser.AtomContext.FUNC_GAMMA = lambda self: None
     return math_verify_installed(data_source, solution_str, ground_truth)
 
 

@@ -82,6 +82,44 @@ def hard(num_rows: int) -> tuple[list[str], list[str]]:
     return responses, truths
 
 
+# Answers as data sets have them, by kind. A wrong one is one of these with one digit, sign or letter changed.
+NATURAL = {
+    "integer": ("42", "1024", "2025", "10080"),
+    "fraction": (r"\frac{3}{56}", r"-\frac{35}{9}", r"\frac{2023}{2024}", "14/3"),
+    "decimal": ("10.8", "0.0625", r"1.2\times10^{4}", "3.14"),
+    "radical": (r"3\sqrt{13}", r"\frac{9\sqrt{3}+21}{4}", r"\sqrt{5+2\sqrt{6}}", r"2\sqrt[3]{16}-1"),
+    "pi, e, logarithms": (r"\frac{7\pi}{12}", r"12\pi-9\sqrt{3}", r"\frac{e^{2}-1}{4}", r"\log_2 3+5\ln 7"),
+    "power and factorial": (
+        r"2^{2024}-1",
+        r"\frac{100!}{50!50!}",
+        r"1-\left(\frac{5}{6}\right)^{20}",
+        r"\binom{20}{7}",
+    ),
+    "polynomial": ("x^4-4x^3+6x^2-4x+1", "(x-2)(x+5)", "3x^2y-7xy^2+2", "2n^2-3n+14"),
+    "function": (r"\frac{x+2}{x^2-9}", r"\frac{n(n+1)}{2}", r"3\cdot 2^{n-1}+5", r"2\sin^2 x\cos 3x"),
+    "equation": ("y=2x+3", "(x-1)^2+(y+2)^2=9", r"\frac{x^2}{4}+\frac{y^2}{3}=1", "f(x)=3x-7"),
+    "interval": ("[-2,7]", r"(-\infty,2)\cup(3,\infty)", r"x\ge\frac{13}{4}", r"\left(-\frac{1}{2},0\right]"),
+    "list": ("1,3,5", r"\{-2,\frac{1}{3}\}", r"1\pm\sqrt{19}", r"x=2\text{ or }x=-7"),
+    "tuple": (r"(3,\frac{\pi}{2})", "(6,31,-1)", "(2,3),(3,2)", r"(-\frac{1}{3},\frac{2}{3})"),
+    "matrix": (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}-\frac{1}{3}\\5\end{pmatrix}"),
+    "complex": ("3-4i", r"\frac{1+7i}{2}", r"2e^{i\pi/3}", "-2+7i"),
+    "unit": (r"12\text{ cm}^2", r"90^\circ", r"45\%", r"\$32,348"),
+}
+
+
+def natural_wrong(kind: str, num_rows: int) -> tuple[list[str], list[str]]:
+    """Answers, not responses, of one kind with one sign changed, no two alike, and their ground truths."""
+    source = random.Random(kind)
+    answers: dict[str, str] = {}
+    while len(answers) < num_rows:
+        gold = source.choice(NATURAL[kind])
+        place = source.choice([n for n, sign in enumerate(gold) if sign.isdigit()])
+        answer = f"{gold[:place]}{source.randrange(1, 10 ** source.randrange(1, 5))}{gold[place + 1 :]}"
+        if answer != gold:
+            answers[answer] = gold
+    return list(answers), list(answers.values())
+
+
 def hostile(num_rows: int) -> tuple[list[str], list[str], list[bool]]:
     """Every other row hostile, the others honest and right; the third list says which are honest."""
     responses, truths, honest = [], [], []

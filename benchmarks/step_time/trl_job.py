@@ -70,7 +70,8 @@ def main() -> None:
         disable_tqdm=True,
     )
     # TRL stops at the tokenizer's end alone, which in a base model's files is not the turn's
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model, padding_side="left", eos_token="<|im_end|>")
+    settings = {"padding_side": "left", "eos_token": "<|im_end|>"}
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model, trust_remote_code=False, **settings)
     trainer = GRPOTrainer(
         model=arguments.model,
         reward_funcs=reward,

@@ -1,4 +1,4 @@
-"""Entry point: ``python -m recipes.archer.main experiment=v5_mended ...`` (Hydra over config/archer.yaml).
+"""Entry point: ``python -P -m recipes.archer.main experiment=v5_mended ...`` (Hydra over config/archer.yaml).
 
 Checks everything it can, takes the run folder, starts Ray, trains, and leaves nothing behind.  The loop runs
 in this process, so that a signal to it is a signal to the loop.
@@ -133,6 +133,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
     """
     from recipes.archer.runs.log import open_notes
     from recipes.archer.session.ray_session import ray_session
+    from recipes.archer.startup.forking import fork_of
     from recipes.archer.startup.inputs import check_ground_truths, grading_pool
     from recipes.archer.startup.resuming import saver_and_checkpoint
     from recipes.archer.workers.calls import RolloutHungError
@@ -141,6 +142,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
     with ExitStack() as session:
         with stop.nothing_to_save():
             saver, checkpoint = saver_and_checkpoint(config, datasets, again)
+            fork = fork_of(config, saver.identity) if checkpoint is None else None
             # what verl, Ray and the workers' start have to say is for when something goes wrong
             notes = session.enter_context(open_notes(log.folder / "setup.log"))
             if not config.ray_init.log_to_driver:
@@ -156,6 +158,9 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                 trainer.init_workers()
                 if checkpoint:
                     trainer.resume(checkpoint)
+                elif fork:
+                    log.note(**fork.lineage)
+                    trainer.fork(fork)
             ending = trainer.fit()
         except (UserError, StopRequested, RolloutHungError):
             trainer.report.broke_off()

@@ -16,6 +16,7 @@ from recipes.archer.rollout.responses import trim_responses
 from recipes.archer.rollout.seeds import response_seeds
 from recipes.archer.session.signals import StopRequested
 from recipes.archer.step import Round, Step
+from recipes.archer.workers.calls import load_state
 from recipes.archer.workers.deal import dealt
 from recipes.archer.workers.groups import WorkerGroups
 from verl import DataProto
@@ -166,7 +167,7 @@ class ArcherTrainer(WorkerGroups):
         numbers, n = list(range(len(self.val_dataset))), self.config.actor_rollout_ref.rollout.val_kwargs.n
         seeds = response_seeds(self.config.seed, -1 - step, numbers, n)
         batch = self._respond(prompt_batch(self.val_dataset, numbers, n), seeds, validate=True)
-        return validation_metrics(self.reward.start(batch).result(), batch)
+        return validation_metrics(self.reward.start(batch, evaluation=True).result(), batch)
 
     def _log(self, step: Step) -> None:
         self.step = step.number
@@ -196,9 +197,14 @@ class ArcherTrainer(WorkerGroups):
     def resume(self, checkpoint) -> None:
         """Loads a whole checkpoint into the driver and the workers."""
         self.load_state_dict(checkpoint.state)
-        self.actor_rollout_wg.load_state(str(checkpoint.path))
+        load_state(self.actor_rollout_wg, checkpoint)
         self.report.continuing(checkpoint)
         self.saver.repair(self.report)  # not before: it may give the checkpoint its name back
+
+    def fork(self, fork) -> None:
+        """Begins with the parameters of another run's checkpoint."""
+        self.actor_rollout_wg.fork_state(str(fork.checkpoint.path), fork.with_optimizer)
+        self.report.say(str(fork))
 
     def _save_when_due(self) -> Ending | None:
         save_freq = self.config.trainer.save_freq

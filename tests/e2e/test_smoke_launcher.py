@@ -36,4 +36,4 @@ def test_two_steps_on_two_workers(smoke):
 
 def test_the_checkpoint_has_a_share_of_each_worker(smoke):
     names = {path.name for path in (smoke.folder / "global_step_2").iterdir()}
-    assert {"__0_0.distcp", "__1_0.distcp", "host_0.pt", "host_1.pt"} <= names
+    assert {"__0_0.distcp", "__1_0.distcp", "host_0.json", "host_1.safetensors"} <= names

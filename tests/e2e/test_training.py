@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from launching import lasting, launch, left_behind_by, steps_logged, tensors
+from listening import survey
 from metrics_page import PAGE, SOURCE, documented
 
 TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
@@ -43,10 +44,17 @@ KEYS = {
 
 
 @pytest.fixture(scope="session")
-def straight(tiny, output):
-    """Four steps without a disturbance."""
+def surveys():
+    """What was seen of a run's sockets after its first step."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def straight(tiny, output, surveys):
+    """Four steps without a disturbance, but that after the first a stranger knocks at every port."""
     return launch(
         TINY, *SHORT, TRACKED, "trainer.experiment_name=straight", output=output, name="Archer-tiny/straight",
+        until=lambda folder: steps_logged(folder) >= 1, then=lambda driver: surveys.append(survey(driver)),
         TINY_DIR=str(tiny),
     )  # fmt: skip
 
@@ -117,6 +125,17 @@ def test_every_tracker_gets_every_metric(straight):
     (wandb_file,) = straight.folder.rglob("*.wandb")  # offline: no key
     content = wandb_file.read_bytes()
     assert not [name for name in existing if name.encode() not in content]
+
+
+def test_a_run_listens_on_loopback_only_and_answers_nobody_else(straight, surveys):
+    (seen,) = surveys
+    assert (
+        len(seen.open_to_user) >= 5
+    )  # control server, raylet (two), driver, worker: the survey looks in the right place
+    assert [listener for listener in seen.listeners if listener.address not in ("127.0.0.1", "::1")] == []
+    assert seen.open_to_anyone == []
+    assert not [port for port, answer in seen.answers.items() if answer.startswith(("2", "3"))], seen.answers
+    assert seen.folder_mode == 0o700
 
 
 def test_a_killed_run_ends_like_an_uninterrupted_one(straight, interrupted):

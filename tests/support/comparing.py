@@ -4,10 +4,10 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from launching import Launch, lasting, left_behind, tensors
+from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.store import CheckpointStore
 
 REAPED_S = 20  # the reaper works after the driver has gone
@@ -32,8 +32,9 @@ def assert_same_end(run: Launch, straight: Launch, step: int = 4) -> None:
     got, expected = tensors(ours), tensors(theirs)
     assert got.keys() == expected.keys() and len(expected) > 30
     assert not [name for name in expected if not torch.equal(expected[name], got[name])]
-    got, expected = (torch.load(folder / "host_0.pt", weights_only=False) for folder in (ours, theirs))
-    assert _same(got, expected) and got["scheduler"]["last_epoch"] > 0
+    got, expected = (HostState.read(folder, 0) for folder in (ours, theirs))
+    assert (got.schedule, got.facts) == (expected.schedule, expected.facts) and got.schedule["last_epoch"] > 0
+    assert all(torch.equal(words, got.generators[name]) for name, words in expected.generators.items())
     got, expected = (_state(folder) for folder in (ours, theirs))
     assert got == expected
     assert _samples(run.folder) == _samples(straight.folder)
@@ -51,15 +52,6 @@ def newest_step(folder: Path) -> int:
     """Step of the newest whole checkpoint, 0 where there is none."""
     newest, _ = CheckpointStore(folder).newest_whole()
     return newest.step if newest else 0
-
-
-def _same(one, other) -> bool:
-    """Equality of nested values that may hold tensors and arrays."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(np.array_equal(one, other)) if isinstance(one, np.ndarray | torch.Tensor) else one == other
 
 
 def _state(checkpoint: Path) -> dict:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from actor_cases import VOCAB, small_qwen3
+from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.manifest import write_manifest
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] + ':' + m['content'] + '|' }}{% endfor %}"
@@ -50,6 +52,7 @@ def save_checkpoint(folder: Path, state: dict, *, config=None, step: int = 2, ro
         config.save_pretrained(folder / "model_config")
         GenerationConfig(eos_token_id=STOPS).to_json_file(folder / "model_config" / "generation_config.json")
         tokenizer().save_pretrained(folder / "model_config")
+    HostState.of_this_process(SimpleNamespace(state_dict=dict)).write(folder, 0)
     row = {"step": step, "val/accuracy": 0.5, **(row or {})}
     (folder / "state.json").write_text(json.dumps({"step": step, "row": row}), encoding="utf-8")
     write_manifest(folder)

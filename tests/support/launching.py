@@ -14,6 +14,8 @@ import psutil
 import pytest
 import torch
 
+from traps import folder_of_traps
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = ROOT / "scripts" / "train"
 DEADLINE_S = 480
@@ -63,7 +65,7 @@ def launch(
     """
     process = subprocess.Popen(
         command(launcher, *overrides),
-        cwd="/",
+        cwd=folder_of_traps(),
         env=environment(output, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,18 +1,25 @@
 """Checkpoints of one worker and of two, written and read by each other; run in two processes of their own."""
 
+import json
+import pickle
 import random
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from actor_cases import join
+from forging import Running, archive, forge
+from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.manifest import write_manifest
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
+from recipes.archer.ending import UserError
 
 
 class Model(torch.nn.Module):
@@ -79,12 +86,12 @@ def save(path: Path, state: WorkerState) -> dict:
     return whole(state) | {"draws": draws()}
 
 
-def load(path: Path, seed: int) -> dict:
+def load(path: Path, seed: int, trust_old: bool = False) -> dict:
     """What a fresh worker holds after loading, and then after one more step."""
     state = worker(seed)
     random.seed(seed)
     np.random.seed(seed)
-    load_shards(str(path), state)
+    load_shards(str(path), state, trust_old)
     found = whole(state) | {"draws": draws()}
     train(state, 1)
     return {"loaded": found, "one step on": whole(state)}
@@ -119,13 +126,114 @@ def broken(rank: int) -> str:
     return "nothing"
 
 
+def refused(path: Path, change) -> str:
+    """What every rank hears of a copy of a checkpoint that rank 0 has changed."""
+    folder = path.with_name(f"{path.name}, {change.__name__}")
+    if dist.get_rank() == 0:
+        shutil.copytree(path, folder)
+        change(folder)
+        (folder / "manifest.json").unlink()
+        write_manifest(folder)
+    dist.barrier()
+    try:
+        load_shards(str(folder), worker(6))
+    except UserError as error:
+        return str(error).removeprefix(f"checkpoint {folder}: ")
+    return "nothing"
+
+
+def runs_code(folder: Path) -> None:
+    forge(folder, "model.norm.weight", archive(Running(folder.with_name("ran"))))
+
+
+def runs_code_as_a_value(folder: Path) -> None:
+    forge(folder, "optimizer.param_groups.0.lr", archive(Running(folder.with_name("ran"))))
+
+
+def lacks_a_tensor(folder: Path) -> None:
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    del metadata.state_dict_metadata["model.norm.bias"]
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
+def lacks_a_place(folder: Path) -> None:
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    metadata.storage_data = {key: v for key, v in metadata.storage_data.items() if key.fqn != "model.norm.bias"}
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
+def has_another_size(folder: Path) -> None:
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    metadata.state_dict_metadata["model.norm.bias"] = metadata.state_dict_metadata["model.embed.weight"]
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
+def has_a_generator_of_another_size(folder: Path) -> None:
+    for rank in range(2):
+        file = folder / f"host_{rank}.safetensors"
+        file.write_bytes(safetensors.torch.save(safetensors.torch.load(file.read_bytes()) | {"torch": SHORT}))
+
+
+def has_a_schedule_of_text(folder: Path) -> None:
+    for file in folder.glob("host_*.json"):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(content | {"schedule": content["schedule"] | {"last_epoch": "3"}}))
+
+
+SHORT = torch.zeros(7, dtype=torch.uint8)
+CHANGES = (
+    runs_code,
+    runs_code_as_a_value,
+    lacks_a_tensor,
+    lacks_a_place,
+    has_another_size,
+    has_a_generator_of_another_size,
+    has_a_schedule_of_text,
+)
+
+
+def as_format_1(path: Path) -> Path:
+    """A copy of a checkpoint as an earlier version wrote it."""
+    folder = shutil.copytree(path, path.with_name("format 1"))
+    host = HostState.read(folder, 0)
+    words, numbers = (host.generators[name] for name in ("numpy", "python"))
+    facts = host.facts["numpy"]
+    numpy_state = ("MT19937", words.numpy().astype(np.uint32), facts["position"], facts["has_gauss"], facts["gauss"])
+    state = {
+        "scheduler": host.schedule,
+        "torch": host.generators["torch"],
+        "device": host.generators["device"],
+        "numpy": numpy_state,
+        "python": (3, tuple(numbers.tolist()), host.facts["python"]["gauss_next"]),
+    }
+    for file in folder.glob("host_*"):
+        file.unlink()
+    torch.save(state, folder / "host_0.pt")
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    return folder
+
+
+def old(path: Path) -> dict:
+    """What of an earlier version's checkpoint is refused, and read."""
+    folder = as_format_1(path)
+    try:
+        load_shards(str(folder), worker(7))
+        said = "nothing"
+    except UserError as error:
+        said = str(error)
+    return {"said": said, "read": load(folder, seed=8, trust_old=True)}
+
+
 def run(rank: int, folder: str) -> None:
     """Process ``rank`` of two; results go to ``<folder>/<name>.<rank>``."""
     path, results = Path(folder), {}
     if rank == 0:
         results["saved by one"] = _alone(path, lambda: _trained_and_saved(path / "one"))
         (path / "one.done").touch()
-        torch.save({"not": "of this checkpoint"}, path / "one" / "host_1.pt")
+        (path / "one" / "host_1.json").write_text('{"not": "of this checkpoint"}')
     join(rank, 2, str(path / "meeting-two"))
     dist.barrier()
     results["one in two"] = load(path / "one", seed=2)
@@ -133,10 +241,13 @@ def run(rank: int, folder: str) -> None:
     results["two in two"] = load(path / "two", seed=3)
     results["limited"] = limited(path / "limited", rank)
     results["broken"] = broken(rank)
+    results["refused"] = {change.__name__: refused(path / "two", change) for change in CHANGES}
     dist.destroy_process_group()
     if rank == 0:
         results["two in one"] = _alone(path, lambda: load(path / "two", seed=4))
+        results["old in one"] = _alone(path, lambda: old(path / "one"))
         results["one in one"] = _alone(path, lambda: load(path / "one", seed=5))
+    results["ran"] = (path / "ran").exists()
     torch.save(results, path / f"results.{rank}")
 
 

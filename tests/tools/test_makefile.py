@@ -15,7 +15,7 @@ def device_of(tmp_path):
     """The DEVICE that set-up is given for a target, with stand-ins for bash and for the environment's Python."""
     stand_ins = {
         "bash": f'echo "$1 ${{DEVICE:-none}}" >>{tmp_path}/calls',
-        "python": f'echo "$2" >>{tmp_path}/modules',
+        "python": f'[ "$1" != -P ] || shift; echo "$2" >>{tmp_path}/modules',
     }
     for name, script in stand_ins.items():
         (tmp_path / "bin").mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "setup.sh"
 PLAIN = ("awk", "bash", "cat", "cut", "df", "dirname", "env", "find", "flock", "grep", "mkdir", "mktemp", "mv", "rm")
 PLAIN += ("nproc", "sed", "sha256sum", "tail", "test", "uname")
-UV = "uv-" + SCRIPT.read_text().partition("uv_version=")[2].split("\n")[0]
+UV = "uv-" + (ROOT / "requirements" / "uv.txt").read_text().partition("\nuv==")[2].split()[0]
 APT = "install it with: sudo apt-get install -y"
 
 

@@ -107,7 +107,7 @@ def download(name: str, version: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # Into a folder of its own first, so that a download cut short never looks like a cached wheel.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
-        command = [_python_with_pip(), "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command = [_python_with_pip(), "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--no-deps", "--only-binary=:all:", "--dest", temporary, f"{name}=={version}"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL)  # its errors go to stderr
         found = list(Path(temporary).glob("*.whl"))
@@ -122,6 +122,6 @@ def download(name: str, version: str) -> Path:
 def _python_with_pip() -> str:
     """This interpreter or, as an environment made by uv has no pip, the one it was made from."""
     for python in (sys.executable, sys._base_executable):
-        if subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+        if subprocess.run([python, "-P", "-m", "pip", "--version"], capture_output=True).returncode == 0:
             return python
     raise VendorError(f"{sys.executable}: has no pip; run this with a Python that has, or give --wheel PATH")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 MARGIN = 1.1  # of a checkpoint's size, so that rows and samples still find room beside it
+LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 COPIES = 3  # a parameter, and Adam's two moments of it
 
 
@@ -39,10 +40,18 @@ def readable(size: int) -> str:
 
 
 def _num_parameters(file: Path) -> int:
-    """Of a safetensors file, from its header: its length in 8 bytes, then JSON with each tensor's shape."""
+    """Of a safetensors file, from its header: its length in 8 bytes, then JSON with each tensor's shape.
+
+    0 where it has no such header: this is an estimate, and what is wrong with the file is found elsewhere.
+    """
+    if not file.is_file():  # a pipe would be waited for
+        return 0
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if length > file.stat().st_size:
+        if length > min(file.stat().st_size, LARGEST_HEADER):
             return 0
-        header = json.loads(stream.read(length) or "{}")
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        try:
+            header = json.loads(stream.read(length) or "{}")
+            return sum(math.prod(map(int, t["shape"])) for name, t in header.items() if name != "__metadata__")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            return 0

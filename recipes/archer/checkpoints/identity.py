@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from recipes.archer.checkpoints.store import Checkpoint
+from recipes.archer.checkpoints.reading import STATE, Checkpoint
 from recipes.archer.ending import UserError
 from recipes.archer.runs.log import versions
 
@@ -28,6 +29,8 @@ ARCHITECTURE = (
     "vocab_size",
     "tie_word_embeddings",
 )
+PARTS = {"model": dict, "weights": str, "data": dict, "seeds": dict, "versions": dict, "world_size": int}
+MOST_TEXT = 4096  # characters of a value: one of them is a path
 _BLOCK = 1 << 20
 
 
@@ -60,16 +63,17 @@ def check_identity(checkpoint: Checkpoint, run: dict[str, Any], with_reference: 
         with_reference: whether the loss has a KL term to the model that training started from.
 
     Raises:
-        UserError: it belongs to another model or to other data; the message says what differs.
+        UserError: it belongs to another model or to other data, and the message says what differs; or it does not
+            say what it belongs to.
     """
-    path, written = checkpoint.path, checkpoint.state.get("identity", {})
+    path, written = checkpoint.path, _written(checkpoint)
     other = "or set trainer.experiment_name to another name for a new run"
     if differing := _differing(written, run, "model"):
         raise UserError(
             f"checkpoint {path} holds a model with {_list(differing, 0)}, the one at actor_rollout_ref.model.path "
             f"has {_list(differing, 1)}; use the model it was trained from, {other}"
         )
-    weights = "weights" in written and written["weights"] != run["weights"]
+    weights = written["weights"] != run["weights"]
     if weights and with_reference:
         raise UserError(
             f"checkpoint {path} was trained from other weights than those at actor_rollout_ref.model.path, which the "
@@ -90,12 +94,41 @@ def check_identity(checkpoint: Checkpoint, run: dict[str, Any], with_reference: 
         notes.append(f"it was written with {_list(differing, 0)}, this run has {_list(differing, 1)}")
     if differing := _differing(written, run, "versions"):
         notes.append(f"it was written by {_list(differing, 0)}, this is {_list(differing, 1)}")
-    if written.get("world_size", run["world_size"]) != run["world_size"]:
+    if written["world_size"] != run["world_size"]:
         notes.append(
             f"it was written with world size {written['world_size']}, this run has {run['world_size']}: "
             "sums are taken in another order, so it goes on alike but not bit for bit"
         )
     return [f"checkpoint {path}: {note}" for note in notes]
+
+
+def _written(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The identity in a checkpoint, which may be anyone's.
+
+    Raises:
+        UserError: there is none, it lacks a part, or a part of it is of another kind.
+    """
+    written = checkpoint.state.get("identity")
+    if not isinstance(written, dict):
+        written = {}
+    whole = all(isinstance(written.get(name), kind) for name, kind in PARTS.items())
+    parts = [part if isinstance(part, dict) else {"": part} for part in written.values()]
+    said = chain(written, *(chain(*part.items()) for part in parts))  # names and values of all parts
+    if not whole or not all(map(_is_plain, said)):
+        raise UserError(
+            f"checkpoint {checkpoint.path} does not say what it belongs to (identity in {STATE}), so it is not "
+            "continued; set trainer.experiment_name to another name for a new run"
+        )
+    return written
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be compared and printed; one of the stranger's own making may hold anything."""
+    if isinstance(value, str):
+        return len(value) <= MOST_TEXT and value.isprintable()
+    if isinstance(value, list):  # as some architectures give a number for each layer
+        return all(not isinstance(item, list) and _is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _differing(written: dict[str, Any], run: dict[str, Any], part: str) -> list[tuple[str, tuple[Any, ...]]]:
@@ -126,13 +159,15 @@ def _line(value: Any) -> bytes:
 
 
 def _prompts(data: dict[str, Any]) -> str:
-    return f"{data['prompts']} prompts ({data['questions'][:8]})"
+    return f"{data.get('prompts')} prompts ({str(data.get('questions'))[:8]})"
 
 
 def _sampled_hash(model: Path) -> str:
     """Of the beginnings, ends and sizes of the weights: training changes all of a model, so these suffice."""
     digest = hashlib.sha256()
     for file in sorted([*model.glob("*.safetensors"), *model.glob("*.bin")]):
+        if not file.is_file():  # a pipe would be waited for
+            continue
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
         with open(file, "rb") as stream:

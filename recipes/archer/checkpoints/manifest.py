@@ -3,12 +3,18 @@
 import hashlib
 import json
 import os
+from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from recipes.archer.checkpoints.bounded import files_in, is_plain_name, open_regular, read_json
 from recipes.archer.ending import UserError
 
 MANIFEST = "manifest.json"
-FORMAT = 1  # of a checkpoint's folder; raised when an older reader would misunderstand it
+# of a checkpoint's folder; raised when an older reader would misunderstand it
+FORMAT = 2  # 1: each worker's own state was a pickle, host_<rank>.pt
+MOST_BYTES = 64 << 20  # of the manifest
 
 
 def write_manifest(folder: Path) -> None:
@@ -22,6 +28,58 @@ def write_manifest(folder: Path) -> None:
     flush(folder)
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint's folder holds.
+
+    Attributes:
+        layout: number of the format; below ``FORMAT``: the folder has pickles that run what is in them.
+        files: (size in bytes, SHA-256) by name, relative to the folder.
+    """
+
+    layout: int
+    files: dict[str, tuple[int, str]]
+
+    @property
+    def is_old(self) -> bool:
+        return self.layout < FORMAT
+
+
+def old_refused(folder: Path) -> UserError:
+    """Why a folder of an earlier format is not read, and what to do about it."""
+    return UserError(
+        f"checkpoint {folder} is of an earlier format, with pickles that run what is in them; if it is your own, "
+        "continue it with trainer.trust_old_checkpoints=true, or set trainer.experiment_name to another name"
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a checkpoint's folder.
+
+    Raises:
+        ValueError: it is absent or damaged, so the checkpoint is not whole.
+        UserError: a later version of this code wrote the folder.
+    """
+    try:
+        manifest = read_json(folder / MANIFEST, MOST_BYTES)
+        layout = manifest["format"]
+        files = {name: _described(name, file) for name, file in manifest["files"].items()}
+    except FileNotFoundError:
+        raise ValueError(f"{MANIFEST} is missing, so it was never finished") from None
+    except OSError as error:
+        raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from None
+    except (KeyError, TypeError, AttributeError):  # whatever a torn or altered file may hold
+        raise ValueError(f"{MANIFEST} is damaged") from None
+    if isinstance(layout, bool) or not isinstance(layout, int) or layout < 1:
+        raise ValueError(f"{MANIFEST} is damaged")
+    if layout > FORMAT:
+        raise UserError(
+            f"checkpoint {folder} has format {layout}, this code reads up to {FORMAT}: continue with the version "
+            "that wrote it, or set trainer.experiment_name to another name"
+        )
+    return Manifest(layout, files)
+
+
 def problem_of(folder: Path, hashes: bool = True) -> str | None:
     """None when every file of the manifest is there with its size and hash; otherwise what is wrong.
 
@@ -32,29 +90,29 @@ def problem_of(folder: Path, hashes: bool = True) -> str | None:
         UserError: a later version of this code wrote the folder.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        layout, files = manifest.get("format", FORMAT), manifest["files"]
-        described = [(name, expected["size"], expected["sha256"]) for name, expected in files.items()]
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing, so it was never finished"
-    except OSError as error:
-        return f"{MANIFEST} cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError, AttributeError):  # whatever a torn or altered file may hold
-        return f"{MANIFEST} is damaged"
-    if not isinstance(layout, int) or layout > FORMAT:
-        raise UserError(
-            f"checkpoint {folder} has format {layout}, this code reads up to {FORMAT}: continue with the version "
-            "that wrote it, or set trainer.experiment_name to another name"
-        )
-    return next((p for p in (_problem(folder, *file, hashes) for file in described) if p is not None), None)
+        files = read_manifest(folder).files
+    except ValueError as problem:
+        return str(problem)
+    return next((p for p in (_problem(folder, n, *f, hashes) for n, f in files.items()) if p is not None), None)
+
+
+def stranger_in(folder: Path, files: Container[str]) -> str | None:
+    """What a folder holds besides the files of its manifest, in words; None where there is nothing.
+
+    A link is a stranger wherever it leads, and so is what is neither file nor folder.
+    """
+    try:
+        extra = next((name for name in files_in(folder) if name != MANIFEST and name not in files), None)
+    except ValueError as stranger:
+        return str(stranger)
+    return f"{MANIFEST} does not list {extra}" if extra else None
 
 
 def listed(folder: Path) -> dict[str, int]:
     """Files of a folder's manifest and their sizes in bytes; empty where there is none to read."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return {name: int(expected["size"]) for name, expected in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {name: size for name, (size, _) in read_manifest(folder).files.items()}
+    except (ValueError, UserError):
         return {}
 
 
@@ -67,17 +125,28 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def _described(name: str, file: dict[str, Any]) -> tuple[int, str]:
+    size, sha256 = file["size"], file["sha256"]
+    is_size = isinstance(size, int) and not isinstance(size, bool) and size >= 0
+    if not (is_plain_name(name) and is_size and isinstance(sha256, str)):
+        raise TypeError(name)
+    return size, sha256
+
+
 def _problem(folder: Path, name: str, size: int, sha256: str, hashes: bool) -> str | None:
-    file = folder / name
     try:
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes instead of {size}"
-        if hashes and _hash(file) != sha256:
-            return f"{name} does not have the hash it was written with"
+        with open_regular(folder / name) as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                return f"{name} has {found} bytes instead of {size}"
+            if hashes and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return f"{name} does not have the hash it was written with"
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{name} is missing"
     except OSError as error:  # a bad sector, a share that went away
         return f"{name} cannot be read ({error.strerror})"
+    except ValueError as problem:
+        return str(problem)
     return None
 
 

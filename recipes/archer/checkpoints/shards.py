@@ -4,16 +4,12 @@ torch's distributed checkpoint is used rather than verl's one-file-a-rank format
 any number of workers.
 """
 
-import io
-import os
-import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -21,8 +17,10 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.optim.lr_scheduler import LRScheduler
 
-from recipes.archer.checkpoints.manifest import listed
-from verl.utils.device import get_torch_device
+from recipes.archer.checkpoints.host import HostState
+from recipes.archer.checkpoints.manifest import old_refused, read_manifest
+from recipes.archer.checkpoints.reader import DataReader
+from recipes.archer.ending import UserError
 
 # how the tokenizer's writer, which is not Python's, tells ENOSPC, EDQUOT, EIO and EROFS: in a bare Exception
 FOREIGN_ERRORS = re.compile(r"\(os error (28|122|5|30)\)")
@@ -37,24 +35,6 @@ class WorkerState:
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler
     rank: int
-
-    def host_state(self) -> dict[str, Any]:
-        """State that is each rank's own, and the schedule."""
-        return {
-            "scheduler": self.scheduler.state_dict(),
-            "torch": torch.get_rng_state(),
-            "device": get_torch_device().get_rng_state(),
-            "numpy": np.random.get_state(),
-            "python": random.getstate(),
-        }
-
-    def set_host_state(self, state: dict[str, Any], with_rng: bool) -> None:
-        self.scheduler.load_state_dict(state["scheduler"])
-        if with_rng:
-            torch.set_rng_state(state["torch"])
-            get_torch_device().set_rng_state(state["device"])
-            np.random.set_state(state["numpy"])
-            random.setstate(state["python"])
 
 
 def written_by_all(write: Callable[[], None]) -> str | None:
@@ -100,33 +80,69 @@ def save_shards(path: str, state: WorkerState) -> None:
     """Writes this rank's part into the folder ``path``; every rank calls it, inside :func:`written_by_all`."""
     model, optimizer = get_state_dict(state.model, state.optimizer)
     dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=path)
-    content = io.BytesIO()  # not straight into the file: see refused_by_disk
-    torch.save(state.host_state(), content)
-    with open(_host_file(path, state.rank), "wb") as file:
-        file.write(content.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
+    HostState.of_this_process(state.scheduler).write(Path(path), state.rank)
 
 
-def load_shards(path: str, state: WorkerState) -> None:
+def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
     """Reads the finished folder ``path`` into model, optimizer, schedule and, where this rank has one, random state.
 
     With another number of workers than saved, ranks without a state of their own take rank 0's schedule and
     keep their fresh random state: rollouts are seeded by response, so nothing else depends on it.
+
+    Args:
+        trust_old: whether a folder of an earlier format may be read, which runs what its pickles hold.
+
+    Raises:
+        UserError: the folder holds anything else than tensors and plain values.
+        RuntimeError: it cannot be read for another reason.
     """
+    folder = Path(path)
     model, optimizer = get_state_dict(state.model, state.optimizer)
     try:
-        dcp.load({"model": model, "optimizer": optimizer}, checkpoint_id=path)
-    except CheckpointException as error:  # no Exception: it would take the worker's process with it
-        raise RuntimeError(f"{path} cannot be loaded: {error}") from None
+        host, is_own = _host_state(folder, state.rank, trust_old)  # before what all ranks do together
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
+    read_into({"model": model, "optimizer": optimizer}, folder)
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
-    own = _host_file(path, state.rank)
-    # by the manifest, whose hashes were verified: a file that only lies there is not ours to unpickle
-    has_own = own.name in listed(Path(path))
-    host = torch.load(own if has_own else _host_file(path, 0), weights_only=False)  # numpy and Python state in it
-    state.set_host_state(host, with_rng=has_own)
+    try:
+        host.set_schedule(state.scheduler)
+        if is_own:
+            host.set_generators()
+    except ValueError as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
     dist.barrier()
 
 
-def _host_file(path: str, rank: int) -> Path:
-    return Path(path) / f"host_{rank}.pt"
+def read_into(state: dict[str, Any], folder: Path) -> None:
+    """Fills the tensors of ``model`` and, if it is there, ``optimizer`` from a finished folder; every rank calls it.
+
+    Raises:
+        UserError: the folder holds anything else than this state as tensors and plain values.
+        RuntimeError: it cannot be read for another reason.
+    """
+    try:
+        dcp.load(state, storage_reader=DataReader(folder))
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(f"checkpoint {folder}: {error}") from None
+    except CheckpointException as error:  # no Exception: it would take the worker's process with it
+        if strange := next(filter(_is_of_content, (cause for cause, _ in error.failures.values())), None):
+            raise UserError(f"checkpoint {folder}: {str(strange).splitlines()[0]}") from None
+        raise RuntimeError(f"{folder} cannot be loaded: {error}") from None
+
+
+def _is_of_content(error: BaseException) -> bool:
+    """Whether a rank's error says that the checkpoint holds something else than this model's state."""
+    return type(error) is ValueError or "Missing key in checkpoint" in str(error)
+
+
+def _host_state(folder: Path, rank: int, trust_old: bool) -> tuple[HostState, bool]:
+    """A rank's own state, or where it has none rank 0's; and whether it is its own.
+
+    By the manifest, whose hashes were verified: a file that only lies there is not ours to read.
+    """
+    manifest = read_manifest(folder)
+    if manifest.is_old and not trust_old:
+        raise old_refused(folder)
+    suffix, read = ("pt", HostState.read_old) if manifest.is_old else ("json", HostState.read)
+    is_own = f"host_{rank}.{suffix}" in manifest.files
+    return read(folder, rank if is_own else 0), is_own

@@ -15,26 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.archer.checkpoints.manifest import MANIFEST, flush, listed, problem_of, write_manifest
+from recipes.archer.checkpoints.manifest import flush, listed, problem_of, write_manifest
+from recipes.archer.checkpoints.reading import STATE, Checkpoint, read, state_in
 from recipes.archer.ending import UserError
 from recipes.archer.files import write_atomically
 
-STATE = "state.json"
 POINTER = "latest_checkpointed_iteration.txt"  # verl's name for it
 BEST_POINTER = "best_checkpoint.txt"
 PREFIX = "global_step_"
 # a checkpoint that one of an earlier step replaces: it counts until that step's folder is there
 _ASIDE = re.compile(r"\.global_step_(\d+)\.behind_(\d+)")
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of write_atomically, with its process
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A whole checkpoint: its folder, its step, and the trainer's state in it."""
-
-    path: Path
-    step: int
-    state: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,12 +55,13 @@ class CheckpointStore:
         folder: the run folder; checkpoints are ``global_step_<n>`` in it.
         keep_last: how many to keep, at least 1.
         best_by: besides those, the best by a metric is kept; None: no such one.
+        trust_old: whether checkpoints of an earlier format, whose pickles run what is in them, may be continued.
     """
 
-    def __init__(self, folder: Path, keep_last: int = 3, best_by: BestBy | None = None):
+    def __init__(self, folder: Path, keep_last: int = 3, best_by: BestBy | None = None, trust_old: bool = False):
         if keep_last < 1:
             raise ValueError(f"trainer.keep_last={keep_last}: keep at least 1 checkpoint")
-        self.folder, self.keep_last, self.best_by = Path(folder), keep_last, best_by
+        self.folder, self.keep_last, self.best_by, self.trust_old = Path(folder), keep_last, best_by, trust_old
 
     def begin(self, step: int) -> Path:
         """An empty folder to write step ``step`` into; leftovers of an interrupted save are removed."""
@@ -128,13 +120,13 @@ class CheckpointStore:
         """The newest checkpoint that verifies, and one line for each newer one that does not.
 
         Raises:
-            UserError: a later version of this code wrote one of them.
+            UserError: one of them is not ours to pass over; see ``reading.py``.
         """
         skipped: list[str] = []
         folders = self._counting()
         for step in sorted(folders, reverse=True):
             try:
-                return read(folders[step]), skipped
+                return read(folders[step], self.trust_old), skipped
             except ValueError as problem:
                 skipped.append(f"skipped checkpoint {folders[step]}: {problem}")
         return None, skipped
@@ -146,7 +138,7 @@ class CheckpointStore:
     def best(self) -> Path | None:
         """The folder of the best checkpoint by ``best_by`` among those that look whole; None where there is none."""
         folders = self._counting()
-        step = self._best([step for step, path in folders.items() if _looks_whole(path)])
+        step = self._best({step: path for step, path in folders.items() if _looks_whole(path)})
         return None if step is None else folders[step]
 
     def size(self) -> int | None:
@@ -155,15 +147,15 @@ class CheckpointStore:
         sizes = (sum(listed(folders[step]).values()) for step in sorted(folders, reverse=True))
         return next(filter(None, sizes), None)
 
-    def _best(self, steps: list[int]) -> int | None:
+    def _best(self, folders: dict[int, Path]) -> int | None:
         if self.best_by is None:
             return None
-        values = {step: self.best_by.value(_state(self._final(step))) for step in steps}
+        values = {step: self.best_by.value(state_in(path)) for step, path in folders.items()}
         return self.best_by.best({step: value for step, value in values.items() if value is not None})
 
     def _point_to(self, newest: int, whole: list[int]) -> int | None:
         """Replaces the pointers; returns the step of the best."""
-        best = self._best(whole)
+        best = self._best({step: self._final(step) for step in whole})
         write_atomically(self.folder / POINTER, str(newest))
         if best is not None:
             write_atomically(self.folder / BEST_POINTER, f"{PREFIX}{best}\n")
@@ -212,22 +204,6 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Checkpoint:
-    """The checkpoint in a folder.
-
-    Raises:
-        ValueError: it is not whole; the message says what is missing or damaged.
-        UserError: a later version of this code wrote it.
-    """
-    problem = problem_of(path)
-    if problem is None and STATE not in listed(path):
-        problem = f"{MANIFEST} does not list {STATE}"
-    if problem is not None:
-        raise ValueError(problem)
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
-    return Checkpoint(path, state["step"], state)
-
-
 def _remove(path: Path) -> None:
     """Removes a folder, a file or a link, as far as the file system lets it."""
     if path.is_symlink() or path.is_file():
@@ -240,14 +216,6 @@ def _remove(path: Path) -> None:
 def _looks_whole(path: Path) -> bool:
     """Whether every file is there in its size: what can be told without reading gigabytes."""
     try:
-        return problem_of(path, hashes=False) is None and bool(_state(path))
+        return problem_of(path, hashes=False) is None and bool(state_in(path))
     except UserError:  # a later version's: not ours to judge
         return False
-
-
-def _state(path: Path) -> dict[str, Any]:
-    try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        return state if isinstance(state, dict) else {}
-    except (OSError, ValueError):
-        return {}

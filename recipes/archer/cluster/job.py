@@ -1,5 +1,6 @@
 """What a job is, whatever starts it: an experiment, its resources, its script and its environment."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +10,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from recipes.archer.cluster.leaks import check_names
 from recipes.archer.cluster.settings import SecretKey, Settings
 from recipes.archer.ending import DISK, EMPTY, GUARD, NOT_FINITE, WRONG_CALL, UserError
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.configuration import CONFIG_DIR, compose
+from recipes.archer.settings.leaks import check_configuration, check_environment, check_overrides, masked
 
 # Ends that the same command reaches again: a retry would only burn the node.
 FINAL_CODES = (WRONG_CALL, GUARD, EMPTY, NOT_FINITE, DISK)
@@ -93,11 +94,12 @@ def build_job(
     """
     launcher = TINY if experiment.startswith("tiny") else MATH
     overrides = [*overrides, *([f"trainer.nnodes={nodes}"] if nodes is not None else [])]
+    check_overrides(overrides, os.environ)
     config = _configuration(experiment, [*launcher.overrides, *overrides])
     environment = dict(settings.env)
     if settings.wandb_key_file:
         environment["WANDB_API_KEY_FILE"] = settings.wandb_key_file
-    check_names(environment, overrides, settings.source)
+    check_environment(environment, settings.source)
     try:
         judge(config, elsewhere=True)  # its environment is the container's
     except InterpolationKeyError as error:
@@ -106,7 +108,7 @@ def build_job(
     gpus = 0 if trainer.device == "cpu" else trainer.n_gpus_per_node
     # what is requested is what the launcher uses, whatever its own default
     facts = [f"EXPERIMENT={experiment}", *([f"N_GPUS={gpus}"] if gpus else [])]
-    name = _checked_name(name or launcher.job_prefix + experiment.lower().replace("_", "-"))
+    name = check_name(name or launcher.job_prefix + experiment.lower().replace("_", "-"))
     return Job(
         name=name,
         nodes=trainer.nnodes,
@@ -130,9 +132,9 @@ def build_evaluation(target: str, arguments: Sequence[str], settings: Settings, 
         UserError: bad name, or a secret as a plain value.
     """
     environment = dict(settings.env)
-    check_names(environment, arguments, settings.source)
+    check_environment(environment, settings.source)
     stem = re.sub(r"[^a-z0-9]+", "-", target.rstrip("/").rpartition("/")[2].lower()).strip("-")
-    name = _checked_name(name or EVALUATION.job_prefix + (stem or "model"))
+    name = check_name(name or EVALUATION.job_prefix + (stem or "model"))
     return Job(
         name=name,
         nodes=1,
@@ -166,13 +168,18 @@ def _configuration(experiment: str, overrides: Sequence[str]) -> DictConfig:
     try:
         config = compose([f"experiment={experiment}", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{experiment}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{experiment}: {masked(' '.join(str(error).split()))}") from None
+    check_configuration(config, os.environ)
     return config
 
 
-def _checked_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """The name, if a job can have it; what is none could be an option to ``kubectl`` or ``runai``.
+
+    Raises:
+        UserError: it is no DNS label.
+    """
     if not _NAME.fullmatch(name):
-        raise UserError(
-            f"job name {name!r}: a letter, then lower-case letters, digits and '-', at most 63; give --name"
-        )
+        shown = repr(name) if len(name) <= 80 else f"{name[:80]!r}…"
+        raise UserError(f"job name {shown}: a letter, then lower-case letters, digits and '-', at most 63; give --name")
     return name

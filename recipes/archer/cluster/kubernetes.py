@@ -12,6 +12,7 @@ from recipes.archer.cluster.job import FINAL_CODES, Job, shell_command
 from recipes.archer.cluster.settings import Settings
 
 CONTAINER = "trainer"
+INSTANCE = "app.kubernetes.io/instance"
 # Set on every pod of a Job since Kubernetes 1.27: the same for all of its retries, another one after a
 # resubmission under the same name. It takes the place of RunAI's JOB_UUID.
 _JOB_UID = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']"}}
@@ -49,7 +50,7 @@ def metadata(job: Job, settings: Settings) -> dict[str, Any]:
 
 def labels(job: Job) -> dict[str, str]:
     """Labels by which a job's objects are found again."""
-    return {"app.kubernetes.io/name": "archer", "app.kubernetes.io/instance": job.name}
+    return {"app.kubernetes.io/name": "archer", INSTANCE: job.name}
 
 
 def namespace(settings: Settings) -> str:
@@ -98,23 +99,24 @@ def pod_spec(container: dict[str, Any], job: Job, settings: Settings) -> dict[st
     return spec | {"containers": [container]} | ({"volumes": volumes} if volumes else {})
 
 
-def as_yaml(manifest: dict[str, Any]) -> str:
-    """The manifest as text, fields in the order in which they were written."""
-    return yaml.safe_dump(manifest, sort_keys=False, width=1000)
+def as_yaml(*manifests: dict[str, Any]) -> str:
+    """The manifests as text, fields in the order in which they were written."""
+    return yaml.safe_dump_all(manifests, sort_keys=False, width=1000)
 
 
 def create_command(settings: Settings) -> list[str]:
-    """The argv that creates the object on its standard input; `create` refuses a name that is taken."""
+    """The argv that creates the objects on its standard input; `create` refuses a name that is taken."""
     return [settings.kubectl, "create", "-f", "-"]
 
 
 def look_command(verb: str, name: str, settings: Settings, nodes: int) -> list[str]:
     """The argv of ``status``, ``logs`` or ``stop`` for a Job, or for the RayJob of several nodes."""
     kind = "rayjob" if nodes > 1 else "job"
+    objects = [f"rayjob/{name}", f"networkpolicy/{name}"] if nodes > 1 else ["job", name]
     words = {
         "status": ["describe", kind, name],
         "logs": ["logs", "-f", f"job/{name}"],  # a RayJob's submitter is a Job of the same name
-        "stop": ["delete", kind, name],
+        "stop": ["delete", *objects],
     }[verb]
     return [settings.kubectl, *words, "-n", namespace(settings)]
 

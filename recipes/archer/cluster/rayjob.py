@@ -11,8 +11,9 @@ from recipes.archer.ending import UserError
 
 DEFAULT_SCHEDULER = "runai-scheduler"
 MAX_NAME = 47  # KubeRay's limit: it appends to the name and stays within 63
+DASHBOARD = 8265
 # The head's ports, as KubeRay's own examples name them: the submitter and the workers look for these.
-_PORTS = [("gcs-server", 6379), ("dashboard", 8265), ("client", 10001)]
+_PORTS = [("gcs-server", 6379), ("dashboard", DASHBOARD)]
 
 
 def rayjob_manifest(job: Job, settings: Settings, submission: str) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def rayjob_manifest(job: Job, settings: Settings, submission: str) -> dict[str, 
     """
     if len(job.name) > MAX_NAME:
         raise UserError(f"job name {job.name!r}: a RayJob's has at most {MAX_NAME} characters (--name)")
+    # on all of the pod's interfaces, for the submitter; network_policy says who gets there
     head = _group(job, settings, submission, "ray-head", {"dashboard-host": "0.0.0.0"})
     ports = [{"name": name, "containerPort": port} for name, port in _PORTS]
     head["template"]["spec"]["containers"][0]["ports"] = ports
@@ -42,6 +44,30 @@ def rayjob_manifest(job: Job, settings: Settings, submission: str) -> dict[str, 
     }
     metadata = kubernetes.metadata(job, settings)
     return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
+
+
+def network_policy(job: Job, settings: Settings) -> dict[str, Any]:
+    """A networking.k8s.io/v1 NetworkPolicy: who reaches a Ray server runs commands, and Ray asks nobody who they are.
+
+    Head and workers reach each other on every port. The dashboard alone is reached by the submitter, which is a pod
+    of the Job that KubeRay makes under the RayJob's name, and by KubeRay's operator where its namespace is set.
+    """
+    own, submitter = {kubernetes.INSTANCE: job.name}, {"batch.kubernetes.io/job-name": job.name}
+    knocking: list[dict[str, Any]] = [{"podSelector": {"matchLabels": submitter}}]
+    if settings.operator_namespace:
+        namespace = {"kubernetes.io/metadata.name": settings.operator_namespace}
+        operator = {"app.kubernetes.io/component": "kuberay-operator"}
+        knocking.append({"namespaceSelector": {"matchLabels": namespace}, "podSelector": {"matchLabels": operator}})
+    spec = {
+        "podSelector": {"matchLabels": own},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {"from": [{"podSelector": {"matchLabels": own}}]},
+            {"from": knocking, "ports": [{"protocol": "TCP", "port": DASHBOARD}]},
+        ],
+    }
+    metadata = kubernetes.metadata(job, settings)
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
 def _group(

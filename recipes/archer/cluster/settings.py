@@ -46,7 +46,8 @@ class Settings:
         secrets: environment variable -> entry of a Kubernetes secret.
         wandb_key_file: path of the W&B key inside the container, mode 0600; an alternative to ``secrets``.
         flags: renames a flag for a site whose command line spells it differently.
-        namespace, scheduler, node_selector: the ``[kubernetes]`` table.
+        namespace, scheduler, node_selector, operator_namespace: the ``[kubernetes]`` table; the last is where KubeRay's
+            operator runs, which has to reach the dashboard of a RayJob.
     """
 
     source: Path
@@ -71,6 +72,7 @@ class Settings:
     namespace: str | None = None
     scheduler: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    operator_namespace: str | None = None
 
     def need(self, name: str, option: str | None = None) -> str:
         """The value of a setting that the job cannot do without.
@@ -107,7 +109,7 @@ def load_settings(path: Path | None = None) -> Settings:
     return Settings(source, **values)
 
 
-_KUBERNETES = {"namespace", "scheduler", "node_selector"}
+_KUBERNETES = {"namespace", "scheduler", "node_selector", "operator_namespace"}
 _TOP = {f.name for f in fields(Settings)} - _KUBERNETES - {"source"}
 _SCALARS = {"large_shm": bool, "preemptible": bool, "retries": int, "grace_s": int}
 _CHOICES = {"cli": ("v1", "v2")}
@@ -154,4 +156,6 @@ def _typed(source: Path, name: str, value: Any, kind: type) -> Any:
     # a bool is an int to Python, not to the reader of a settings file
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{source}: {name}: expected {_NAMES[kind]}, found {value!r}")
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"{source}: {name}: a NUL cannot be part of a command")
     return value

@@ -55,8 +55,9 @@ def stop(
 
 def _look(verb, name, backend, nodes, project, cli, cluster) -> int:
     from recipes.archer.cluster import kubernetes, runai
+    from recipes.archer.cluster.job import check_name
 
-    settings = site(cluster, project=project)
+    name, settings = check_name(name), site(cluster, project=project)
     if backend is Backend.kubernetes or (backend is None and nodes > 1):
         command = kubernetes.look_command(verb, name, settings, nodes)
         runai.require_binary(settings.kubectl, "kubectl", settings)

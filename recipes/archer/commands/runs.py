@@ -9,7 +9,7 @@ import typer
 def runs(
     output: Annotated[Path, typer.Argument(help="Folder that holds the runs.")] = Path("output"),
 ) -> None:
-    """List all runs: experiment, steps, status, verdict, best and last figures."""
+    """List all runs: what they were forked from, experiment, steps, status, verdict, best and last figures."""
     from concurrent.futures import ProcessPoolExecutor
 
     from rich.table import Table
@@ -67,7 +67,12 @@ def _line(run, now: float) -> list:
     best = best_row(run.rows)
     row, key = best or ({}, TRAIN)
     best_text = formatted(number(row.get(key)), ".3f") + (f" (step {row['step']})" if row else "")
-    words = (printable(run.name), printable(run.experiment or "–"), str(run.rows[-1]["step"] if run.rows else 0))
+    origin = f"\n↳ {printable(run.forked_from)}" if run.forked_from else ""
+    words = (
+        printable(run.name) + origin,
+        printable(run.experiment or "–"),
+        str(run.rows[-1]["step"] if run.rows else 0),
+    )
     figures = (at_end(key, ".3f"), at_end("actor/entropy", ".2f"), at_end("response_length/mean", ".0f"))
     return [
         *map(Text, words),

@@ -52,8 +52,8 @@ def submit(
 ) -> None:
     """Submit an experiment as a cluster job, or the evaluation of a run; GPUs and nodes come from its configuration."""
     from recipes.archer.cluster.job import build_evaluation, build_job
-    from recipes.archer.cluster.leaks import check_values
     from recipes.archer.cluster.runai import require_binary
+    from recipes.archer.settings.leaks import check_text
     from recipes.archer.startup.preflight import check_anywhere
 
     settings = site(cluster, project=project, image=image)
@@ -65,8 +65,8 @@ def submit(
         _require_plan(experiment, dry_run)
         job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name, judge=check_anywhere)
     chosen = backend or (Backend.kubernetes if job.nodes > 1 else Backend.runai)
-    plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings)
-    check_values(plan.text, os.environ)
+    plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings, dry_run)
+    check_text(plan.text, os.environ)
     for remark in [*plan.remarks, *_remarks(job, settings, overrides or [], needs_key=not evaluate)]:
         print(f"archer: {remark}", file=sys.stderr)
     if dry_run:
@@ -118,16 +118,23 @@ def _by_runai(job, settings, cli: str | None) -> Plan:
     return Plan(command, None, shlex.join(command), runai.remarks(job, settings, generation))
 
 
-def _by_kubernetes(job, settings) -> Plan:
+def _by_kubernetes(job, settings, dry_run: bool) -> Plan:
     from recipes.archer.cluster import kubernetes
-    from recipes.archer.cluster.rayjob import rayjob_manifest
+    from recipes.archer.cluster.rayjob import network_policy, rayjob_manifest
 
+    remarks = kubernetes.remarks(settings)
     if job.nodes > 1:
-        manifest = rayjob_manifest(job, settings, submission=str(uuid.uuid4()))
+        try:
+            settings.need("operator_namespace")  # or KubeRay never hears of the job's end, and the GPUs stay taken
+        except UserError as gap:
+            if not dry_run:
+                raise
+            remarks.append(str(gap))
+        rayjob = rayjob_manifest(job, settings, submission=str(uuid.uuid4()))
+        text = kubernetes.as_yaml(network_policy(job, settings), rayjob)  # first, so that no pod is without it
     else:
-        manifest = kubernetes.job_manifest(job, settings)
-    text = kubernetes.as_yaml(manifest)
-    return Plan(kubernetes.create_command(settings), text, text.rstrip(), kubernetes.remarks(settings))
+        text = kubernetes.as_yaml(kubernetes.job_manifest(job, settings))
+    return Plan(kubernetes.create_command(settings), text, text.rstrip(), remarks)
 
 
 def _remarks(job, settings, overrides: list[str], needs_key: bool = True) -> list[str]:

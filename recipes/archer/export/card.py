@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from recipes.archer.checkpoints.bounded import read_bytes
 from recipes.archer.export.choosing import Chosen
 from recipes.archer.export.folder import loading_lines
 
@@ -50,7 +51,7 @@ def card(chosen: Chosen, dtype: str, num_parameters: int, address: str | None = 
         *_figures(checkpoint.step, row if isinstance(row, dict) else {}, facts, config),
         *_evaluations(chosen),
         "## Provenance",
-        _facts(_provenance(facts, config, checkpoint.state)),
+        _facts(_provenance(chosen, facts, config)),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
@@ -160,9 +161,9 @@ def _score_files(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def _provenance(facts: dict[str, Any], config: Mapping[str, Any], state: dict[str, Any]) -> list[tuple[str, Any]]:
+def _provenance(chosen: Chosen, facts: dict[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Without paths, host and command: the card may become public."""
-    versions = facts.get("versions") or (state.get("identity") or {}).get("versions")
+    versions = facts.get("versions") or (chosen.checkpoint.state.get("identity") or {}).get("versions")
     known = versions if isinstance(versions, dict) else {}
     said = facts.get("git")
     git = said if isinstance(said, dict) else {}
@@ -171,6 +172,7 @@ def _provenance(facts: dict[str, Any], config: Mapping[str, Any], state: dict[st
     names = [Path(str(file)).name for file in ([files] if isinstance(files, str) else files or ())]
     return [
         ("experiment", facts.get("experiment")),
+        ("forked from", chosen.run.forked_from if chosen.run is not None else None),
         ("loss", _at(config, "actor_rollout_ref.actor.policy_loss.loss_mode")),
         (
             "training prompts",
@@ -216,8 +218,6 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
 def _text(path: Path) -> str | None:
     """A regular file's text; None where there is none, or far too much."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError:
+        return read_bytes(path, _MOST_BYTES).decode("utf-8", errors="replace")
+    except (OSError, ValueError):
         return None
-    return content.decode("utf-8", errors="replace") if len(content) <= _MOST_BYTES else None

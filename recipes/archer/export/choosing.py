@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.archer.checkpoints.manifest import MANIFEST
-from recipes.archer.checkpoints.store import PREFIX, BestBy, Checkpoint, CheckpointStore, read
+from recipes.archer.checkpoints.reading import Checkpoint, read
+from recipes.archer.checkpoints.store import PREFIX, BestBy, CheckpointStore
 from recipes.archer.ending import UserError
 from recipes.archer.runs.folder import Run, is_run, read_run
 
@@ -46,7 +47,8 @@ def choose(target: Path, step: str | None = None) -> Chosen:
 
 def _of_run(folder: Path, run: Run | None, step: str | None) -> Checkpoint:
     kept_by = _kept_by(run)
-    store = CheckpointStore(folder, best_by=kept_by or HELD_OUT)
+    # of an earlier format only what is not read here is a pickle
+    store = CheckpointStore(folder, best_by=kept_by or HELD_OUT, trust_old=True)
     if step == BEST or (step is None and kept_by is not None):
         if (path := store.best()) is not None:
             return _whole(path)
@@ -70,7 +72,7 @@ def _whole(path: Path) -> Checkpoint:
     if path.is_symlink():
         raise UserError(f"checkpoint {path} is a link: name the folder itself")
     try:
-        return read(path)
+        return read(path, trust_old=True)
     except ValueError as problem:
         raise UserError(f"checkpoint {path}: {problem}") from None
 

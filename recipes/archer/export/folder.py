@@ -1,7 +1,6 @@
 """A Hugging Face folder from a checkpoint: weights, settings, tokenizer, model card; proven, then put in its place."""
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from recipes.archer.checkpoints.bounded import read_bytes
 from recipes.archer.checkpoints.disk_space import shortage
 from recipes.archer.checkpoints.manifest import listed
 from recipes.archer.ending import DiskFullError, UserError
@@ -76,7 +76,7 @@ def export_model(
     plan = plan_files(tensors, without_tied(tensors, config), DTYPES[dtype] if dtype else None, **sizes)
     name = str(plan.dtype or tensors.dtype).removeprefix("torch.")
     with written_beside(out, overwrite) as folder:
-        if lack := shortage(folder, plan.num_bytes):
+        if lack := shortage(out.absolute().parent, plan.num_bytes):
             raise DiskFullError(f"{out}: there is no room for the model: {lack}; name a folder on another disk")
         _write_settings(checkpoint, folder, config | {"torch_dtype": name})
         if card is not None:
@@ -107,9 +107,12 @@ def _write_settings(checkpoint: Path, folder: Path, config: dict[str, Any]) -> N
     names = [name for name in listed(checkpoint) if _COPIED.fullmatch(name)]
     for name in names:
         (folder / Path(name).name).write_bytes(_content(checkpoint / name))
-    if f"{OWN}/{GENERATION}" not in names:  # of a checkpoint from before runs wrote down where responses end
-        tokens = {name: config[name] for name in _TOKENS if config.get(name) is not None}
-        _write_json(folder / GENERATION, tokens)
+    if f"{OWN}/{GENERATION}" in names:
+        generation = _settings(checkpoint, GENERATION)
+    else:  # a checkpoint from before runs wrote down where responses end
+        generation = {name: config[name] for name in _TOKENS if config.get(name) is not None}
+    # transformers would take a file that says that it is made from config.json for replaceable by that
+    _write_json(folder / GENERATION, {name: value for name, value in generation.items() if not name.startswith("_")})
     _write_json(folder / CONFIG, config)
 
 
@@ -125,19 +128,12 @@ def _settings(checkpoint: Path, name: str) -> dict[str, Any]:
 
 
 def _content(path: Path) -> bytes:
-    """A regular file's content; no link is followed.
-
-    Raises:
-        UserError: it cannot be read, or is no such file.
-    """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        return read_bytes(path, _MOST_BYTES)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): the checkpoint is damaged") from None
-    if len(content) > _MOST_BYTES:
-        raise UserError(f"{path} has more than {_MOST_BYTES >> 20} MiB: the checkpoint is damaged")
-    return content
+    except ValueError as problem:
+        raise UserError(f"{path.parent}: {problem}: the checkpoint is damaged") from None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
+from recipes.archer.checkpoints.reader import DataReader
 from recipes.archer.ending import UserError
 
 HEAD = "lm_head.weight"
@@ -44,11 +44,11 @@ class ModelTensors(Mapping[str, Spec]):
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._reader = FileSystemReader(str(folder))
         try:
-            entries = self._reader.read_metadata().state_dict_metadata
+            self._reader = DataReader(folder)
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from None
+        entries = self._reader.metadata.state_dict_metadata
         own = {name.removeprefix(_PREFIX): entry for name, entry in entries.items() if name.startswith(_PREFIX)}
         self._specs = {name: self._spec(name, entry) for name, entry in own.items()}
         if not self._specs:

@@ -1,10 +1,13 @@
 """What is graded: the answer inside a response, and the accepted forms of a ground truth. Pure."""
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 ANSWER_FORMATS = ("boxed", "any")
@@ -14,19 +17,70 @@ THINK_END = "</think>"
 # and the patterns below then cost the same for a response of any length.
 TAIL_CHARS = 4_000
 
-_BOX = "\\boxed"
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
+_BOXED_NUMBER = re.compile(r"\s?\$?([-+]?[0-9]+(?:\.[0-9]+)?)")  # `\boxed 7`, which TeX reads as well
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_ANSWER_LINE = re.compile(r"(?im)^[^\w\n]{0,8}(?:the )?(?:final )?answer[: *]{0,4}(?:is\b)?[: *]{0,4}(\S.*)$")
+# What stands between boxes that are one answer in parts, and between those that say when each holds.
+_AND = re.compile(r"(?:\s|\$|,|;|\\q?quad|\\[;,]|\\\(|\\\)|\\text\{ ?(?:and|or) ?\}|and\b|or\b){0,12}")
+_CONDITION_CHARS = 60
+_ANSWER_LINE = re.compile(
+    r"(?im)^[^\w\n]{0,8}(?:the )?(?:final )?answer[: *]{0,4}(?:is\b)?[: *]{0,4}\n{0,2}[ *]{0,4}(\S.*)$"
+)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?\\?%)?")
-_REPEATING = re.compile(r"(?<![0-9])([0-9]{1,9})\.([0-9]{0,9})\\(?:overline|bar)\s?\{([0-9]{1,9})\}")
-# Signs that models write in Unicode and the judge's grammar has in LaTeX only.
+_PLAIN = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?: ?/ ?[0-9]+)?(?:\s?\\?%)?"
+_NUMBER = re.compile(rf"(?<!\bnot ){_PLAIN}(?: or {_PLAIN})*")
+_REASON = re.compile(r"\. |,? (?:because|since|as|which|so|where) |, so ")
+_CHANGES_IT = re.compile(r"(?i)\b(?:or|and|not|no|if|when|unless|except|neither|otherwise|than|per|to)\b")
+_SIGNS = re.compile(r"[-+*/^=<>\\{}&|_0-9]")  # mathematics beside a formula or a number
+_SIGNS_AND_BRACKETS = re.compile(r"[-+*/^=<>\\{}&|_0-9(\[]")
+_REPEATING = re.compile(r"(?<![0-9])([0-9]{1,9})\.([0-9]{0,9})\\(?:overline|bar|dot)\s?\{([0-9]{1,9})\}")
+# Signs that models write in Unicode, as LaTeX has them. Digits, letters and blanks are below.
 _UNICODE = {
-    "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "π": r"\pi ", "∞": r"\infty ",
-    "≤": r"\le ", "≥": r"\ge ", "≠": r"\neq ", "∪": r"\cup ", "∈": r"\in ", "°": r"^\circ ",
-    "²": "^2", "³": "^3",
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
+    "÷": r"\div ",
+    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
+    "∪": r"\cup ",
+    "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ", "∖": r"\setminus ", "∅": r"\emptyset ", "°": r"^\circ ", "±": r"\pm ",
+    "∓": r"\mp ", "…": r"\ldots ", "′": "'", "’": "'", "∠": r"\angle ", "△": r"\triangle ",
+    "⟨": "(", "⟩": ")", "∗": "*",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
+    "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "→": r"\to ", "⁄": "/", "∛": r"\sqrt[3]", "∣": "|",
 }  # fmt: skip
-_UNICODE_TABLE = str.maketrans(_UNICODE)
+_RAISED = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
+_LOWERED = re.compile("[₀-₉₊₋ₙᵢₖ]+")
+_ROOT = re.compile(r"√\s?([0-9]+(?:\.[0-9]+)?)")
+
+
+def _ascii(sign: str) -> str:
+    """A sign of another script as LaTeX or ASCII has it: digits, full-width forms, blanks, fractions, Greek."""
+    if (digit := unicodedata.decimal(sign, None)) is not None:
+        return str(digit)
+    if unicodedata.category(sign) == "Zs":
+        return " "
+    if "\uff01" <= sign <= "\uff5e":
+        return chr(ord(sign) - 0xFEE0)
+    if unicodedata.category(sign) == "No" and "\u2044" in (form := unicodedata.normalize("NFKC", sign)):
+        above, below = form.split("\u2044")
+        return rf"\frac{{{above}}}{{{below}}}" if below else sign
+    if "\u0391" <= sign <= "\u03c9":
+        size, _, letter = unicodedata.name(sign, "").removeprefix("GREEK ").partition(" LETTER ")
+        return f"\\{letter.capitalize() if size == 'CAPITAL' else letter.lower()} "
+    return sign
+
+
+def _in_latex(text: str) -> str:
+    """`text` with the signs that Unicode has and LaTeX writes in letters."""
+    if text.isascii():
+        return text
+    for pattern, mark in ((_RAISED, "^"), (_LOWERED, "_")):
+        text = pattern.sub(partial(_script, mark), text)
+    text = _ROOT.sub(r"\\sqrt{\1}", text).replace("√", "sqrt")
+    return "".join(sign if sign.isascii() else _UNICODE.get(sign) or _ascii(sign) for sign in text)
+
+
+def _script(mark: str, match: re.Match[str]) -> str:
+    text = unicodedata.normalize("NFKC", match.group()).replace("−", "-")
+    return f"{mark}{text}" if len(text) == 1 else f"{mark}{{{text}}}"
 
 
 class GroundTruthError(ValueError):
@@ -55,35 +109,72 @@ def _closing_brace(text: str, opening: int) -> int | None:
     return None
 
 
+def _boxes(text: str) -> Iterator[tuple[int, int, str] | None]:
+    """Start, end and content of each box that holds something, from the last; None for one that is never closed."""
+    for match in reversed(list(_BOX.finditer(text))):
+        opening = _opening_brace(text, match.end())
+        if opening is None:
+            if number := _BOXED_NUMBER.match(text, match.end()):
+                yield match.start(), number.end(), number[1]
+        elif (closing := _closing_brace(text, opening)) is None:
+            yield None
+        elif content := text[opening + 1 : closing].strip():
+            yield match.start(), closing + 1, content
+
+
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}` that holds something.
+    r"""The content of the last `\boxed{…}` that holds something; of several with only "and" between, all.
 
     A box that is never closed is a response cut off inside its answer: None, and no earlier box
-    stands in for it. `\boxed` without a brace and `\boxed{}` are talk about boxes and are passed over.
+    stands in for it. `\boxed` without a brace or a number and `\boxed{}` are talk about boxes and are passed over.
     """
-    end = len(text)
-    while (position := text.rfind(_BOX, 0, end)) >= 0:
-        opening = _opening_brace(text, position + len(_BOX))
-        if opening is not None:
-            closing = _closing_brace(text, opening)
-            if closing is None:
-                return None
-            if content := text[opening + 1 : closing].strip():
-                return content
-        end = position
-    return None
+    contents: list[str] = []
+    start = None
+    for box in _boxes(text):
+        if box is None:
+            return ", ".join(contents) or None
+        if start is not None and (start - box[1] > _CONDITION_CHARS or not _AND.fullmatch(text, box[1], start)):
+            break
+        start = box[0]
+        if box[2] not in contents:
+            contents.insert(0, box[2])
+    return ", ".join(contents) or None
+
+
+def _has_conditional_boxes(text: str) -> bool:
+    """Whether several boxes stand close together, and not for one answer in parts."""
+    boxes = [box for box in itertools.islice(_boxes(text), 4) if box is not None]
+    for later, earlier in itertools.pairwise(boxes):
+        between = text[earlier[1] : later[0]]
+        close = len(between) < _CONDITION_CHARS and "\n" not in between and ". " not in between
+        if close and later[2] != earlier[2] and not _AND.fullmatch(between):
+            return True
+    return False
+
+
+def _of_line(line: str) -> str:
+    """The answer of a line that gives one: what stands alone in it, else all of it up to a reason."""
+    line = _REASON.split(line.strip().strip("*").strip(), maxsplit=1)[0].strip().rstrip(".").strip("* ")
+    for pattern, signs in ((_FORMULA, _SIGNS), (_NUMBER, _SIGNS_AND_BRACKETS)):
+        found = list(pattern.finditer(line))
+        rest = pattern.sub(" ", line)
+        if len(found) == 1 and not signs.search(rest) and not _CHANGES_IT.search(rest):
+            (match,) = found
+            beside = line[: match.start()][-1:] + line[match.end() :][:1]
+            return line if beside.isalnum() else next(filter(None, match.groups()), match.group()).strip()
+        if found:
+            return line
+    return line
 
 
 def _last_formula_or_number(text: str) -> str | None:
     tail = text[-TAIL_CHARS:]
     lines = _ANSWER_LINE.findall(tail)
     if lines:
-        tail = lines[-1].strip().strip("*").strip()
+        return _of_line(lines[-1]) or None
     found = [*_FORMULA.finditer(tail), *_NUMBER.finditer(tail)]
     if not found:
-        return tail if lines else None
-    if lines and not _FORMULA.search(tail) and len(tail.split()) == 1:
-        return tail  # `Answer: x+1`: the whole line is the answer, not the last number in it
+        return None
     last = max(found, key=lambda match: (match.end(), -match.start()))
     return next(filter(None, last.groups()), last.group()).strip() or None
 
@@ -120,7 +211,9 @@ def clean(answer: str) -> str:
     Removes `$…$`, `\(…\)`, `\[…\]` around it and a full stop after it; writes Unicode signs, repeating
     decimals and `\langle…\rangle` as LaTeX that the judge's grammar has.
     """
-    text = answer.translate(_UNICODE_TABLE).strip()
+    text = _in_latex(answer).strip()
+    if (bold := text.removeprefix("**").removesuffix("**")) != text and len(bold) == len(text) - 4 and "**" not in bold:
+        text = bold.strip()
     for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         inner = text[len(opening) : len(text) - len(closing)]
         if text.startswith(opening) and text.endswith(closing) and inner.strip() and closing not in inner:
@@ -164,6 +257,8 @@ def accepted_forms(ground_truth: object) -> tuple[str, ...]:
     if isinstance(ground_truth, str):
         listed = _json_list(ground_truth.strip())
         if listed is None:
+            if _has_conditional_boxes(ground_truth):
+                raise GroundTruthError("it has several boxes, each with a condition")
             form = clean(last_boxed(ground_truth) or ground_truth)
             if not form:
                 raise GroundTruthError("it is empty")

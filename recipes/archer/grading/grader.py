@@ -1,4 +1,4 @@
-"""Response and ground truth to a grade, in killable processes, with math-verify as the judge."""
+"""Responses and ground truths to grades, by the judge or a user's function, in killable processes."""
 
 import logging
 import os
@@ -11,8 +11,8 @@ from typing import Any
 
 from recipes.archer.grading.answers import ANSWER_FORMATS, GroundTruthError, extract_answer
 from recipes.archer.grading.grades import OUTCOMES, Grade, PendingGrades
-from recipes.archer.grading.limits import MAX_CHARS
-from recipes.archer.grading.pool import GradingError, Workers
+from recipes.archer.grading.limits import MAX_CHARS, costliness
+from recipes.archer.grading.pool import Budget, GradingError, Workers
 from recipes.archer.grading.rules import Question, judged, scored, without_judge
 
 __all__ = [
@@ -48,6 +48,10 @@ class GradingPool:
         score_fn_kwargs: further keyword arguments of `score_fn`.
         data_sources: data source to such a function, or to `math`. A source that is not in it is
             graded by `score_fn` if there is one, else as mathematics.
+        budget_s: seconds of worker time for the checks of one batch; what is left then, which is the most
+            expensive, is `timeout` at once. None for no such limit. Reward functions have none.
+        reject_restated: whether an answer that is an unevaluated expression of its prompt is wrong, where
+            prompts are given.
 
     Raises:
         ValueError: for a setting out of its range.
@@ -63,11 +67,15 @@ class GradingPool:
         score_fn: FunctionSpec | None = None,
         score_fn_kwargs: Mapping[str, Any] | None = None,
         data_sources: Mapping[str, FunctionSpec] | None = None,
+        budget_s: float | None = None,
+        reject_restated: bool = False,
     ):
         if answer_format not in ANSWER_FORMATS:
             raise ValueError(f"answer_format is {answer_format!r}: use one of {', '.join(ANSWER_FORMATS)}")
         if memory_mb is not None and memory_mb < MIN_MEMORY_MB:
             raise ValueError(f"memory_mb is {memory_mb}: use at least {MIN_MEMORY_MB}, or None for no limit")
+        if budget_s is not None and not budget_s > 0:
+            raise ValueError(f"budget_s is {budget_s}: use a number of seconds above 0, or None for no limit")
         functions = {_EVERY_SOURCE: score_fn or MATHEMATICS, **(data_sources or {})}
         self._sources = set(functions)
         self._functions = {
@@ -76,7 +84,7 @@ class GradingPool:
             if spec != MATHEMATICS
         }
         self._score_fn_kwargs = dict(score_fn_kwargs or {})
-        self._answer_format = answer_format
+        self._answer_format, self._budget_s, self._reject_restated = answer_format, budget_s, reject_restated
         self._cache: OrderedDict[Question, Grade] = OrderedDict()
         self._warned: set[str] = set()
         self._lock = threading.Lock()
@@ -107,6 +115,7 @@ class GradingPool:
         data_sources: Sequence[str] | None = None,
         extra_infos: Sequence[Any] | None = None,
         answer_format: str | None = None,
+        prompts: Sequence[str] | None = None,
     ) -> PendingGrades:
         """Starts to grade a batch and does not wait for it.
 
@@ -116,6 +125,7 @@ class GradingPool:
             data_sources: each row's, or None for mathematics.
             extra_infos: each row's, for a user's function.
             answer_format: in place of the pool's.
+            prompts: each row's question, for `reject_restated`; without them nothing is taken for restated.
 
         Raises:
             ValueError: when the sequences differ in length.
@@ -124,24 +134,32 @@ class GradingPool:
         num_rows = len(responses)
         sources = [_EVERY_SOURCE] * num_rows if data_sources is None else data_sources
         extras = [None] * num_rows if extra_infos is None else extra_infos
+        questions = [None] * num_rows if prompts is None or not self._reject_restated else prompts
         pending = PendingGrades(num_rows)
         to_judge: dict[Question, list[tuple[int, str | None]]] = {}
-        rows = zip(responses, ground_truths, sources, extras, strict=True)
-        for row, (response, ground_truth, source, extra) in enumerate(rows):
+        rows = zip(responses, ground_truths, sources, extras, questions, strict=True)
+        for row, (response, ground_truth, source, extra, prompt) in enumerate(rows):
             function = self._function_for(source)
             if function is not None:
                 arguments = {"data_source": source, "solution_str": response, "ground_truth": ground_truth}
                 self._ask_function(pending, row, function, arguments | {"extra_info": extra})
                 continue
             answer = extract_answer(response, answer_format or self._answer_format)
-            grade_or_question = without_judge(answer, ground_truth)
+            grade_or_question = without_judge(answer, ground_truth, prompt)
             if isinstance(grade_or_question, Grade):
                 self._settle(pending, row, grade_or_question, answer)
             else:
                 to_judge.setdefault(grade_or_question, []).append((row, answer))
-        for question, places in to_judge.items():
-            self._ask_judge(pending, question, places)
+        budget = None if self._budget_s is None else Budget(self._budget_s, self._tell_spent)
+        for question in sorted(to_judge, key=lambda question: costliness(question[0])):
+            self._ask_judge(pending, question, to_judge[question], budget)
         return pending
+
+    def _tell_spent(self) -> None:
+        logger.warning(
+            "the checks of a batch took their %g s of worker time: those left, the most expensive, count as timeouts",
+            self._budget_s,
+        )
 
     def _function_for(self, data_source: str | None) -> str | None:
         """The name of the user's function that grades a data source; None for mathematics."""
@@ -183,7 +201,9 @@ class GradingPool:
         if not known:
             logger.warning("%s: %s", note, remedy)
 
-    def _ask_judge(self, pending: PendingGrades, question: Question, places: list[tuple[int, str | None]]) -> None:
+    def _ask_judge(
+        self, pending: PendingGrades, question: Question, places: list[tuple[int, str | None]], budget: Budget | None
+    ) -> None:
         def receive(reply: dict[str, Any] | BaseException) -> None:
             if isinstance(reply, BaseException):
                 return pending.fail(reply)
@@ -195,7 +215,8 @@ class GradingPool:
 
         known = self._recall(question)
         if known is None:
-            self._workers.submit({"answer": question[0], "forms": question[1]}, receive)
+            message = {"answer": question[0], "forms": question[1], "restated": question[2]}
+            self._workers.submit(message, receive, budget)
             return
         for row, answer in places:
             self._settle(pending, row, known, answer)

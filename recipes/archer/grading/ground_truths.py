@@ -16,7 +16,7 @@ from recipes.archer.prompts.file import PromptFileError, iterate_rows
 logger = logging.getLogger(__name__)
 
 _NUM_NAMED = 5  # rows that an error message names
-_VERSION = 2  # part of the cache's key: raised when the rules for ground truths change
+_VERSION = 3  # part of the cache's key: raised when the rules for ground truths change
 _BLOCK = 1 << 20
 
 

@@ -68,3 +68,13 @@ def refusal(text: str) -> str | None:
     if any(int(argument) > MAX_FACTORIAL for argument in _FACTORIAL.findall(text)):
         return f"the factorial of a number above {MAX_FACTORIAL}"
     return None
+
+
+_COSTLY = re.compile(r"\\(?:sum|prod|int|lim)|\b(?:sum|prod|int)\b|![^=]|!$|\\d?binom|(?:\^|\*\*)[\s{(-]*[0-9]{3}")
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|log|ln|sqrt|arc\w+)|\^")
+
+
+def costliness(text: str) -> tuple[int, int]:
+    """How much a check of `text` may cost, to be compared: the kind of what is in it, then its length."""
+    kind = 2 if _COSTLY.search(text) else 1 if _FUNCTION.search(text) else 0
+    return kind, len(text)

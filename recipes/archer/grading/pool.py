@@ -1,6 +1,6 @@
 """The processes that grade: requests in, replies out, whatever a request does to its process.
 
-Knows nothing of mathematics. Each worker is a keeper process (`grading_worker`) and a thread of this
+Knows nothing of mathematics. Each worker is a keeper process (`worker.py`) and a thread of this
 process that only reads and writes its pipes; deadlines are the keeper's, so a busy parent cannot make
 them late. A keeper that does not hold them (it was stopped, say) is killed after a multiple of them.
 """
@@ -28,6 +28,33 @@ _WATCH_S = 0.5  # between two looks at who is late
 _CRASHED: dict[str, Any] = {"outcome": "timeout", "note": "the grading process died"}
 
 Callback = Callable[[dict[str, Any] | BaseException], None]
+
+
+class Budget:
+    """The worker time that a batch's checks may take in all.
+
+    Args:
+        seconds: of worker time; what is asked after them gets no check.
+        when_spent: called once, with no argument, when the first check is not made.
+    """
+
+    def __init__(self, seconds: float, when_spent: Callable[[], None]):
+        self.seconds, self._left, self._lock = seconds, seconds, threading.Lock()
+        self._tell: Callable[[], None] | None = when_spent
+
+    def spend(self, seconds: float) -> None:
+        with self._lock:
+            self._left -= seconds
+
+    def refusal(self) -> dict[str, Any] | None:
+        """The reply to a request that comes when nothing is left."""
+        with self._lock:
+            if self._left > 0:
+                return None
+            tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
+        return {"outcome": "timeout", "note": f"not checked: the {self.seconds:g} s of its batch were spent"}
 
 
 class GradingError(RuntimeError):
@@ -101,7 +128,7 @@ class Workers:
         if not config["timeout_s"] > 0:
             raise ValueError(f"timeout_s is {config['timeout_s']}: use a number of seconds above 0")
         self._config, self._owner = config, os.getpid()
-        self._requests: queue.SimpleQueue[tuple[bytes, Callback] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[bytes, Callback, Budget | None] | None] = queue.SimpleQueue()
         self._keepers: dict[int, _Keeper] = {}
         self._lock = threading.Lock()
         self._failure: GradingError | None = None
@@ -114,8 +141,10 @@ class Workers:
             thread.start()
         threading.Thread(target=self._watch, name="grading-watch", daemon=True).start()
 
-    def submit(self, message: dict[str, Any], callback: Callback) -> None:
+    def submit(self, message: dict[str, Any], callback: Callback, budget: Budget | None = None) -> None:
         """Queues a request; `callback` gets its reply, or the error that ended the pool, in some thread.
+
+        What it takes is spent from `budget`; with nothing left there, the reply says so and nothing is asked.
 
         Raises:
             GradingError: when the pool is closed, has failed, or belongs to the process this one was
@@ -127,7 +156,7 @@ class Workers:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            self._requests.put((body, callback))
+            self._requests.put((body, callback, budget))
 
     def ask_all(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The replies to `messages`, in order. Raises `GradingError` as `submit` does."""
@@ -172,7 +201,7 @@ class Workers:
     def _answer_all_with(self, failure: GradingError) -> None:
         with contextlib.suppress(queue.Empty):
             while (item := self._requests.get_nowait()) is not None:
-                _, callback = item
+                _, callback, _ = item
                 callback(failure)
         for _ in self._threads:
             self._requests.put(None)  # nothing is queued after a failure, so these are the last
@@ -223,14 +252,20 @@ class Workers:
         try:
             keeper = self._start(number)
             while (item := self._requests.get()) is not None:
-                body, callback = item
+                body, callback, budget = item
+                if budget is not None and (refusal := budget.refusal()) is not None:
+                    callback(refusal)
+                    continue
                 if keeper.process.poll() is not None:  # killed from outside between two requests
                     keeper = self._start(number)
+                start = time.monotonic()
                 try:
                     keeper, reply = self._asked(number, keeper, body)
                 except GradingError as error:
                     callback(error)
                     raise
+                if budget is not None:
+                    budget.spend(time.monotonic() - start)
                 callback(reply)
         except GradingError as error:
             self.close(error)

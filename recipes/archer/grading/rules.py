@@ -1,7 +1,9 @@
 """What can be graded without a judge, and what a judge's or a reward function's reply means. Pure."""
 
 import math
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from recipes.archer.grading.answers import GroundTruthError, accepted_forms, clean
@@ -9,7 +11,8 @@ from recipes.archer.grading.exact_match import exact_verdict
 from recipes.archer.grading.grades import Grade
 from recipes.archer.grading.limits import refusal
 
-Question = tuple[str, tuple[str, ...]]  # to the judge: the cleaned answer, and the accepted forms
+# to the judge: the cleaned answer, the accepted forms, and whether the answer stands in the prompt
+Question = tuple[str, tuple[str, ...], bool]
 
 
 def judged(reply: Mapping[str, Any]) -> Grade:
@@ -23,8 +26,31 @@ def _unreadable_ground_truth(why: object) -> Grade:
     return Grade(0.0, "unparseable", note=f"ground truth: {why}", skip=True)
 
 
-def without_judge(answer: str | None, ground_truth: object) -> Grade | Question:
-    """The grade, where it takes no judge; else what the judge is asked."""
+_LAYOUT = re.compile(r"\\(?:left|right|displaystyle|limits|[Bb]igg?[lr]?)(?![A-Za-z])|\\[,;:!() \[\]]|\$")
+_SIGNS = re.compile(r"\\[A-Za-z]+|[0-9.]+|\S")
+
+
+@lru_cache(maxsize=256)
+def _plain(text: str) -> str:
+    """`text` without what only lays out, so that a formula is found in another spelling of it."""
+    text = re.sub(r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1", text)
+    return _LAYOUT.sub(" ", re.sub(r"\\(?:cdot|times|ast)(?![A-Za-z])", "*", text))
+
+
+def restates(answer: str, prompt: str) -> bool:
+    """Whether `answer`, if it is more than a number or a letter, stands in `prompt`, layout aside."""
+    signs = [sign for sign in _SIGNS.findall(_plain(answer)) if sign not in "{}"]
+    if len(signs) < 2 or len(signs) == 2 and signs[0] == "-":
+        return False
+    formula = r"[\s{}]*".join(map(re.escape, signs))
+    return re.search(rf"(?<![\w.\\]){formula}(?!\w)", _plain(prompt)) is not None
+
+
+def without_judge(answer: str | None, ground_truth: object, prompt: str | None = None) -> Grade | Question:
+    """The grade, where it takes no judge; else the question to it.
+
+    A question is the answer, the accepted forms, and whether the answer stands in `prompt`.
+    """
     try:
         forms = accepted_forms(ground_truth)
     except GroundTruthError as error:
@@ -36,9 +62,10 @@ def without_judge(answer: str | None, ground_truth: object) -> Grade | Question:
     if why := refusal(answer):
         return Grade(0.0, "unparseable", note=f"refused: {why}")
     text = clean(answer)
-    verdict = exact_verdict(text, forms)
+    restated = prompt is not None and restates(text, prompt)
+    verdict = None if restated else exact_verdict(text, forms)
     if verdict is None:
-        return text, forms
+        return text, forms, restated
     return Grade(float(verdict), "correct" if verdict else "wrong")
 
 

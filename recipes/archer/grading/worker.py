@@ -1,4 +1,4 @@
-"""A grading process: `python -m recipes.archer.grading.worker CONFIG`, started by `pool.py`.
+"""A grading process: `python -P -m recipes.archer.grading.worker CONFIG`, started by `pool.py`.
 
 Two processes, so that a killed check costs milliseconds instead of SymPy's import: the keeper loads
 the judge once, reads requests and watches the clock, and never parses anything itself; the checker, forked
@@ -69,7 +69,7 @@ def _judge(request: dict[str, Any]) -> dict[str, Any]:
 
     try:
         if "answer" in request:
-            return judge.judge(request["answer"], request["forms"])
+            return judge.judge(request["answer"], request["forms"], request.get("restated", False))
         return {"reasons": [judge.unreadable(form) for form in request["forms"]]}
     except MemoryError:
         raise

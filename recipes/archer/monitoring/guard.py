@@ -89,9 +89,16 @@ class Guard:
         return {"monitor": self.monitor.state_dict(), "told": dict(self._told), "reason": self._reason}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on as at the checkpoint."""
+        """Goes on as at the checkpoint.
+
+        Raises:
+            ValueError: what was told, or the reason, is no text.
+        """
         self.monitor.load_state_dict(state["monitor"])
-        self._told, self._reason = dict(state["told"]), state.get("reason")
+        told, reason = dict(state["told"]), state.get("reason")
+        if not all(isinstance(text, str) for text in [*told.values(), reason or ""]):
+            raise ValueError("what the guard has told is no text")
+        self._told, self._reason = told, reason
 
     def _is_new(self, verdict: Verdict) -> bool:
         key, told = verdict.criterion, self._told.get(verdict.criterion)

@@ -49,16 +49,24 @@ class PromptStream:
         """Continues where ``state`` was taken.
 
         Raises:
-            ValueError: the data set is another one than then.
+            ValueError: the data set is another one than then, or the state is of no such place.
         """
         if state["size"] != self.size:
             raise ValueError(
                 f"the checkpoint was trained on {state['size']} prompts, data.train_files has {self.size}; "
                 "use the same file, or trainer.resume_mode=disable"
             )
-        self.epoch, self.position, self.returned = state["epoch"], state["position"], list(state["returned"])
+        epoch, position, returned = state["epoch"], state["position"], state["returned"]
+        numbers = isinstance(returned, list) and all(map(_is_number, [epoch, position, *returned]))
+        if not numbers or any(number >= self.size for number in [position, *returned]):
+            raise ValueError("the place in the prompts is none of these prompts")
+        self.epoch, self.position, self.returned = epoch, position, list(returned)
 
     def _order(self) -> list[int]:
         if not self.shuffle:
             return list(range(self.size))
         return np.random.Generator(np.random.PCG64([self.seed, self.epoch])).permutation(self.size).tolist()
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and value >= 0

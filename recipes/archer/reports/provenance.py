@@ -38,6 +38,7 @@ def provenance(run: Run, now: float) -> list[tuple[str, str]]:
     facts = run.facts
     lines = [
         ("experiment", run.experiment),
+        ("forked from", run.forked_from),
         ("status", status(run, now)),
         ("reason", facts.get("reason")),
         ("exit code", facts.get("exit_code")),

@@ -3,6 +3,7 @@
 Grading is started and collected in two calls, so that it runs while the actor computes log-probabilities.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,8 +89,11 @@ class ArcherRewardManager:
         self.tokenizer, self.pool, self.settings = tokenizer, pool, settings
         self.max_response_length, self.reward_fn_key = max_response_length, reward_fn_key
 
-    def start(self, batch: DataProto) -> PendingRewards:
-        """Decodes the responses and hands them to the graders, without waiting."""
+    def start(self, batch: DataProto, evaluation: bool = False) -> PendingRewards:
+        """Decodes the responses and hands them to the graders, without waiting.
+
+        An answer that only restates its question is looked for in training, not in `evaluation`.
+        """
         mask = batch.batch["response_mask"]
         lengths = mask.sum(-1)
         ids = [row[: int(n)].tolist() for row, n in zip(batch.batch["responses"], lengths, strict=True)]
@@ -103,6 +107,7 @@ class ArcherRewardManager:
             truths,
             data_sources=None if sources is None else list(sources),
             extra_infos=None if extras is None else list(extras),
+            prompts=None if evaluation or "messages" not in columns else list(map(_question, columns["messages"])),
         )
         return PendingRewards(self, texts, lengths, grades)
 
@@ -133,6 +138,10 @@ class ArcherRewardManager:
             return tensor
         extra = {"acc": rewards.correct.astype(float).tolist(), "outcome": rewards.outcomes}
         return {"reward_tensor": tensor, "reward_extra_info": extra}
+
+
+def _question(messages: Sequence[Mapping]) -> str:
+    return "\n".join(str(message["content"]) for message in messages)
 
 
 def token_level(rewards: np.ndarray, response_mask: torch.Tensor) -> torch.Tensor:

@@ -48,6 +48,12 @@ class Run:
         return self.facts.get("experiment") or recorded
 
     @property
+    def forked_from(self) -> str | None:
+        """The run and step that it began with; None where it began with a model's own weights."""
+        origin = self.facts.get("forked_from")
+        return f"{origin.get('run')}, step {origin.get('step')}" if isinstance(origin, dict) else None
+
+    @property
     def rows_from_start(self) -> list[dict[str, Any]]:
         """The rows, with the validation of the untrained model before them as step 0 if there was one."""
         before = self.facts.get("val_before")

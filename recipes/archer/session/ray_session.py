@@ -1,8 +1,10 @@
 """Ray for one run: started with what the run needs, in a folder of its own, and gone afterwards."""
 
+import errno
 import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -11,8 +13,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from recipes.archer.session import reaper
+from recipes.archer.ending import UserError
+from recipes.archer.session import loopback, reaper
 
+ROOT = Path(__file__).resolve().parents[3]
+FOLDERS = Path("/tmp")  # short: sockets live there
 PREFIX = "archer-ray-"
 KV_CACHE_GIB = 1  # of an engine on a CPU
 WORKER_ENVIRONMENT = {
@@ -23,6 +28,7 @@ WORKER_ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONSAFEPATH": "1",  # what lies in the current folder is no module
     "VLLM_NO_USAGE_STATS": "1",  # nothing is sent; each engine would start a process to describe the machine
 }
 
@@ -46,39 +52,52 @@ def worker_environment(config) -> dict[str, str]:
 
 @contextmanager
 def ray_session(config):
-    """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine.
+    """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine, closed to everyone else.
 
     Yields:
-        The folder of this session, None on a cluster that was there before.
+        The folder with Ray's logs, None on a cluster that was there before.
+
+    Raises:
+        UserError: ``trainer.nnodes`` asks for more machines than this one, and there is no cluster.
     """
     import ray
 
     environment = worker_environment(config)
-    if "RAY_ADDRESS" in os.environ:
+    if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
         try:
             with _own_sigterm_handler():
-                ray.init(runtime_env={"env_vars": environment}, log_to_driver=True)
+                ray.init(runtime_env={"env_vars": environment}, log_to_driver=True, job_config=_job_config())
             yield None
         finally:
             ray.shutdown()
         return
+    if config.trainer.nnodes > 1:
+        raise UserError(
+            f"trainer.nnodes is {config.trainer.nnodes}, and RAY_ADDRESS names no cluster: start Ray on the machines "
+            "and set RAY_ADDRESS, or submit the run (docs/cluster.md)"
+        )
     os.environ.update(environment)  # workers of a local Ray inherit it; a runtime_env would cost a second each
     remove_stale()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))  # short: sockets live in it
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=FOLDERS))
     watcher, held = _start_reaper(folder), _hold(folder)
     try:
-        with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)}):
+        closed = loopback.environment(folder)
+        with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)} | closed):
             try:
-                with _own_sigterm_handler(), _in_process_group(watcher.pid):
+                with _own_sigterm_handler(), _in_process_group(watcher.pid), loopback.closed_ray(closed):
                     ray.init(
+                        address="local",  # not a Ray that somebody else has started here
                         num_cpus=config.ray_init.num_cpus or _num_cpus(config.trainer),
                         include_dashboard=False,
                         log_to_driver=config.ray_init.log_to_driver,
                         logging_level="ERROR",
                         object_store_memory=config.ray_init.object_store_memory,
-                        _temp_dir=str(folder),
+                        job_config=_job_config(),
+                        _temp_dir=str(folder / "ray"),  # which Ray opens to everyone
+                        _node_ip_address=loopback.ADDRESS,
                     )
-                yield folder
+                _check_private(folder)
+                yield folder / "ray"
             finally:
                 ray.shutdown()
     finally:
@@ -88,6 +107,20 @@ def ray_session(config):
         os.close(held)
 
 
+def _job_config():
+    """Where workers look for modules: in this checkout, and not in the current folder, which Ray would add."""
+    from ray.job_config import JobConfig
+
+    return JobConfig(_client_job=True, _py_driver_sys_path=[str(ROOT)])
+
+
+def _check_private(folder: Path) -> None:
+    """Raises RuntimeError where another user could reach into the folder: sockets, the key and logs are in it."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700:
+        raise RuntimeError(f"{folder}: not a folder of this user alone any more ({status.st_mode:o})")
+
+
 def _num_cpus(trainer) -> int:
     """One for each worker and one for verl's register of them, however few there are."""
     return max(os.cpu_count() or 1, trainer.n_gpus_per_node + 1)
@@ -95,7 +128,7 @@ def _num_cpus(trainer) -> int:
 
 def _start_reaper(folder: Path) -> subprocess.Popen:
     # in a process group of its own: a signal to ours must not take it along
-    command = [sys.executable, "-S", "-E", reaper.__file__, str(folder)]
+    command = [sys.executable, "-S", "-E", "-P", reaper.__file__, str(folder)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
 
 
@@ -166,18 +199,21 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _hold(folder: Path) -> int:
-    """An open descriptor with a lock on the folder, for as long as this process lives."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
+    """An open descriptor with a lock on the folder, for as long as this process lives.
 
-
-def _is_held(folder: Path) -> bool:
+    Raises:
+        OSError: it is no folder, or another user's, or held already. What else has such a name, a link or a pipe, is
+            neither followed nor waited for.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        os.close(_hold(folder))
-    except OSError:  # held, or gone by now
-        return True
-    return False
+        if os.fstat(descriptor).st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "another user's", str(folder))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def remove_stale() -> None:
@@ -185,7 +221,13 @@ def remove_stale() -> None:
 
     A process number alone says little: containers that share /tmp each count their own.
     """
-    for folder in Path("/tmp").glob(f"{PREFIX}*"):
+    for folder in FOLDERS.glob(f"{PREFIX}*"):
         process = folder.name.removeprefix(PREFIX).split("-")[0]
-        if process.isdigit() and not Path(f"/proc/{process}").exists() and not _is_held(folder):
-            reaper.reap(str(folder))
+        if not process.isdigit() or Path(f"/proc/{process}").exists():
+            continue
+        try:
+            held = _hold(folder)
+        except OSError:
+            continue
+        reaper.reap(str(folder))
+        os.close(held)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from recipes.archer.ending import UserError
 
+_KEY_LENGTH = 1023  # a file that is longer holds something else
 RUN_ID_FILE = "wandb_run_id"  # in the run folder
 # W&B refuses :;,#?/' and blanks at the ends (wandb_settings.validate_run_id); this is stricter, because the
 # id is also part of file names and addresses.
@@ -73,18 +74,23 @@ def read_key(path: Path) -> str:
     """The W&B key in a file of mode 0600, without its newline.
 
     Raises:
-        UserError: the file is absent, readable by group or world, empty, or has more than one line.
+        UserError: the file is absent, no regular file, readable by group or world, empty, or has more than one line.
     """
     try:
-        with path.open() as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        with open(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:  # no wait for a pipe
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise UserError(f"WANDB_API_KEY_FILE {path}: not a file; write the key there, mode 0600")
             if mode & 0o077:
-                raise UserError(f"WANDB_API_KEY_FILE {path}: others may read it ({mode:04o}): chmod 600 it")
-            key = file.read().strip()
+                raise UserError(
+                    f"WANDB_API_KEY_FILE {path}: others may read it ({stat.S_IMODE(mode):04o}): chmod 600 it"
+                )
+            key = file.read(_KEY_LENGTH).strip()
+            more = file.read(1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise UserError(f"WANDB_API_KEY_FILE {path}: {reason}; write the key there, mode 0600") from None
-    if not key or len(key.split()) != 1:
+    if more or not key.isascii() or not key.isprintable() or len(key.split()) != 1:
         raise UserError(f"WANDB_API_KEY_FILE {path}: expected one line with the key")
     return key
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recipes.archer.ending import WRONG_CALL, UserError
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.configuration import compose, plain
+from recipes.archer.settings.leaks import check_overrides, masked
 from recipes.archer.settings.names import quoted_names
 
 GROUPS = ("experiment", "device")
@@ -38,6 +39,7 @@ def exit_code_of(entry: Callable[[], None], judge: Callable[[DictConfig], None] 
     sys.argv[1:] = quoted_names(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
+        check_overrides((word for word in sys.argv[1:] if not word.startswith("-")), os.environ)
         entry()
         if "--cfg" in sys.argv:  # Hydra has printed the configuration; is it one that could be trained with?
             words = (word for word in sys.argv[1:] if not word.startswith("-"))
@@ -63,9 +65,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         name, _, value = error.override.partition("=")
         if "=" in value and not value.startswith(("'", '"', "[", "{")):
-            return f"{error.override}: a value with = in it needs quotation marks: '{name}=\"{value}\"'"
-        return f"{error.override} is no Hydra override; write name=value, or 'name=\"...\"' for several words"
-    return " ".join(f"{error} {error.__cause__ or ''}".split())
+            return f"{masked(error.override)}: a value with = in it needs quotation marks: '{name}=\"{masked(value)}\"'"
+        return f"{masked(error.override)} is no Hydra override; write name=value, or 'name=\"...\"' for several words"
+    return masked(" ".join(f"{error} {error.__cause__ or ''}".split()))
 
 
 def _remedy(name: str) -> str:

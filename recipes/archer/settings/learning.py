@@ -88,6 +88,7 @@ DATA = {
 
 TRAINED_MODEL = {
     f"{MODEL}.path": text("startup/opening", "the path of a folder, or owner/name"),
+    f"{MODEL}.trust_remote_code": switch("startup/inputs"),
     f"{MODEL}.enable_gradient_checkpointing": switch(WORKER, cpu=NO_DEVICE_MEMORY),
     f"{MODEL}.enable_activation_offload": switch(WORKER, cpu=NO_DEVICE_MEMORY),
     f"{MODEL}.use_remove_padding": switch("workers/actor", cpu=NO_FLASH_ATTN),

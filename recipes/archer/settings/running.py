@@ -81,8 +81,14 @@ TABLE: dict[str, Read] = {
             lambda config: config.trainer.resume_mode == "resume_path", "set trainer.resume_mode=resume_path with it"
         ),
     ),
+    "trainer.fork_from": text("startup/forking", "the folder of a run or of a checkpoint", null=True),
+    "trainer.fork_optimizer": switch(
+        "startup/forking",
+        only_if=OnlyIf(lambda config: config.trainer.fork_from is not None, "it counts with trainer.fork_from"),
+    ),
     "trainer.max_empty_steps": whole("control/rules", 1),
     "trainer.max_skipped_updates": whole("control/rules", 1),
+    "trainer.trust_old_checkpoints": switch("startup/resuming"),
     "trainer.max_restarts": whole("main", 0),
     "trainer.grace_s": _seconds("main"),
     "trainer.tracker_grace_s": _seconds("reports/live"),
@@ -92,6 +98,8 @@ TABLE: dict[str, Read] = {
     "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE),
     "grading.workers": whole("startup/inputs", 1, null=True),
     "grading.timeout_s": positive("startup/inputs"),
+    "grading.budget_s": positive("startup/inputs", null=True),
+    "grading.reject_restated": switch("startup/inputs"),
     "grading.answer_format": choice("startup/inputs", *ANSWER_FORMATS),
     "grading.memory_mb": whole("startup/inputs", LEAST_GRADING_MB, null=True),
     "grading.data_sources": section(

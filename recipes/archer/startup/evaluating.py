@@ -191,7 +191,7 @@ class Work:
 
         model = json.loads((target.folder / "config.json").read_text(encoding="utf-8"))
         context = context_length(model)
-        tokenizer = load_tokenizer(str(target.folder))
+        tokenizer = load_tokenizer(str(target.folder), trust_remote_code=False)
         stops = stop_tokens_of(target.folder, model, _ends(target), tokenizer).ids
         return [self._evaluation(target, path, tokenizer, stops, context) for path in self.files]
 

@@ -26,6 +26,8 @@ def grading_pool(config: DictConfig):
         score_fn=(custom.path, custom.name) if custom.path else None,
         score_fn_kwargs=custom.get("reward_kwargs"),
         data_sources=OmegaConf.to_container(settings.data_sources),
+        budget_s=settings.budget_s,
+        reject_restated=settings.reject_restated,
     )
 
 
@@ -58,7 +60,8 @@ def tokenizer_and_prompts(config: DictConfig):
     from recipes.archer.prompts.dataset import PromptDataset
     from recipes.archer.prompts.file import PromptFileError
 
-    tokenizer = load_tokenizer(config.actor_rollout_ref.model.path)
+    model = config.actor_rollout_ref.model
+    tokenizer = load_tokenizer(model.path, model.trust_remote_code)
     try:
         datasets = {name: PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES}
     except PromptFileError as error:
@@ -69,26 +72,43 @@ def tokenizer_and_prompts(config: DictConfig):
     return tokenizer, list(datasets.values())
 
 
-def load_tokenizer(folder: str):
-    """The tokenizer in a model folder, with a chat template that works.
+def load_tokenizer(folder: str, trust_remote_code: bool):
+    """The tokenizer of a model folder, whose settings the workers will be able to read as well.
+
+    ``trust_remote_code`` is said in every call: left out, transformers asks whoever sits at the terminal.
 
     Raises:
         UserError: it cannot be used.
     """
+    from transformers import AutoConfig
+
     from recipes.archer.prompts.rendering import quoted, render
-    from recipes.archer.settings.model_folder import remedy
     from verl.utils import hf_tokenizer
 
+    what = "config.json"
     try:
-        tokenizer = hf_tokenizer(folder)
+        AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        what = "tokenizer"
+        tokenizer = hf_tokenizer(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever files may hold
-        fault = quoted((str(error).strip() or type(error).__name__).splitlines()[0])
-    else:
-        fault = next(render(tokenizer, [[{"role": "user", "content": "1 + 1?"}]])).fault
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise _unusable(folder, what, quoted(reason), "trust_remote_code" in str(error)) from None
+    fault = next(render(tokenizer, [[{"role": "user", "content": "1 + 1?"}]])).fault
     if fault is not None:
-        problem = f"model folder {folder}: its tokenizer cannot be used ({fault})"
-        raise UserError(f"{problem}; {remedy(Path(folder))}")
+        raise _unusable(folder, what, fault)
     return tokenizer
+
+
+def _unusable(folder: str, what: str, reason: str, needs_code: bool = False) -> UserError:
+    from recipes.archer.settings.model_folder import remedy
+
+    if needs_code:
+        return UserError(
+            f"model folder {folder}: its {what} needs code that comes with it, which is not run; use a model that "
+            "transformers knows, or read the code and set actor_rollout_ref.model.trust_remote_code=true"
+        )
+    problem = f"model folder {folder}: its {what} cannot be used ({reason})"
+    return UserError(f"{problem}; {remedy(Path(folder))}")
 
 
 def _remarks(settings: DictConfig, datasets: dict) -> list[str]:

@@ -1,6 +1,7 @@
 """A run is opened: its configuration checked, its folder taken, what it is written down."""
 
 import errno
+import os
 import sys
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +10,7 @@ from recipes.archer.ending import FolderInUseError
 from recipes.archer.files import is_full
 from recipes.archer.runs.log import RunLog
 from recipes.archer.settings import configuration
+from recipes.archer.settings.leaks import check_configuration
 from recipes.archer.settings.model_folder import model_folder
 from recipes.archer.startup.preflight import check
 from recipes.archer.startup.remarks import remarks
@@ -24,6 +26,7 @@ def open_run(config: DictConfig) -> RunLog:
         UserError: something is, or another run is using the folder (FolderInUseError).
     """
     configuration.spell_out(config)
+    check_configuration(config, os.environ)  # first: a message may quote a setting
     check(config)
     for remark in remarks(config):
         print(f"warning: {remark}", file=sys.stderr)

@@ -9,10 +9,13 @@ from omegaconf import OmegaConf
 
 from recipes.archer.checkpoints.disk_space import COPIES, first_size, shortage
 from recipes.archer.checkpoints.identity import check_identity, identity
+from recipes.archer.checkpoints.reading import STATE, Checkpoint, read
 from recipes.archer.checkpoints.saver import CheckpointSaver
-from recipes.archer.checkpoints.store import BestBy, Checkpoint, CheckpointStore, read
+from recipes.archer.checkpoints.store import BestBy, CheckpointStore
 from recipes.archer.ending import UserError
 from recipes.archer.metrics.names import metric_names
+from recipes.archer.monitoring.guard import Guard
+from recipes.archer.prompts.stream import PromptStream
 
 
 def store_of(trainer) -> CheckpointStore:
@@ -21,7 +24,8 @@ def store_of(trainer) -> CheckpointStore:
     Raises:
         UserError: ``trainer.keep_best`` is wrong.
     """
-    return CheckpointStore(trainer.default_local_dir, trainer.keep_last, _best_by(trainer.keep_best))
+    best_by = _best_by(trainer.keep_best)
+    return CheckpointStore(trainer.default_local_dir, trainer.keep_last, best_by, trainer.trust_old_checkpoints)
 
 
 def _best_by(settings) -> BestBy | None:
@@ -107,22 +111,46 @@ def checkpoint_to_continue(config, store: CheckpointStore, this_run: dict) -> tu
     checkpoint, warnings = _chosen(config.trainer, store)
     if checkpoint is not None:
         warnings += check_identity(checkpoint, this_run, config.actor_rollout_ref.actor.use_kl_loss)
+        check_state(checkpoint, config, this_run["data"]["prompts"])
     if lack := shortage(store.folder, store.size() or size_of_first(config)):
         warnings.append(f"there is no room for a checkpoint: {lack}")
     return checkpoint, warnings
+
+
+def check_state(checkpoint: Checkpoint, config, num_prompts: int) -> None:
+    """Lets what the driver is made of take up the checkpoint's state, before anything starts.
+
+    Raises:
+        UserError: it cannot; the message says what is wrong.
+    """
+    state = checkpoint.state
+    try:
+        PromptStream(num_prompts, config.data.seed, config.data.shuffle).load_state_dict(state["stream"])
+        guard = Guard.from_config(config)
+        guard.load_state_dict(state["guard"])
+        guard.summary()  # judges by what it has just taken up
+        for number in (state["empty_steps"], state.get("skipped_updates", 0)):
+            if type(number) is not int or number < 0:
+                raise ValueError("empty_steps or skipped_updates is no count")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:  # whatever JSON may hold
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"checkpoint {checkpoint.path}: {STATE} does not hold what a run saves ({reason}); set "
+            "trainer.experiment_name to another name for a new run"
+        ) from None
 
 
 def _chosen(trainer, store: CheckpointStore) -> tuple[Checkpoint | None, list[str]]:
     if trainer.resume_mode == "resume_path":
         path = Path(str(trainer.resume_from_path))
         own, skipped = store.newest_whole()
-        went_back_to = own.state.get("identity", {}).get("resume_from_path") if own is not None else None
-        if went_back_to is not None and Path(went_back_to) == path:
+        went_back_to = (own.state.get("identity") or {}).get("resume_from_path") if own is not None else None
+        if isinstance(went_back_to, str) and Path(went_back_to) == path:
             return own, skipped  # written after this very command had gone back to the path, then was interrupted
         if not path.is_dir():
             raise UserError(f"trainer.resume_from_path={path} is no folder; name a checkpoint, .../global_step_<n>")
         try:
-            return read(path), []
+            return read(path, trainer.trust_old_checkpoints), []
         except ValueError as error:
             raise UserError(f"trainer.resume_from_path={path}: {error}") from None
     checkpoint, skipped = store.newest_whole()

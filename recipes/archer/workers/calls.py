@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import ray
+from ray.exceptions import RayTaskError
 
+from recipes.archer.checkpoints.reading import Checkpoint
+from recipes.archer.ending import UserError
 from recipes.archer.rollout.interruption import stop_file
 from verl import DataProto
 from verl.protocol import pad_dataproto_to_divisor, unpad_dataproto
@@ -23,6 +26,20 @@ def _removed_afterwards(file: Path) -> Iterator[Path]:
         yield file
     finally:
         file.unlink(missing_ok=True)
+
+
+def load_state(actor, checkpoint: Checkpoint) -> None:
+    """Lets the actor's workers take up a checkpoint.
+
+    Raises:
+        UserError: it holds anything else than they write.
+    """
+    try:
+        actor.load_state(str(checkpoint.path), checkpoint.is_old)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
 
 
 class RolloutHungError(RuntimeError):

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from omegaconf import open_dict
 from transformers import GenerationConfig
 
+from recipes.archer.checkpoints.forking import fork_shards
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
 from recipes.archer.workers.model_forward import bind_token_forward
@@ -34,9 +35,9 @@ def prepare_process() -> None:
         return
     fsdp_workers.CPUOffloadPolicy = lambda **_: None
     if not dist.is_initialized():
-        dist.init_process_group(
-            "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]), init_method="env://"
-        )
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        meet = os.environ.get("DIST_INIT_METHOD", "env://")  # as verl does on a GPU
+        dist.init_process_group("gloo", rank=rank, world_size=size, init_method=meet)
 
 
 class _GatedScheduler:
@@ -118,9 +119,14 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def load_state(self, path: str) -> None:
+    def load_state(self, path: str, trust_old: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
-        load_shards(path, self._state())
+        load_shards(path, self._state(), trust_old)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def fork_state(self, path: str, with_optimizer: bool) -> None:
+        """Reads parameters, and the optimizer's moments if wanted, of another run's checkpoint."""
+        fork_shards(path, self._state(), with_optimizer)
 
     def _state(self) -> WorkerState:
         return WorkerState(

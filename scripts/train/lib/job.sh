@@ -17,9 +17,9 @@ shift 5
 remembered=${log%.log}.final
 mkdir -p -- "$(dirname -- "$log")" || exit 2
 
-if [[ -n ${JOB_UUID:-} && -f $remembered ]]; then
-    read -r uuid code <"$remembered"
-    if [[ $uuid == "$JOB_UUID" ]]; then
+# a line that is not whole, or that names another code, is no end: the disk was full, or the machine went down
+if [[ -n ${JOB_UUID:-} && -f $remembered ]] && IFS=' ' read -r uuid code <"$remembered"; then
+    if [[ $uuid == "$JOB_UUID" && -n $code && ,$final, == *,"$code",* ]]; then
         echo "job.sh: this job already ended with exit code $code, which a retry repeats; not started again" \
             "(remove $remembered to start it)" | tee -a -- "$log"
         exit "$code"
@@ -55,6 +55,6 @@ for _ in {1..30}; do
 done
 
 if [[ ,$final, == *,$code,* && -n ${JOB_UUID:-} ]]; then
-    echo "$JOB_UUID $code" >"$remembered"
+    echo "$JOB_UUID $code" >"$remembered.new" && mv -f -- "$remembered.new" "$remembered"
 fi
 exit "$code"

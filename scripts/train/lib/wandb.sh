@@ -14,10 +14,12 @@ load_wandb_key() {
     return "$status"
 }
 
+_KEY_LENGTH=1024
+
 _read_wandb_key() {
-    local file=${WANDB_API_KEY_FILE:-} mode key=
+    local file=${WANDB_API_KEY_FILE:-} mode key= length LC_ALL=C
     if [[ -n ${WANDB_API_KEY:-} || -z $file ]]; then return 0; fi
-    if [[ ! -r $file ]]; then
+    if [[ ! -f $file || ! -r $file ]]; then
         echo "WANDB_API_KEY_FILE $file: not readable; write the key there, mode 0600" >&2
         return 2
     fi
@@ -26,9 +28,11 @@ _read_wandb_key() {
         echo "WANDB_API_KEY_FILE $file: others may read it ($mode): chmod 600 it" >&2
         return 2
     fi
-    IFS= read -r key <"$file" || true # the last line may lack its newline
-    key=${key%$'\r'}
-    if [[ -z $key ]]; then
+    IFS= read -r -d '' -n "$_KEY_LENGTH" key <"$file" || true # all of it: what comes after a first line counts too
+    length=${#key} # not the file's, where that is too long or has a NUL
+    key=${key#"${key%%[![:space:]]*}"}
+    key=${key%"${key##*[![:space:]]}"}
+    if [[ -z $key || $key == *[^[:graph:]]* || $(stat -Lc %s -- "$file") != "$length" ]]; then
         echo "WANDB_API_KEY_FILE $file: expected one line with the key" >&2
         return 2
     fi

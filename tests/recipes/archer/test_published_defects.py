@@ -181,11 +181,14 @@ def test_09_only_what_follows_the_last_think_block_is_graded(pool):
     assert [grade.outcome for grade in grades] == ["correct", "no_answer", "no_answer"]
 
 
+ENDLESS = r"\sum_{k=1}^{\infty}\sum_{j=1}^{\infty}\sum_{m=1}^{\infty}\frac{\sin k\cos j}{k^2j^2m^2}"
+
+
 def test_10_a_hostile_answer_holds_nobody_up(pool):
     pool.wait_until_ready()
     start = time.monotonic()
     # the first is refused unread; the second gets as far as the judge, and the third waits for it in the only process
-    pending = pool.submit([rf"\boxed{{{text}}}" for text in ("123456789!", "9^{9^{9}}", "2+2")], ["4"] * 3)
+    pending = pool.submit([rf"\boxed{{{text}}}" for text in ("123456789!", ENDLESS, "2+2")], ["4"] * 3)
     refused, hung, honest = pending.result(10 * TIMEOUT_S)  # or TimeoutError
     assert (refused.score, hung.outcome, hung.score, honest.score) == (0.0, "timeout", 0.0, 1.0)
     assert time.monotonic() - start < 10 * TIMEOUT_S

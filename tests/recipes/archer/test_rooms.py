@@ -25,7 +25,7 @@ FLOORS = (
     ("experiments", "checkpoints", "step"),
     ("cluster", "runs", "evaluation", "reward"),
     ("session", "settings", "grading", "rollout"),
-    ("losses", "prompts", "text"),
+    ("losses", "prompts", "text", "mathematics"),
     ("ending", "files"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(reversed(FLOORS)) for room in rooms}

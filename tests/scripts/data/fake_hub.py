@@ -1,7 +1,8 @@
-"""A model hub on this machine: enough of the hub's protocol for huggingface_hub to download a repository."""
+"""A model hub on this machine: enough of the hub's protocol for huggingface_hub to fetch and to push a repository."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -14,12 +15,17 @@ COMMIT = "c" * 40
 
 
 class FakeHub:
-    """`files` is the repository owner/tiny; `log` is every request; `cut` files break off halfway, once."""
+    """`files` is the repository owner/tiny; `log` is every request; `cut` files break off halfway, once.
+
+    What is pushed goes into `files`; `made` is what the repositories were asked to be, `tokens` who asked.
+    """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
         self.log: list[tuple[str, str, str | None]] = []  # method, file or API path, Range
         self.cut: set[str] = set()
+        self.made: list[dict] = []
+        self.tokens: set[str | None] = set()
         self.status = 200  # of every answer
         self.url = ""
 
@@ -48,6 +54,29 @@ def handler_for(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self.answer(with_body=True)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hub.log.append(("POST", self.path, None))
+            hub.tokens.add(self.headers.get("Authorization"))
+            if hub.status != 200:
+                return self.send(hub.status, b"{}", True)
+            self.send(200, json.dumps(self.pushed(body)).encode(), True)
+
+        def pushed(self, body: bytes) -> dict:
+            """Of a new repository, of what is about to be sent, of the card's head, of a commit."""
+            if self.path == "/api/repos/create":
+                hub.made.append(json.loads(body))
+                return {"url": f"{hub.url}/owner/tiny"}
+            if self.path == "/api/models/owner/tiny/preupload/main":
+                names = [file["path"] for file in json.loads(body)["files"]]
+                return {"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]}
+            if self.path == "/api/validate-yaml":
+                return {"errors": [], "warnings": []}
+            for entry in map(json.loads, body.splitlines()):
+                if entry["key"] == "file":
+                    hub.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            return {"commitUrl": f"{hub.url}/owner/tiny/commit/{COMMIT}", "commitOid": COMMIT}
 
         def answer(self, with_body: bool) -> None:
             if hub.status != 200:

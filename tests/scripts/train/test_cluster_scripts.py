@@ -59,6 +59,23 @@ def test_a_final_end_is_not_started_again_in_the_same_job(tmp_path):
     assert "trained" in run(job(tmp_path, "echo trained; exit 20", uuid="u2")).stdout
 
 
+def test_what_is_remembered_is_whole(tmp_path):
+    run(job(tmp_path, "exit 20", uuid="u1"))
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["job.final", "job.log"]
+    assert (tmp_path / "output/job.final").read_text() == "u1 20\n"
+
+
+@pytest.mark.parametrize(
+    "torn", ["", "u1", "u1\n", "u1 ", "u1 2", "u1 20", "u1 \n", "u1 0\n", "u1 1\n", "u1 *\n", "u1 20 2\n"]
+)
+def test_a_torn_memory_of_an_end_ends_no_job(tmp_path, torn):
+    """Written by a machine that went down, or to a full disk; a code that is not among the final ones is none."""
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/job.final").write_text(torn)
+    done = run(job(tmp_path, "echo trained; exit 0", uuid="u1"))
+    assert (done.returncode, done.stdout) == (0, "trained\n")
+
+
 def test_a_crash_is_started_again(tmp_path):
     command = job(tmp_path, "echo trained; exit 1", uuid="u1")
     run(command)
@@ -112,7 +129,7 @@ def key_file(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", " \n\n"])
 def test_the_key_is_exported_without_its_newline(key_file, ending):
     key_file.write_text(KEY + ending)
     done = load("load_wandb_key; printenv WANDB_API_KEY", WANDB_API_KEY_FILE=str(key_file))
@@ -140,7 +157,17 @@ def test_without_key_and_file_nothing_happens():
 
 
 @pytest.mark.parametrize(
-    ("mode", "text", "said"), [(0o640, KEY, "chmod 600"), (0o604, KEY, "chmod 600"), (0o600, "", "one line")]
+    ("mode", "text", "said"),
+    [
+        (0o640, KEY, "chmod 600"),
+        (0o604, KEY, "chmod 600"),
+        (0o600, "", "one line"),
+        (0o600, f"{KEY}\n{KEY}\n", "one line"),
+        (0o600, f"\n{KEY} {KEY}", "one line"),
+        (0o600, f"{KEY}\0{KEY}", "one line"),
+        (0o600, f"{KEY}\x1b[0m", "one line"),
+        (0o600, KEY * 100, "one line"),
+    ],
 )
 def test_a_bad_key_file_is_refused(key_file, mode, text, said):
     key_file.write_text(text)
@@ -148,6 +175,12 @@ def test_a_bad_key_file_is_refused(key_file, mode, text, said):
     done = load("load_wandb_key; echo started", WANDB_API_KEY_FILE=str(key_file))
     assert done.returncode == 2 and said in done.stderr and str(key_file) in done.stderr
     assert "started" not in done.stdout and KEY not in done.stderr
+
+
+def test_a_key_file_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "key", 0o600)
+    done = load("load_wandb_key", WANDB_API_KEY_FILE=str(tmp_path / "key"))
+    assert done.returncode == 2 and "not readable" in done.stderr
 
 
 def test_an_absent_key_file_is_refused(tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from traps import folder_of_traps
+
 LAUNCHERS = Path(__file__).resolve().parents[3] / "scripts" / "train"
 MATH = "run_archer2.0_qwen3_0.6b_math.sh"
 SMOKE = "run_archer2.0_qwen3_0.6b_math_smoke_4gpu.sh"
@@ -63,7 +65,7 @@ def _launch(launcher: str, *overrides: str, **variables: str) -> subprocess.Comp
     clean = {k: v for k, v in os.environ.items() if k not in own and not k.startswith("WANDB_")}
     environment = clean | {"DRY_RUN": "1", "VENV": sys.prefix} | variables
     command = ["bash", str(LAUNCHERS / launcher), *overrides]
-    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder_of_traps(), env=environment, capture_output=True, text=True, check=False)
 
 
 def _configuration(launcher: str, *overrides: str, **variables: str) -> dict:
@@ -218,6 +220,25 @@ def test_without_an_environment_the_remedy_is_named(tmp_path, launcher, dry_run)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"error: {tmp_path}/bin/python does not exist; run: make -C {LAUNCHERS.parents[1]} setup\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a\\", "/a\\\\", "\\", "'", "/a'", "/a\\'b", "/a\\\\'\\", "/a\\b", "/$HOME", "/{a}", "/a\nb\\'", "", "/é ü"],
+)
+def test_a_path_is_written_so_that_hydra_reads_the_same(path):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    script = f'source {LAUNCHERS}/lib/launch.sh; path_value "$1"'
+    written = subprocess.run(["bash", "-euc", script, "bash", path], capture_output=True, text=True, check=True).stdout
+    assert OverridesParser.create().parse_override(f"key={written}").value() == path
+
+
+@pytest.mark.parametrize("name", ["MODEL_PATH", "TRAIN_FILE", "VAL_FILE", "OUTPUT_DIR", "HOME"])
+def test_a_path_that_the_configuration_would_read_as_a_reference_is_refused(name):
+    done = _launch(MATH, **{name: "/data/${oc.env:WANDB_API_KEY}"}, WANDB_API_KEY="0123456789")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {name} has ${{ in it") and done.stderr.count("\n") == 1
 
 
 def test_paths_may_have_any_characters(tmp_path):

@@ -1,5 +1,6 @@
 """How much room a checkpoint takes, and whether it is there."""
 
+import os
 import shutil
 from collections import namedtuple
 
@@ -26,6 +27,20 @@ def test_weights_of_the_older_kind_and_files_that_are_none(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"no such header, only text")
     (tmp_path / "pytorch_model.bin").write_bytes(bytes(200))
     assert first_size(tmp_path) == 100 * 4 * 3
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b'{"a": {}}', b'{"a": 1}', b"[]", b'{"a": {"shape": 3}}', b'{"a": {"shape": ["x"]}}', b"[" * 99_999, b"\xff"],
+)
+def test_a_header_of_another_kind_counts_nothing(tmp_path, header):
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert first_size(tmp_path) == 0
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.safetensors")
+    assert first_size(tmp_path) == 0
 
 
 def test_room_with_a_margin(tmp_path, monkeypatch):

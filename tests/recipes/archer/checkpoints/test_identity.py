@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from recipes.archer.checkpoints import identity as identity_module
 from recipes.archer.checkpoints.identity import check_identity, identity
-from recipes.archer.checkpoints.store import Checkpoint
+from recipes.archer.checkpoints.reading import Checkpoint
 from recipes.archer.ending import UserError
 
 MODEL = {"model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100, "torch_dtype": "float32"}
@@ -84,7 +84,20 @@ def test_what_the_configuration_overrides_counts(make):
 def test_what_one_side_does_not_state_is_no_difference(make):
     """A config.json that another version of transformers wrote names more of the same model."""
     assert _check(make(), make(head_dim=16)) == []
-    assert check_identity(Checkpoint(PATH, 20, {"step": 20}), make(), True) == []
+
+
+@pytest.mark.parametrize("part", ["", *identity_module.PARTS])
+@pytest.mark.parametrize("value", ["absent", None, [], 3.5, {"a": {"b": 1}}, {"\x1b]0;": 1}, {"a": "\x1b]0;"}])
+def test_what_does_not_say_what_it_belongs_to_is_refused(make, part, value):
+    """Nor is a value printed that would reach the terminal raw."""
+    state = {"step": 20, "identity": make()}
+    holder, key = (state["identity"], part) if part else (state, "identity")
+    holder[key] = value
+    if value == "absent":
+        del holder[key]
+    with pytest.raises(UserError) as caught:
+        check_identity(Checkpoint(PATH, 20, state), make(), True)
+    assert str(caught.value).startswith(f"checkpoint {PATH} does not say what it belongs to (identity in state.json)")
 
 
 def test_other_weights_of_the_same_architecture(make):

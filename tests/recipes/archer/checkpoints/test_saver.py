@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from recipes.archer.checkpoints.reading import read
 from recipes.archer.checkpoints.saver import CheckpointSaver
-from recipes.archer.checkpoints.store import BestBy, CheckpointStore, read
+from recipes.archer.checkpoints.store import BestBy, CheckpointStore
 from recipes.archer.ending import DISK, FINISHED, TERMINATED, Ending
 from recipes.archer.reports.live import Report
 from recipes.archer.runs.log import RunLog

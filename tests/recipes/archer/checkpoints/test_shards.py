@@ -90,6 +90,32 @@ def test_an_error_that_is_not_the_disks_is_raised_on_every_rank(results):
         assert result["broken"] == "a checkpoint could not be written: TypeError: of rank 1"
 
 
+REFUSALS = {
+    "runs_code": "the checkpoint holds what cannot be read as a tensor or a plain value",
+    "runs_code_as_a_value": "the checkpoint holds what cannot be read as a tensor or a plain value",
+    "lacks_a_tensor": "Missing key in checkpoint state_dict: model.norm.bias.",
+    "lacks_a_place": "the checkpoint has no place for model.norm.bias",
+    "has_another_size": "",  # torch's words, which change
+    "has_a_generator_of_another_size": "a generator of torch does not take its state (",
+    "has_a_schedule_of_text": "the schedule's last_epoch is of another kind",
+}
+
+
+@pytest.mark.parametrize("change", REFUSALS)
+def test_what_is_forged_is_refused_on_every_rank_in_one_line(results, change):
+    for result in results:
+        said = result["refused"][change]
+        assert said.startswith(REFUSALS[change]) and said != "nothing" and "\n" not in said
+    assert not results[0]["ran"]
+
+
+def test_format_1_is_read_where_it_is_trusted_and_is_the_same(results):
+    found = results[0]["old in one"]
+    assert "is of an earlier format, with pickles that run what is in them" in found["said"]
+    _assert_same(found["read"]["loaded"], results[0]["saved by one"]["saved"])
+    _assert_same(found["read"]["one step on"], results[0]["saved by one"]["one step on"])
+
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 ARCHIVE = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598\nframe #0: ...")
 

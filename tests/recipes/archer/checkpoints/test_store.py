@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from crashing import Crash, Crashing
 from recipes.archer.checkpoints.manifest import problem_of
-from recipes.archer.checkpoints.store import BestBy, CheckpointStore, read
+from recipes.archer.checkpoints.reading import read
+from recipes.archer.checkpoints.store import BestBy, CheckpointStore
 from recipes.archer.ending import UserError
 from recipes.archer.files import write_atomically
 
@@ -73,19 +74,19 @@ DAMAGE = {
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json is missing, so it was never finished"),
     "a torn manifest": (lambda p: os.truncate(p / "manifest.json", 40), "manifest.json is damaged"),
     "a manifest of zeros": (lambda p: (p / "manifest.json").write_bytes(bytes(300)), "manifest.json is damaged"),
-    "a manifest that is a list": (lambda p: (p / "manifest.json").write_text("[]"), "manifest.json is damaged"),
+    "a manifest that is a list": (lambda p: (p / "manifest.json").write_text("[]"), "manifest.json is no JSON object"),
     "a manifest without files": (lambda p: (p / "manifest.json").write_text("{}"), "manifest.json is damaged"),
     "a manifest without hashes": (
-        lambda p: (p / "manifest.json").write_text('{"files": {"state.json": {"size": 3}}}'),
+        lambda p: (p / "manifest.json").write_text('{"format": 2, "files": {"state.json": {"size": 3}}}'),
         "manifest.json is damaged",
     ),
     "a manifest without the state": (
-        lambda p: (p / "manifest.json").write_text('{"files": {}}'),
+        lambda p: (p / "manifest.json").write_text('{"format": 2, "files": {}}'),
         "manifest.json does not list state.json",
     ),
     "a folder in the place of a file": (
         lambda p: (p / "manifest.json").unlink() or (p / "manifest.json").mkdir(),
-        "manifest.json cannot be read (Is a directory)",
+        "manifest.json is no regular file",
     ),
 }
 
@@ -145,7 +146,7 @@ def test_what_a_later_version_wrote_is_refused_and_not_passed_over(tmp_path):
     newest = _save(store, 2)
     manifest = json.loads((newest / "manifest.json").read_text())
     (newest / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(UserError, match=f"checkpoint {newest} has format 99, this code reads up to 1: continue with"):
+    with pytest.raises(UserError, match=f"checkpoint {newest} has format 99, this code reads up to 2: continue with"):
         store.newest_whole()
 
 

@@ -16,8 +16,8 @@ import yaml
 from recipes.archer import ending
 from recipes.archer.cluster import job as job_module
 from recipes.archer.cluster.job import build_job
-from recipes.archer.cluster.kubernetes import job_manifest
-from recipes.archer.cluster.rayjob import rayjob_manifest
+from recipes.archer.cluster.kubernetes import job_manifest, look_command
+from recipes.archer.cluster.rayjob import network_policy, rayjob_manifest
 from recipes.archer.cluster.runai import submit_command
 from recipes.archer.cluster.settings import Claim, SecretKey, Settings
 from recipes.archer.commands.cli import main
@@ -151,6 +151,47 @@ def test_an_override_that_the_second_shell_would_read_is_refused(override):
         ray_job(override)
 
 
+def admitted(policy: dict, port: int) -> list[dict]:
+    """Who may open a connection to a port of the policy's pods."""
+    rules = [
+        rule for rule in policy["spec"]["ingress"] if port in [p["port"] for p in rule.get("ports", [{"port": port}])]
+    ]
+    return [peer for rule in rules for peer in rule["from"]]
+
+
+def test_a_rayjob_comes_with_a_policy_that_admits_its_own_pods_only():
+    job = build_job("v3", [], SETTINGS, nodes=2)
+    policy, manifest = network_policy(job, SETTINGS), ray_job()
+    cluster = manifest["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    own = policy["spec"]["podSelector"]["matchLabels"]
+    assert own == {"app.kubernetes.io/instance": "archer-qwen3-math-v3"}
+    assert all(own.items() <= group["template"]["metadata"]["labels"].items() for group in groups)
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["metadata"]["namespace"] == manifest["metadata"]["namespace"] == "runai-nlp"
+    assert all(rule["from"] for rule in policy["spec"]["ingress"])  # a rule without would admit everyone
+    # in the pods' own namespace: a selector of pods alone knows no other
+    submitter = {"podSelector": {"matchLabels": {"batch.kubernetes.io/job-name": manifest["metadata"]["name"]}}}
+    for port in (6379, 10001, 52365, 30000):
+        assert admitted(policy, port) == [{"podSelector": {"matchLabels": own}}]
+    assert admitted(policy, 8265) == [{"podSelector": {"matchLabels": own}}, submitter]
+
+
+def test_kuberays_operator_reaches_the_dashboard_and_nothing_else():
+    settings = dataclasses.replace(SETTINGS, operator_namespace="kuberay")
+    policy = network_policy(build_job("v3", [], settings, nodes=2), settings)
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay"}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/component": "kuberay-operator"}},
+    }
+    assert operator in admitted(policy, 8265) and operator not in admitted(policy, 6379)
+
+
+def test_the_heads_ports_are_those_that_are_needed():
+    head = pods(ray_job())[0]["containers"][0]
+    assert {port["containerPort"] for port in head["ports"]} == {6379, 8265}
+
+
 def test_nodes_reach_the_trainer():
     assert "trainer.nnodes=4" in ray_job(nodes=4)["spec"]["entrypoint"]
 
@@ -158,7 +199,9 @@ def test_nodes_reach_the_trainer():
 @pytest.mark.parametrize("arguments", [["--backend", "kubernetes"], ["--nodes", "2"]])
 def test_dry_run_prints_the_manifest_and_a_submission_creates_it(arguments, tmp_path, monkeypatch, capfd):
     cluster = tmp_path / "cluster.toml"
-    cluster.write_text('project = "nlp"\nimage = "i"\nworkdir = "/w"\nkubectl = "./kubectl"\n')
+    cluster.write_text(
+        'project = "nlp"\nimage = "i"\nworkdir = "/w"\nkubectl = "./kubectl"\n[kubernetes]\noperator_namespace = "k"\n'
+    )
     monkeypatch.chdir(tmp_path)
     Path("kubectl").write_text('#!/bin/sh\necho "$*" > argv; cat > stdin\n')
     Path("kubectl").chmod(0o755)
@@ -170,13 +213,34 @@ def test_dry_run_prints_the_manifest_and_a_submission_creates_it(arguments, tmp_
             main()
         assert not ended.value.code
         printed.append(capfd.readouterr().out)
-    dry, created = yaml.safe_load(printed[0]), yaml.safe_load(Path("stdin").read_text())
+    dry, created = (list(yaml.safe_load_all(text)) for text in (printed[0], Path("stdin").read_text()))
     assert printed[1] == "" and Path("argv").read_text() == "create -f -\n"
-    assert created["kind"] == ("RayJob" if "--nodes" in arguments else "Job")
-    for manifest in (dry, created):  # each submission of a RayJob has an identity of its own
+    assert [manifest["kind"] for manifest in created] == (
+        ["NetworkPolicy", "RayJob"] if "--nodes" in arguments else ["Job"]
+    )
+    for manifest in (dry[-1], created[-1]):  # each submission of a RayJob has an identity of its own
         for pod in pods(manifest):
             environment(pod)["JOB_UUID"].pop("value", None)
     assert dry == created
+
+
+def test_several_nodes_without_the_operators_namespace_are_not_submitted(tmp_path, monkeypatch, capfd):
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text('project = "nlp"\nimage = "i"\nworkdir = "/w"\n')
+    ends = []
+    for last in (["--dry-run"], []):
+        monkeypatch.setattr(sys, "argv", ["archer", "submit", "v3", "--nodes", "2", "--cluster", str(cluster), *last])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        ends.append((ended.value.code or 0, capfd.readouterr()))
+    assert [code for code, _ in ends] == [0, 2]
+    assert all("no operator_namespace: set operator_namespace" in streams.err for _, streams in ends)
+    assert ends[0][1].out and not ends[1][1].out
+
+
+@pytest.mark.parametrize(("nodes", "words"), [(1, "delete job x -n"), (2, "delete rayjob/x networkpolicy/x -n")])
+def test_stopping_a_job_takes_its_policy_along(nodes, words):
+    assert words in " ".join(look_command("stop", "x", SETTINGS, nodes))
 
 
 def schema(name: str) -> dict:

@@ -14,6 +14,7 @@ import pytest
 
 from recipes.archer.cluster import job as job_module
 from recipes.archer.commands.cli import main
+from recipes.archer.ending import UserError
 from recipes.archer.experiments import registry
 from recipes.archer.settings.configuration import compose
 
@@ -228,6 +229,29 @@ def test_job_commands(site, generation, verb):
     assert code == 0, err
     record = site.recorded()
     assert "archer-qwen3-math-v3" in record["argv"] and record["project"] == "nlp"
+
+
+@pytest.mark.parametrize(
+    "name", ["--all", "-n", "-", "", "a" * 64, "a" * 300, "a\0b", "a/b", "a,b", "a b", "a\n", "A", "é"]
+)
+def test_what_could_be_more_than_a_name_is_none(name):
+    with pytest.raises(UserError, match="job name") as error:
+        job_module.check_name(name)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("backend", [[], ["--backend", "kubernetes"], ["--nodes", "2"]])
+@pytest.mark.parametrize("verb", ["status", "logs", "stop"])
+def test_what_is_no_jobs_name_reaches_no_command(site, monkeypatch, verb, backend):
+    started = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: started.append(command))
+    code, _, err = site.archer("job", verb, *backend, "--", "--all", cluster=False)
+    assert (code, started) == (2, []) and "job name '--all'" in one_line(err)
+
+
+def test_nor_is_a_job_submitted_under_it(site):
+    code, _, err = site.generation("v2").archer("submit", "v3", "--name=--all", "--dry-run")
+    assert code == 2 and "job name '--all'" in one_line(err)
 
 
 def test_a_key_file_is_named_and_not_read_here(site):

@@ -64,6 +64,20 @@ def test_where_responses_end_and_how_turns_are_written_go_along(saved, tmp_path)
     assert (tmp_path / "model/README.md").read_text() == f"float32 {number}"
 
 
+def test_where_responses_end_is_not_overruled_by_the_models_settings(own, tmp_path):
+    """transformers puts config.json's in the place of a generation_config.json that says it was made from that."""
+    for name, more in {
+        "config": {"temperature": 0.7, "eos_token_id": 7},
+        "generation_config": {"_from_model_config": True},
+    }.items():
+        path = own / "model_config" / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    export_model(own, tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    loaded.generate(torch.ones(1, 2, dtype=torch.long), max_new_tokens=1, pad_token_id=0)
+    assert loaded.generation_config.eos_token_id == STOPS
+
+
 def test_of_an_older_checkpoint_the_settings_say_where_responses_end(own, tmp_path):
     (own / "model_config/generation_config.json").unlink()
     config = json.loads((own / "model_config/config.json").read_text()) | {"eos_token_id": 7}
@@ -90,7 +104,7 @@ def test_no_link_is_followed(own, tmp_path, name):
     (own / "model_config" / name).unlink()
     (own / "model_config" / name).symlink_to(tmp_path / "secret")
     write_manifest(own)
-    with pytest.raises(UserError, match=f"{name} cannot be read"):
+    with pytest.raises(UserError, match=f"{name} is a link"):
         export_model(own, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

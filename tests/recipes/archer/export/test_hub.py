@@ -7,6 +7,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from recipes.archer.ending import UserError
 from recipes.archer.export.hub import check_name, push
+from tests.scripts.data.fake_hub import FakeHub
 
 TOKEN = "hf_secretsecretsecret"
 
@@ -23,13 +24,28 @@ def _answer(status: int) -> HfHubHTTPError:
     return HfHubHTTPError(f"{status}: Bearer {TOKEN}", response=response)
 
 
-def test_a_folder_goes_into_a_private_repository(monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr(HfApi, "create_repo", lambda _, *a, **k: calls.append((a, k)))
-    monkeypatch.setattr(HfApi, "upload_folder", lambda _, **k: calls.append(k))
-    assert push(tmp_path, "owner/name").endswith("/owner/name")
-    assert calls[0] == (("owner/name",), {"private": True, "exist_ok": True})
-    assert calls[1]["repo_id"] == "owner/name" and calls[1]["folder_path"] == tmp_path
+@pytest.fixture
+def hub(monkeypatch):
+    with FakeHub({}).running() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        yield hub
+
+
+def test_a_folder_goes_into_a_private_repository(hub, tmp_path, capfd):
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    assert push(tmp_path, "owner/tiny") == f"{hub.url}/owner/tiny"
+    assert hub.files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert [made["private"] for made in hub.made] == [True] and hub.tokens == {f"Bearer {TOKEN}"}
+    assert TOKEN not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "set HF_TOKEN"), (503, "the hub answered 503")])
+def test_a_hub_that_refuses(hub, tmp_path, status, said, capfd):
+    hub.status = status
+    with pytest.raises(UserError, match=said) as caught:
+        push(tmp_path, "owner/tiny")
+    assert TOKEN not in "".join(capfd.readouterr()) + str(caught.value)
 
 
 @pytest.mark.parametrize("where", ["create_repo", "upload_folder"])

@@ -16,7 +16,8 @@ from recipes.archer.grading.answers import (
     last_boxed,
 )
 from recipes.archer.grading.exact_match import exact_verdict
-from recipes.archer.grading.limits import MAX_CHARS, MAX_NESTING, refusal
+from recipes.archer.grading.limits import MAX_CHARS, MAX_NESTING, costliness, refusal
+from recipes.archer.grading.rules import restates
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,13 @@ from recipes.archer.grading.limits import MAX_CHARS, MAX_NESTING, refusal
         (r"\boxed{\boxed{5}}", "5"),
         (r"it is \boxed{3}. I was asked for \boxed{} or \boxed", "3"),
         (r"\boxed{3} or rather \boxed{4", None),
+        (r"\boxed{3} and $\boxed{-4}$", "3, -4"),
+        (r"\boxed{1} \quad \text{or} \quad \boxed{2}.", "1, 2"),
+        (r"\boxed{3}, that is, \boxed{3}", "3"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed 7", "7"),
+        (r"$\boxed-2.5$", "-2.5"),
+        (r"use \boxed to answer", None),
         (r"\boxed{}", None),
         ("no box", None),
     ],
@@ -58,6 +66,18 @@ def test_only_what_follows_the_last_closed_think_block_is_graded():
         ("we had $y=2$, hence 5", "5"),
         (r"\boxed{9} beats the 8 after it", "9"),
         ("no number at all", None),
+        ("Answer: 42 or 43", "42 or 43"),
+        ("so it is 42 or 43", "42 or 43"),
+        ("Answer: $42$ or $43$", "$42$ or $43$"),
+        ("Answer: not 42", "not 42"),
+        ("Answer: 3 / 4", "3 / 4"),
+        ("Work.\nAnswer:\n34", "34"),
+        ("Answer:\n\n$x+1$", "x+1"),
+        ("Answer: 17, because 3*5+2 = 17", "17"),
+        ("Answer: 12 km/h", "12 km/h"),
+        ("Answer: (1,2)", "(1,2)"),
+        ("Answer: 2 hours 3 minutes", "2 hours 3 minutes"),
+        ("Answer: $5$ (see above)", "5"),
     ],
 )
 def test_any_falls_back_on_the_answer_line_then_on_the_last_formula_or_number(text, answer):
@@ -92,6 +112,8 @@ def test_extraction_and_refusal_are_linear(text):
         ("$12$", "12"), (r"\[x\]", "x"), ("5.", "5"), ("120°", r"120^\circ"), ("−3", "-3"), ("x²", "x^2"),
         (r"0.\overline{3}", r"\frac{3}{9}"), (r"1.2\bar{45}", r"\frac{1233}{990}"),
         (r"\langle 1,2 \rangle", "( 1,2 )"), ("$1$, $2$", "$1$, $2$"), (r"\$5", r"\$5"),
+        ("½", r"\frac{1}{2}"), ("√12", r"\sqrt{12}"), ("x⁴", "x^4"), ("2¹⁰", "2^{10}"), ("x₁", "x_1"), ("１２", "12"),
+        ("١٢", "12"), ("10\u202f000", "10 000"), ("α", r"\alpha"), ("Ω", r"\Omega"), ("**7**", "7"), ("x**2", "x**2"),
     ],
 )  # fmt: skip
 def test_clean_changes_the_spelling_only(raw, cleaned):
@@ -115,6 +137,46 @@ def test_ground_truths_are_strings_numbers_or_lists_boxed_or_not(ground_truth, f
 def test_what_cannot_be_a_ground_truth_is_an_error_in_the_data(ground_truth):
     with pytest.raises(GroundTruthError):
         accepted_forms(ground_truth)
+
+
+@pytest.mark.parametrize(
+    ("ground_truth", "form"),
+    [
+        (r"\boxed{3} and \boxed{-4}", "3, -4"),
+        (r"first $\boxed{3}$. Some lines later, it is \boxed{5}.", "5"),
+        (r"\boxed{3} if n is odd, \boxed{4} otherwise", None),
+        (r"$\boxed{n^2}$ for odd n, $\boxed{0}$ otherwise", None),
+    ],
+)
+def test_of_several_boxes_of_a_ground_truth_none_is_taken_for_all(ground_truth, form):
+    if form is not None:
+        assert accepted_forms(ground_truth) == (form,)
+    else:
+        with pytest.raises(GroundTruthError, match="several boxes"):
+            accepted_forms(ground_truth)
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt", "stands"),
+    [
+        (r"513^2-487^2", r"Compute $513^2-487^2$.", True),
+        (r"\dbinom{31}{28}", r"What is $\binom{31}{28}$?", True),
+        (r"\sum_{k=1}^{10}k^2", r"Find $$\sum_{k=1}^{10} k^{2}.$$", True),
+        (r"2\cdot 3", r"What is \(2 \times 3\)?", True),
+        (r"13^2-7", r"Compute $513^2-7$.", False),
+        (r"13^2-7", r"Compute $13^2-71$.", False),
+        ("12", "There are 12 eggs.", False),
+        ("x", "Find x.", False),
+        ("-5", "It is -5 now.", False),
+    ],
+)
+def test_an_answer_is_found_in_its_prompt_layout_aside(answer, prompt, stands):
+    assert restates(answer, prompt) == stands
+
+
+def test_costly_kinds_come_last():
+    texts = [r"\sum_{k=1}^{9}k", "2^{9999}", "5000!", r"\sqrt{2}+1", "x+1", "7"]
+    assert sorted(texts, key=costliness)[:3] == ["7", "x+1", r"\sqrt{2}+1"]
 
 
 def test_a_row_without_a_ground_truth_says_where_it_was_looked_for():

@@ -17,7 +17,8 @@ from recipes.archer.grading.worker import load_function
 TIMEOUT_S = 1.0
 # The machine may be busy: seconds granted on top of what is computed.
 SLACK_S = 10.0
-HANGS = "9^{9^{9}}"  # passes the input limits and never comes back
+# Passes the input limits and takes all the steps that a comparison may take, or the deadline.
+HANGS = r"\sum_{k=1}^{\infty}\sum_{j=1}^{\infty}\sum_{m=1}^{\infty}\frac{\sin k\cos j}{k^2j^2m^2}"
 FUNCTIONS = str(Path(__file__).with_name("data") / "reward_functions.py")
 
 
@@ -28,6 +29,12 @@ def box(answer: str) -> str:
 @pytest.fixture(scope="module")
 def pool():
     with GradingPool(2, TIMEOUT_S) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def strict_pool():
+    with GradingPool(1, TIMEOUT_S, reject_restated=True) as pool:
         yield pool
 
 
@@ -75,9 +82,9 @@ def test_grade_is_the_same_without_a_pool():
 
 
 def test_hostile_rows_cost_themselves_alone(pool):
-    honest = [(box(rf"\frac{{{2 * n}}}{{6}}+\sqrt{{2}}"), rf"\sqrt{{2}}+\frac{{{n}}}{{3}}") for n in range(1, 13)]
+    honest = [(box(rf"\frac{{{2 * n}}}{{6}}+\sqrt{{2}}"), rf"\sqrt{{2}}+\frac{{{n}}}{{3}}") for n in range(1, 14)]
     hostile = [
-        HANGS, "((9^{9999})^{9999})^{9999}", r"\binom{10000000000}{5000000000}", "(x+y+z)^{5000}",
+        HANGS, "9^{9^{9}}", "((9^{9999})^{9999})^{9999}", r"\binom{10000000000}{5000000000}", "(x+y+z)^{5000}",
         "((((9!)!)!)!)!", "9^{9^{9^{9^{9}}}}", "7" * 200_000, "(" * 20_000 + ")" * 20_000, "[" * 20_000,
         r"\frac{" * 20_000, "__import__('os').system('true')", "\x00\ud800",
     ]  # fmt: skip
@@ -102,12 +109,12 @@ def test_a_batch_is_graded_while_its_owner_does_something_else(pool):
 def test_equal_questions_are_asked_once_and_remembered_but_not_a_timeout(pool):
     question = (r"\frac{10}{14}\pi", r"\frac{5}{7}\pi")
     pool.grade_batch([box(question[0])] * 3, [question[1]] * 3)
-    assert pool._recall((question[0], (question[1],))).outcome == "correct"
+    assert pool._recall((question[0], (question[1],), False)).outcome == "correct"
     start = time.monotonic()
     grades = pool.grade_batch([box(HANGS + "+8")] * 6, ["1"] * 6)
     assert {result.outcome for result in grades} == {"timeout"}
     assert time.monotonic() - start < 3 * TIMEOUT_S, "the same hung check ran more than once"
-    assert pool._recall((HANGS + "+8", ("1",))) is None
+    assert pool._recall((HANGS + "+8", ("1",), False)) is None
 
 
 @pytest.mark.parametrize("ground_truth", [None, "", r"\frac{1}{", r"\frac{1}{0}", "9^{9^{9^{9}}}"])
@@ -116,6 +123,47 @@ def test_an_unreadable_ground_truth_is_skipped_with_one_warning(pool, ground_tru
     grades = pool.grade_batch([box("1"), box("2"), box("1")], [ground_truth, ground_truth, "1"])
     assert [(g.outcome, g.skip) for g in grades] == [("unparseable", True)] * 2 + [("correct", False)]
     assert len(caplog.records) == 1 and "ground truth" in caplog.text
+
+
+def test_a_batch_has_a_budget_and_what_is_left_then_is_told(caplog):
+    hostile = [box(HANGS + f"+{n}") for n in range(6)]
+    honest = [box(rf"\sqrt{{{n}}}+1") for n in range(2, 8)]
+    with GradingPool(1, 5.0, budget_s=0.5) as pool:
+        pool.wait_until_ready()
+        grades = pool.grade_batch(hostile + honest, ["1"] * 6 + [rf"1+\sqrt{{{n}}}" for n in range(2, 8)])
+        assert pool.grade_batch(["no box", box("2")], ["1", "2"])[1].outcome == "correct", "the next batch has its own"
+    assert [grade.outcome for grade in grades] == ["timeout"] * 6 + ["correct"] * 6
+    spared = [grade for grade in grades if "were spent" in grade.note]
+    assert 4 <= len(spared) <= 5 and "0.5 s of its batch" in spared[0].note
+    assert caplog.text.count("0.5 s of worker time") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt", "ground_truth", "outcome"),
+    [
+        (r"513^2-487^2", r"Compute $513^2-487^2$.", "26000", "wrong"),
+        (r"\binom{31}{28}", r"What is $\dbinom{31}{28}$?", "4495", "wrong"),
+        (r"\sum_{k=1}^{10} k^2", r"Find $$\sum_{k=1}^{10}k^2.$$", "385", "wrong"),
+        (r"\int_0^1 x^2\,dx", r"Evaluate $\int_0^1 x^2 dx$", r"\frac13", "wrong"),
+        (r"\gcd(12,18)", r"Find $\gcd(12,18)$.", "6", "wrong"),
+        (r"\frac{6}{8}", r"Simplify $\frac{6}{8}$.", r"\frac34", "wrong"),
+        (r"\sqrt{12}", r"Simplify $\sqrt{12}$.", r"2\sqrt3", "wrong"),
+        ("x^2-1", "Factor $x^2-1$.", "(x-1)(x+1)", "wrong"),
+        ("(x-1)(x+1)", "Is $(x-1)(x+1)$ or $x^2-1$ factored?", "(x-1)(x+1)", "correct"),
+        ("26000", r"Compute $513^2-487^2$.", "26000", "correct"),
+        ("1/2", "A coin shows heads with probability 1/2. And tails?", r"\frac12", "correct"),
+        (r"\frac{1}{2}", r"Let $p=\frac{1}{2}$. Find $1-p$.", "0.5", "correct"),
+        ("n(n+1)/2", r"Is it $n(n+1)/2$?", r"\frac{n(n+1)}{2}", "correct"),
+        ("3+4i", "Let $z=3+4i$. What is $z$?", "3+4i", "correct"),
+    ],
+)
+def test_the_question_restated_is_no_answer_where_that_is_asked_for(
+    pool, strict_pool, answer, prompt, ground_truth, outcome
+):
+    (grade,) = strict_pool.submit([box(answer)], [ground_truth], prompts=[prompt]).result()
+    assert grade.outcome == outcome
+    assert strict_pool.submit([box(answer)], [ground_truth]).result()[0].outcome == "correct", "without its prompt"
+    assert pool.submit([box(answer)], [ground_truth], prompts=[prompt]).result()[0].outcome == "correct", "switched off"
 
 
 def test_sequences_of_different_length_are_an_error(pool):
@@ -131,6 +179,7 @@ def test_sequences_of_different_length_are_an_error(pool):
         {"workers": 1, "timeout_s": 0},
         {"workers": 1, "answer_format": "last"},
         {"workers": 1, "memory_mb": 1},
+        {"workers": 1, "budget_s": 0},
     ],
 )
 def test_a_setting_out_of_range_is_named(settings):
@@ -247,7 +296,7 @@ def test_a_keeper_that_is_killed_over_a_request_costs_no_row():
         os.kill(pool._workers._keepers[0].process.pid, signal.SIGKILL)
         grades = pending.result()
     assert [grade.outcome for grade in grades] == ["timeout", "correct"]
-    assert "no verdict within" in grades[0].note
+    assert "no verdict within" in grades[0].note or "more steps" in grades[0].note
 
 
 @pytest.mark.timeout(60)
@@ -269,7 +318,7 @@ import sys, time
 from recipes.archer.grading.grader import GradingPool
 pool = GradingPool(1, 600.0)
 pool.wait_until_ready()
-pool.submit([r"\\boxed{9^{9^{9}}}"], ["1"])
+pool.submit([r"\\boxed{\\sum_{k=1}^{\\infty}\\sum_{j=1}^{\\infty}\\frac{1}{k^2j^3}}"], ["1"])
 time.sleep(0.5)
 print(pool._workers._keepers[0].process.pid, flush=True)
 time.sleep(600)

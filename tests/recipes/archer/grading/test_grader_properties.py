@@ -18,6 +18,7 @@ TIMEOUT_S = 0.5
 # A check that the machine starves gets three times its timeout, and the machine may be busier than that.
 LATEST_S = 3 * TIMEOUT_S + 5.0
 WATCHED_JUDGE = str(Path(__file__).with_name("data") / "watched_judge.py")
+JUDGED = Path(__file__).with_name("data") / "judged.tsv"
 PAIRS = Path(__file__).resolve().parents[4] / "benchmarks" / "grading" / "pairs.jsonl"
 
 FRAGMENTS = [
@@ -167,26 +168,25 @@ def load_pairs() -> list[dict]:
     return [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
 
 
-# What math-verify takes for equal, too: units and the base of a number are dropped, a list is a set.
-KNOWN_FALSE = {
-    ("5", "5,5"),
-    ("2,2,3", "2,3"),
-    (r"5\text{ cm}", r"5\text{ m}"),
-    (r"3 \text{ hours}", r"3 \text{ minutes}"),
-    (r"90^\circ", r"90\text{ radians}"),
-    ("2220_5", "2220_7"),
-}
-
-
 def test_recall_and_false_acceptances_on_the_list_of_pairs():
-    """The slowest of this file (4 s on an idle core): the one test of what the grader is for."""
+    """The one test of what the grader is for."""
     pairs = load_pairs()
-    assert len(pairs) >= 200 and len({pair["category"] for pair in pairs}) == 16
+    assert len(pairs) >= 700 and len({pair["category"] for pair in pairs}) == 23
     with GradingPool(2, 5.0) as pool:
         responses = [rf"\boxed{{{pair['prediction']}}}" for pair in pairs]
         grades = pool.grade_batch(responses, [pair["gold"] for pair in pairs])
     assert not any(grade.outcome == "timeout" for grade in grades)
     accepted = [pair for pair, grade in zip(pairs, grades, strict=True) if grade.score]
     true_accepted = sum(pair["expected"] for pair in accepted)
-    assert true_accepted / sum(pair["expected"] for pair in pairs) >= 0.97
-    assert {(p["gold"], p["prediction"]) for p in accepted if not p["expected"]} <= KNOWN_FALSE
+    assert true_accepted / sum(pair["expected"] for pair in pairs) >= 0.985
+    assert [(p["gold"], p["prediction"]) for p in accepted if not p["expected"]] == []
+
+
+def test_every_kind_and_its_near_misses():
+    rows = [line.split("\t") for line in JUDGED.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert len(rows) > 800 and {verdict for verdict, *_ in rows} == {"right", "wrong"}
+    with GradingPool(2, 5.0) as pool:
+        grades = pool.grade_batch([rf"\boxed{{{answer}}}" for *_, answer in rows], [truth for _, truth, _ in rows])
+    verdicts = ["right" if grade.score else "wrong" for grade in grades]
+    assert [row for row, verdict in zip(rows, verdicts, strict=True) if row[0] != verdict] == []
+    assert not any(grade.outcome == "timeout" for grade in grades)

@@ -91,6 +91,15 @@ def test_switched_off_parts_are_not_there(make_manager):
     assert list(make_manager().start(_batch(([1], "4"))).result().parts) == ["accuracy", "overlong"]
 
 
+def test_a_question_restated_earns_nothing_in_training_and_counts_in_evaluation():
+    batch = _batch(([1, 0], "4"), ([3, 0], "4"))
+    batch.non_tensor_batch["messages"] = np.array([[{"role": "user", "content": "What is 1+3?"}]] * 2, dtype=object)
+    with GradingPool(1, 5.0, reject_restated=True) as pool:
+        manager = ArcherRewardManager(Words(), pool, OmegaConf.create(SETTINGS), CAP)
+        assert manager.start(batch).result().outcomes == ["wrong", "no_answer"]
+        assert manager.start(batch, evaluation=True).result().outcomes == ["correct", "no_answer"]
+
+
 def test_verls_interface(make_manager):
     batch = _batch(([1, 1, 0], "4"), ([2], "4"), ([], "4"))
     tensor = make_manager(incorrect=-0.5)(batch)
@@ -122,7 +131,8 @@ def test_grading_does_not_hold_up_the_caller():
     batch = _batch(([1], "4"))
     batch.non_tensor_batch["extra_info"] = np.array([{"index": 7}], dtype=object)
     pending = ArcherRewardManager(Words(), SlowPool(), OmegaConf.create(SETTINGS), CAP).start(batch)
-    assert asked == {"texts": [RIGHT], "truths": ["4"], "data_sources": ["sums"], "extra_infos": [{"index": 7}]}
+    columns = {"data_sources": ["sums"], "extra_infos": [{"index": 7}], "prompts": None}
+    assert asked == {"texts": [RIGHT], "truths": ["4"], **columns}
     with pytest.raises(TimeoutError):
         pending.result()
 

@@ -2,14 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from recipes.archer.ending import UserError
 from recipes.archer.session import ray_session, reaper
 from recipes.archer.session.ray_session import remove_stale, worker_environment
 from recipes.archer.workers import resources
@@ -47,7 +50,7 @@ def test_only_folders_of_dead_processes_are_removed(tmp_path, monkeypatch):
     names = [f"archer-ray-{ended.pid}-abc", f"archer-ray-{os.getpid()}-abc", "archer-ray-notes", "ray"]
     for name in names:
         (tmp_path / name / "session").mkdir(parents=True)
-    monkeypatch.setattr(ray_session, "Path", lambda p: tmp_path if p == "/tmp" else Path(p))
+    monkeypatch.setattr(ray_session, "FOLDERS", tmp_path)
     remove_stale()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names[1:])
 
@@ -59,7 +62,7 @@ def session_of_nobody(tmp_path, monkeypatch):
         ended.wait()
     folder = tmp_path / f"archer-ray-{ended.pid}-abc"
     folder.mkdir()
-    monkeypatch.setattr(ray_session, "Path", lambda p: tmp_path if p == "/tmp" else Path(p))
+    monkeypatch.setattr(ray_session, "FOLDERS", tmp_path)
     return folder
 
 
@@ -73,6 +76,37 @@ def test_a_session_in_another_container_is_left_alone(session_of_nobody):
     assert not session_of_nobody.exists()
 
 
+@pytest.fixture(params=["pipe", "socket", "file", "link", "link to nowhere", "another user's"])
+def stranger(request, session_of_nobody, tmp_path, monkeypatch):
+    """Something that has the name of a session's folder and is none of ours; and a folder that must stay."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "work").touch()
+    session_of_nobody.rmdir()
+    if request.param == "pipe":
+        os.mkfifo(session_of_nobody)
+    elif request.param == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(session_of_nobody))
+    elif request.param == "file":
+        session_of_nobody.touch()
+    elif request.param.startswith("link"):
+        session_of_nobody.symlink_to(kept if request.param == "link" else tmp_path / "nowhere")
+    else:
+        session_of_nobody.mkdir()
+        monkeypatch.setattr(os, "getuid", lambda: session_of_nobody.stat().st_uid + 1)
+    return session_of_nobody
+
+
+def test_what_only_has_the_name_of_a_session_is_left_alone(stranger, tmp_path, monkeypatch):
+    """Nor is it waited for: a pipe that nobody writes to would hold up every run."""
+    monkeypatch.setattr(reaper, "reap", lambda session: pytest.fail(f"{session} was reaped"))
+    before = len(os.listdir("/proc/self/fd"))
+    remove_stale()
+    assert stranger.lstat() and (tmp_path / "kept" / "work").exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_outlived_driver_and_reaper_is_ended(session_of_nobody):
     marked = os.environ | {reaper.MARK: str(session_of_nobody)}
     with subprocess.Popen(["sleep", "600"], env=marked) as left:
@@ -81,21 +115,80 @@ def test_what_outlived_driver_and_reaper_is_ended(session_of_nobody):
     assert not session_of_nobody.exists()
 
 
-def test_what_outlived_the_reaper_is_ended_with_the_session(monkeypatch):
-    """The reaper was killed while the run went on; the run itself is not ended by its own hand."""
-    watchers, start_reaper = [], ray_session._start_reaper
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=lambda **_: None, shutdown=lambda: None))
+@pytest.fixture
+def started(monkeypatch):
+    """What a session asks of Ray, which does not start; and a configuration for it."""
+    calls = []
+    monkeypatch.setattr("ray.init", lambda **arguments: calls.append(arguments | {"environment": dict(os.environ)}))
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr(ray_session.loopback, "closed_ray", lambda variables: nullcontext())  # it stays in the process
     monkeypatch.setattr(ray_session, "remove_stale", lambda: None)
     monkeypatch.setattr(ray_session, "worker_environment", lambda config: {})  # it would stay in this process's own
-    monkeypatch.setattr(ray_session, "_start_reaper", lambda f: watchers.append(start_reaper(f)) or watchers[0])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     config = _config("cuda", 1)
     config.ray_init = SimpleNamespace(num_cpus=1, log_to_driver=False, object_store_memory=None)
-    with ray_session.ray_session(config) as folder:
+    return calls, config
+
+
+def test_what_outlived_the_reaper_is_ended_with_the_session(started, monkeypatch):
+    """The reaper was killed while the run went on; the run itself is not ended by its own hand."""
+    watchers, start_reaper = [], ray_session._start_reaper
+    monkeypatch.setattr(ray_session, "_start_reaper", lambda f: watchers.append(start_reaper(f)) or watchers[0])
+    with ray_session.ray_session(started[1]) as folder:
         left = subprocess.Popen(["sleep", "600"])
         watchers[0].kill()
     assert left.wait(10) == -signal.SIGKILL
-    assert not folder.exists()
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("address", [None, "", "local"])
+def test_on_one_machine_ray_is_started_on_loopback_in_a_closed_folder(started, monkeypatch, address):
+    calls, config = started
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with ray_session.ray_session(config) as logs:
+        assert logs.parent.stat().st_mode & 0o777 == 0o700
+        assert (logs.parent / "key.pem").stat().st_mode & 0o777 == 0o600
+    (asked,) = calls
+    # "local": else Ray would join whatever /tmp/ray says is the latest cluster here, which anybody can write
+    assert (asked["address"], asked["_node_ip_address"], asked["_temp_dir"]) == ("local", "127.0.0.1", str(logs))
+    assert asked["environment"]["RAY_USE_TLS"] == "1"
+    assert asked["environment"]["DIST_INIT_METHOD"] == f"file://{logs.parent}/process_group"
+    assert "RAY_USE_TLS" not in os.environ
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o777, 0o701])
+def test_a_folder_that_was_opened_to_others_is_not_worked_in(started, monkeypatch, mode):
+    monkeypatch.setattr("ray.init", lambda **arguments: Path(arguments["_temp_dir"]).parent.chmod(mode))
+    with pytest.raises(RuntimeError, match="not a folder of this user alone"):
+        ray_session.ray_session(started[1]).__enter__()
+
+
+def test_a_cluster_that_is_named_is_not_asked_for_loopback(started, monkeypatch):
+    calls, config = started
+    config.trainer.nnodes = 2
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with ray_session.ray_session(config) as logs:
+        assert logs is None
+    assert not {"_node_ip_address", "_temp_dir"} & calls[0].keys()
+    assert calls[0]["job_config"]._py_driver_sys_path == [str(ray_session.ROOT)]
+    assert not {"RAY_USE_TLS", "GLOO_SOCKET_IFNAME", "DIST_INIT_METHOD"} & calls[0]["environment"].keys()
+
+
+def test_several_machines_without_a_cluster_are_refused_in_a_sentence(started):
+    started[1].trainer.nnodes = 2
+    with pytest.raises(UserError, match="trainer.nnodes is 2, and RAY_ADDRESS names no cluster"):
+        ray_session.ray_session(started[1]).__enter__()
+
+
+def test_workers_look_for_modules_in_the_checkout_and_not_in_the_current_folder(started, tmp_path, monkeypatch):
+    """What Ray does with it (``worker.connect``): it adds the current folder to what is there, unless a client has."""
+    monkeypatch.chdir(tmp_path)
+    with ray_session.ray_session(started[1]):
+        pass
+    job = started[0][0]["job_config"]
+    assert job._client_job and job._py_driver_sys_path == [str(Path(__file__).resolve().parents[4])]
+    assert ray_session.WORKER_ENVIRONMENT["PYTHONSAFEPATH"] == "1"
 
 
 @pytest.mark.parametrize(("device", "use_gpu"), [("cpu", False), ("cuda", True)])

@@ -1,5 +1,7 @@
 """The W&B environment: where the key comes from, and which run a run is."""
 
+import os
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -43,11 +45,19 @@ def test_a_key_file_that_others_may_touch_is_refused(config, key_file, mode):
     assert KEY not in str(error.value) and str(key_file) in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "one\ntwo\n", "one two\n"])
+@pytest.mark.parametrize("text", ["", "\n", "one\ntwo\n", "one two\n", "one\0two", "o\x1bne", "onë", "x" * 5000])
 def test_a_file_without_one_key_is_refused(key_file, text):
     key_file.write_text(text)
     with pytest.raises(UserError, match="one line with the key"):
         read_key(key_file)
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "key", 0o600)
+    with pytest.raises(UserError, match="not a file"):
+        read_key(tmp_path / "key")
+    with pytest.raises(UserError, match="Is a directory"):
+        read_key(tmp_path)
 
 
 def test_an_absent_or_binary_key_file_is_refused(key_file, tmp_path):

@@ -1,6 +1,12 @@
 """What a run is made of: a tokenizer or prompts that cannot be used are refused in one line, before Ray starts."""
 
+import ast
+import contextlib
 import json
+import os
+import pty
+import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from recipes.archer.ending import UserError
 from recipes.archer.prompts import rendering
+from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.configuration import compose
 from recipes.archer.startup.inputs import check_ground_truths, grading_pool, planned_steps, tokenizer_and_prompts
 
@@ -31,6 +38,7 @@ def config(tiny, tmp_path):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token="?", pad_token="?", eos_token="?")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
     rows = [
         {
             "data_source": "words",
@@ -126,6 +134,83 @@ def test_control_tokens_are_named_by_row(config, tmp_path, capsys):
         f"{named}; and 4 more; correct these rows unless it is meant"
     )
     assert train == val.replace("val_files", "train_files")
+
+
+CODE = """
+from pathlib import Path
+(Path(__file__).parent / "ran").touch()
+raise SystemExit("the code of the folder runs")
+"""
+FILES = {
+    "settings of an unknown model": (
+        "config.json",
+        {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"},
+    ),
+    "a tokenizer": ("tokenizer_config.json", {"AutoTokenizer": ["code.Tokenizer", None]}),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_code_of_a_model_folder_is_neither_run_nor_asked_about(config, tmp_path, kind):
+    """Also where somebody sits at a terminal, who would be asked and might say yes."""
+    name, classes = FILES[kind]
+    kinds = {"config.json": {"model_type": "unheard-of"}, "tokenizer_config.json": {"tokenizer_class": "Unheard"}}
+    settings = json.loads((tmp_path / name).read_text())
+    (tmp_path / name).write_text(json.dumps(settings | kinds[name] | {"auto_map": classes}))
+    (tmp_path / "code.py").write_text(CODE)
+    process, terminal = pty.fork()
+    if process == 0:
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115  (not pytest's)
+        try:
+            message = refusal(lambda: tokenizer_and_prompts(config))
+        except BaseException as error:
+            message = f"no refusal but {error!r}"
+        (tmp_path / "said").write_text(message)
+        os._exit(0)
+    said = b""
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as screen:  # EIO: nobody is left there
+        while part := screen.read(4096):
+            said += part
+            if b"[y/N]" in said:
+                os.write(terminal, b"y\n")
+    os.waitpid(process, 0)
+    assert b"[y/N]" not in said and not (tmp_path / "ran").exists()
+    what = name.removesuffix(".json").removesuffix("_config") if "tokenizer" in name else name
+    assert (tmp_path / "said").read_text() == (
+        f"model folder {tmp_path}: its {what} needs code that comes with it, which is not run; use a model that "
+        "transformers knows, or read the code and set actor_rollout_ref.model.trust_remote_code=true"
+    )
+
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def test_every_load_says_whether_the_folders_code_may_run():
+    """Left out, transformers asks.  Only the tiny model's recipe may: it loads what it has just made."""
+    loads, silent = 0, []
+    for folder in ("recipes", "scripts", "benchmarks", "tools"):
+        for path in (p for p in (ROOT / folder).rglob("*.py") if p.name != "tiny_recipe.py"):
+            for call in filter(lambda node: isinstance(node, ast.Call), ast.walk(ast.parse(path.read_text()))):
+                name = getattr(call.func, "attr", getattr(call.func, "id", None))
+                if name in ("from_pretrained", "hf_tokenizer", "hf_processor"):
+                    loads += 1
+                    if "trust_remote_code" not in {keyword.arg for keyword in call.keywords}:
+                        silent.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert loads >= 3 and silent == []
+
+
+@pytest.mark.parametrize("value", [None, "yes", "false", 1])
+def test_whether_it_may_run_is_a_switch(tiny, value):
+    """null would make transformers ask."""
+    config = OmegaConf.merge(tiny, {"actor_rollout_ref": {"model": {"trust_remote_code": value}}})
+    assert "actor_rollout_ref.model.trust_remote_code" in refusal(lambda: check_settings(config))
+
+
+def test_settings_that_transformers_cannot_use(config, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
+    assert f"model folder {tmp_path}: its config.json cannot be used (" in refusal(
+        lambda: tokenizer_and_prompts(config)
+    )
 
 
 def test_prompts_that_are_all_too_long(config, tmp_path):

@@ -14,6 +14,9 @@ from metrics_page import PAGE, SOURCE, documented
 from recipes.archer.checkpoints.store import BestBy
 from recipes.archer.ending import UserError
 from recipes.archer.metrics.names import metric_names
+from recipes.archer.monitoring.guard import Guard
+from recipes.archer.monitoring.monitor import Monitor
+from recipes.archer.prompts.stream import PromptStream
 from recipes.archer.settings.configuration import compose
 from recipes.archer.startup import preflight
 from recipes.archer.startup.resuming import saver_and_checkpoint, size_of_first, store_of
@@ -60,9 +63,15 @@ REPORT = SimpleNamespace(
 )
 
 
-def _save(saver, *steps: int) -> None:
+def _state(prompts: int = 4) -> dict:
+    """What the driver saves, as far as a start looks at it."""
+    driver = {"stream": PromptStream(prompts, 1).state_dict(), "empty_steps": 0}
+    return driver | {"guard": Guard("off", Monitor()).state_dict()}
+
+
+def _save(saver, *steps: int, **state) -> None:
     for step in steps:
-        saver.save({"step": step, "row": {}}, lambda path: [None], REPORT)
+        saver.save({"step": step, "row": {}, **_state(), **state}, lambda path: [None], REPORT)
 
 
 def test_a_new_run(start, capsys):
@@ -151,6 +160,65 @@ def test_a_path_that_never_was(start, tiny, tmp_path):
 def test_a_path_that_is_no_whole_checkpoint(start, tmp_path):
     with pytest.raises(UserError, match=rf"trainer.resume_from_path={tmp_path}: manifest.json is missing"):
         start("trainer.resume_mode=resume_path", f"trainer.resume_from_path={tmp_path}")
+
+
+PLACE = _state()["stream"]
+MONITOR = _state()["guard"]["monitor"]
+SPOILT = {
+    "no place in the prompts": {"stream": None},
+    "a place without a position": {"stream": {"size": 4}},
+    "a place in other prompts": {"stream": PLACE | {"size": 5}},
+    "a position of text": {"stream": PLACE | {"position": "1"}},
+    "a position beyond the prompts": {"stream": PLACE | {"position": 4}},
+    "an epoch below zero": {"stream": PLACE | {"epoch": -1}},
+    "prompts given back that are none": {"stream": PLACE | {"returned": [4]}},
+    "prompts given back in a text": {"stream": PLACE | {"returned": "12"}},
+    "prompts given back that are true": {"stream": PLACE | {"returned": [True]}},
+    "no guard": {"guard": None},
+    "a guard without a monitor": {"guard": {"told": {}}},
+    "a monitor that is a list": {"guard": {"monitor": [], "told": {}}},
+    "a monitor of other kinds": {"guard": {"monitor": {name: 3 for name in MONITOR}, "told": {}}},
+    "what was told is a number": {"guard": {"monitor": MONITOR, "told": {"a": 3}}},
+    "a reason that is a list": {"guard": {"monitor": MONITOR, "told": {}, "reason": ["a"]}},
+    "empty steps in a text": {"empty_steps": "3"},
+    "skipped updates below zero": {"skipped_updates": -3},
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_state_that_the_driver_cannot_take_up_is_refused_before_ray(start, tmp_path, kind):
+    _save(start()[0], 1, **SPOILT[kind])
+    with pytest.raises(UserError) as caught:
+        start()
+    message = str(caught.value)
+    assert message.startswith(f"checkpoint {tmp_path}/run/global_step_1: state.json does not hold what a run saves (")
+    assert "\n" not in message
+
+
+def test_what_an_earlier_version_saved_needs_a_word(start, tmp_path):
+    _save(start()[0], 1)
+    manifest = tmp_path / "run/global_step_1/manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1}))
+    with pytest.raises(UserError, match=r"an earlier format, .* with trainer.trust_old_checkpoints=true"):
+        start()
+    back = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={manifest.parent}")
+    with pytest.raises(UserError, match="is of an earlier format"):
+        start(*back)
+    for settings in ((), back):
+        saver, checkpoint = start("trainer.trust_old_checkpoints=true", *settings)
+        assert (checkpoint.step, checkpoint.is_old) == (1, True)
+    _save(saver, 2)
+    assert start()[1].step == 2, "what it has saved since needs no word"
+
+
+def test_a_checkpoint_that_does_not_say_what_it_belongs_to(start):
+    saver = start()[0]
+    saver.identity = None
+    _save(saver, 1)
+    with pytest.raises(UserError, match="does not say what it belongs to"):
+        start()
+    with pytest.raises(UserError, match="resume_mode=disable, but"):
+        start("trainer.resume_mode=disable")
 
 
 def test_too_little_room_is_known_from_the_start(start, tmp_path, monkeypatch, capsys):

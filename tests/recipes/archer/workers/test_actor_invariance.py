@@ -7,6 +7,7 @@ It is the proof that a run's curve is a property of its settings and not of its 
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -336,11 +337,13 @@ def test_loss_functions_agree_with_what_the_actor_reports(alone):
 
 
 def test_a_checkpoint_of_two_workers_is_read_by_one(results, alone, two_workers):
+    from recipes.archer.checkpoints.manifest import write_manifest
     from recipes.archer.checkpoints.shards import load_shards
 
     path = str(two_workers[1] / "out.checkpoint")
     tensors, schedule = torch.load(f"{path}.expected")
     _, state = worker_state(alone, Case("checkpoint"))
+    write_manifest(Path(path))
     load_shards(path, state)
     for found, expected in zip(whole_state(state), tensors, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -3,8 +3,7 @@
 import sys
 import sysconfig
 
-from recipes.archer.grading.judge import judge as real_judge
-from recipes.archer.grading.judge import warm_up
+from recipes.archer.grading import judge as the_judge
 
 _PACKAGES = tuple(path for path in sys.path if path.endswith("-packages"))
 _LIBRARY = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *_PACKAGES)
@@ -26,7 +25,7 @@ def _record(event, arguments):
         _attempts.append(f"{event} {arguments!r}"[:200])
 
 
-warm_up()
+the_judge.warm_up()
 sys.addaudithook(_record)
 
 
@@ -34,5 +33,5 @@ def judge(data_source, solution_str, ground_truth, extra_info=None):
     _attempts.clear()
     if solution_str == "open a file":  # to see that the recorder records
         open("/etc/hostname").close()
-    verdict = real_judge(solution_str, [ground_truth])
+    verdict = the_judge.judge(solution_str, [ground_truth])
     return {"score": 0.0, "verdict": verdict["outcome"], "attempts": list(_attempts)}
