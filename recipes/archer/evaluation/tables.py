@@ -99,7 +99,7 @@ def comparison_sentence(scores: Scores) -> str:
     """What ``--against`` found, and how many questions changed sides."""
     against = scores["against"]
     told = f"{scores.get('model')}, {scores.get('data')}: {against['sentence']}"
-    changed = f"{against['gained']} questions went to right, {against['lost']} to wrong"
+    changed = f"questions that went to right: {against['gained']}, to wrong: {against['lost']}"
     left_out = against["only_here"] + against["only_there"]
     return f"{told}; {changed}" + (f"; {left_out} that only one of the two answered are left out" if left_out else "")
 

@@ -129,7 +129,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_files(archer, models, dat
 def test_against_another_target_and_against_its_scores(archer, models, data, engines, tmp_path):
     call = (models / "one", "--data", data, "--out", "results", "--max-tokens", 8)
     code, out, _ = archer(*call, "--against", models / "other")
-    assert code == 0 and "other" in out and "points, 95% interval" in out and "questions went to right" in out
+    assert code == 0 and "other" in out and "points, 95% interval" in out and "questions that went to right: " in out
     compared = next(scores for scores in results(tmp_path / "results") if scores["model"] == "one")
     assert compared["difference_ci95"][0] <= compared["difference"] <= compared["difference_ci95"][1]
     path = next((tmp_path / "results" / "other").glob("*/scores.json"))
