@@ -36,20 +36,20 @@ def main() -> None:
     from recipes.archer.export.targets import find_targets
     from recipes.archer.startup.evaluating import Options, Work, settings_for
 
-    folder = tiny()
-    (target,) = find_targets([str(folder / "model")], None, Path(tempfile.mkdtemp(prefix="archer-bench-")))
+    folder, plain, ours = tiny(), [], []
     options = Options(n=N, temperature=0.8, top_p=0.95, max_tokens=CAP)
-    plain, ours = [], []
-    with Work([folder / "val.json"], settings_for([target], options), "cpu") as work:
-        from recipes.archer.evaluation.engine import Engine
+    with tempfile.TemporaryDirectory(prefix="archer-bench-") as out:
+        (target,) = find_targets([str(folder / "model")], None, Path(out))
+        with Work([folder / "val.json"], settings_for([target], options), "cpu") as work:
+            from recipes.archer.evaluation.engine import Engine
 
-        work.pool.wait_until_ready()
-        engine = Engine(target.folder, "cpu", 256)
-        (evaluation,) = work.planned(target)
-        for repeat in range(repeats + 1):
-            plain.append(plain_speed(engine, evaluation))
-            ours.append(own_speed(engine, evaluation, work.pool, repeat))
-        engine.close()
+            work.pool.wait_until_ready()
+            engine = Engine(target.folder, "cpu", 256)
+            (evaluation,) = work.planned(target)
+            for repeat in range(repeats + 1):
+                plain.append(plain_speed(engine, evaluation))
+                ours.append(own_speed(engine, evaluation, work.pool, repeat))
+            engine.close()
     speeds = {name: statistics.median(each[1:]) for name, each in (("plain", plain), ("evaluation", ours))}
     ratio = speeds["evaluation"] / speeds["plain"]
     result = {"tokens_per_s": speeds, "ratio": ratio, "target": TARGET, "within_target": ratio >= TARGET}
