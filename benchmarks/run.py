@@ -14,6 +14,7 @@ PARTS = (
     "benchmarks.bench_save_cost",
     "benchmarks.grading.bench_grading",
     "benchmarks.bench_reports",
+    "benchmarks.bench_evaluation",
 )
 
 

@@ -93,7 +93,8 @@ class ArcherTrainer(WorkerGroups):
 
     def _respond(self, batch: DataProto, seeds, validate: bool = False) -> DataProto:
         """Responses to a batch of prompts, its columns trimmed to the longest."""
-        return trim_responses(batch.union(self.calls.generate(batch, seeds, validate)), self.cap)
+        width = self.config.actor_rollout_ref.rollout.response_length
+        return trim_responses(batch.union(self.calls.generate(batch, seeds, validate)), width)
 
     def _reward(self, step: Step, batch: DataProto):
         """Rewards; grading runs while the workers compute log-probabilities."""

@@ -1,4 +1,4 @@
-"""Convert DAPO-Math-17k, AIME and MATH-500 style sets to the prompt files that the launchers read."""
+"""Convert sets of mathematics, as their authors publish them, to the prompt files that training and evaluation read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for recipes.archer, from any directory
+from recipes.archer.grading.answers import last_boxed  # noqa: E402
 from recipes.archer.grading.grader import GradingError, GradingPool  # noqa: E402
 from recipes.archer.prompts.file import (  # noqa: E402
     PromptFileError,
@@ -27,8 +28,11 @@ from recipes.archer.prompts.rendering import quoted  # noqa: E402
 
 INSTRUCTION = "Let's think step by step and output the final answer within \\boxed{}."
 QUESTION_FIELDS = ("problem", "question")
-ANSWER_FIELDS = ("answer", "expected_answer")
-ID_FIELDS = ("id", "unique_id")
+ANSWER_FIELDS = ("answer", "expected_answer", "final_answer")
+ID_FIELDS = ("id", "unique_id", "problem_idx", "question_id", "idx")
+IMAGE_FIELD = re.compile(r"image(_\d+)?|images")
+AFTER_SOLUTION = re.compile(r"^####[ \t]*(.+?)\s*\Z", re.M)  # GSM8K's answers end in: #### 1,234
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 # What a set wraps around its questions: DAPO's instruction before and reminder after, and the box instruction.
 WRAPPERS = re.compile(
@@ -96,8 +100,21 @@ def plain_question(row: dict) -> str:
         if field in row:
             if not isinstance(row[field], str):
                 raise RowFault(f"{field}: is {type(row[field]).__name__}, must be text")
-            return whole_text(field, row[field])
+            return f"{context(row)}{whole_text(field, row[field])}"
     raise RowFault(f"{' or '.join((*QUESTION_FIELDS, 'prompt'))}: is missing")
+
+
+def context(row: dict) -> str:
+    """What OlympiadBench puts before some questions.
+
+    Raises:
+        RowFault: the question cannot be asked in text alone.
+    """
+    for field, value in row.items():
+        if IMAGE_FIELD.fullmatch(field) and value is not None and not (isinstance(value, list) and not value):
+            raise RowFault(f"{field}: is a picture, which a prompt of text cannot hold")
+    text = row.get("context")
+    return f"{whole_text('context', text).strip()}\n" if isinstance(text, str) and text.strip() else ""
 
 
 def read_answer(row: dict) -> str:
@@ -108,9 +125,26 @@ def read_answer(row: dict) -> str:
             raise RowFault("reward_model: must be an object")
         return answer_text("reward_model.ground_truth", reward_model.get("ground_truth"))
     field = next((field for field in ANSWER_FIELDS if field in row), None)
-    if field is None:
-        raise RowFault(f"{' or '.join((*ANSWER_FIELDS, 'reward_model.ground_truth'))}: is missing")
-    return answer_text(field, row[field])
+    if field is not None:
+        return plain_answer(field, row[field])
+    if isinstance(row.get("solution"), str):  # Minerva's answers are the last box of its solutions
+        boxed = last_boxed(row["solution"])
+        if boxed is None:
+            raise RowFault("solution: has no \\boxed answer")
+        return answer_text("solution", boxed)
+    raise RowFault(f"{' or '.join((*ANSWER_FIELDS, 'reward_model.ground_truth'))}: is missing")
+
+
+def plain_answer(field: str, value: object) -> str:
+    """The answer in a field that may hold it in a list, as OlympiadBench does, or after a solution, as GSM8K does."""
+    if isinstance(value, list) and field == "final_answer":
+        if len(value) != 1:
+            raise RowFault(f"{field}: has {len(value)} answers, must have one")
+        text = answer_text(field, value[0])
+        return text.replace("$", "") if text.count("$") > 2 else text  # several in one text: $2$,$3$
+    text = answer_text(field, value)
+    found = AFTER_SOLUTION.search(text)
+    return THOUSANDS.sub("", found[1]) if found else text
 
 
 def answer_text(field: str, value: object) -> str:

@@ -41,6 +41,7 @@ class Launcher:
 
 
 MATH = Launcher("scripts/train/run_archer2.0_qwen3_0.6b_math.sh", "archer-qwen3-math-")
+EVALUATION = Launcher("scripts/eval/run_eval_math500.sh", "archer-eval-", machine=())
 TINY = Launcher(
     "scripts/train/run_archer2.0_qwen3_tiny_cpu.sh",
     "archer-qwen3-",
@@ -117,6 +118,32 @@ def build_job(
         secrets=settings.secrets,
         save_s=trainer.grace_s,
         grace_s=settings.grace_s or trainer.grace_s + GRACE_MARGIN_S,
+    )
+
+
+def build_evaluation(target: str, arguments: Sequence[str], settings: Settings, *, name: str | None = None) -> Job:
+    """The job that evaluates a run or a model on one GPU; started again it goes on, as `archer evaluate` does.
+
+    Args:
+        target: as the container's checkout has it.
+        arguments: further ones of `archer evaluate`.
+
+    Raises:
+        UserError: bad name, or a secret as a plain value.
+    """
+    environment = dict(settings.env)
+    check_environment(environment, settings.source)
+    stem = re.sub(r"[^a-z0-9]+", "-", target.rstrip("/").rpartition("/")[2].lower()).strip("-")
+    name = check_name(name or EVALUATION.job_prefix + (stem or "model"))
+    return Job(
+        name=name,
+        nodes=1,
+        gpus=1,
+        script=_script(name, settings.workdir, EVALUATION.path, ["DEVICE=cuda"], [target, *arguments]),
+        environment=environment,
+        secrets=settings.secrets,
+        save_s=0,  # what is drawn is on the disk
+        grace_s=settings.grace_s or GRACE_MARGIN_S,
     )
 
 

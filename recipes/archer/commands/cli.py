@@ -3,6 +3,7 @@
 import typer
 
 from recipes.archer.commands.compare import compare
+from recipes.archer.commands.evaluate import evaluate
 from recipes.archer.commands.experiment import experiment_app
 from recipes.archer.commands.export import export
 from recipes.archer.commands.grade import grade_command
@@ -19,11 +20,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Reinforcement-learning runs: grade, monitor, compare, report, export, and submit them.",
+    help="Reinforcement-learning runs: grade, monitor, compare, report, export, evaluate, and submit them.",
 )
 app.command()(submit)
 app.command("grade")(grade_command)
-for command in (monitor, runs, compare, report, samples, export):
+for command in (monitor, runs, compare, report, samples, export, evaluate):
     app.command()(command)
 app.add_typer(experiment_app, name="experiment")
 app.add_typer(job_app, name="job")

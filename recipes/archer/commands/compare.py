@@ -13,6 +13,7 @@ def compare(
 ) -> None:
     """Show what differs between runs: configuration, figures, and a picture of the curves."""
     from recipes.archer.ending import UserError
+    from recipes.archer.evaluation.tables import best_lines, evaluations_in
     from recipes.archer.files import refuse_link, write_atomically
     from recipes.archer.reports import comparison
     from recipes.archer.reports.terminal import console, shown, table
@@ -34,6 +35,8 @@ def compare(
     if facts:
         terminal.print(table("Code and machine", names, facts))
     terminal.print(table("Figures: best step → last", names, [*comparison.figure_lines(read), verdicts]))
+    if evaluated := best_lines([evaluations_in(run.folder) for run in read]):
+        terminal.print(table("Evaluations: highest score, 95% interval", names, evaluated))
     try:
         write_atomically(out, comparison.comparison_png(read))
     except OSError as problem:  # a folder of someone else's, a full disk, a name that is too long

@@ -26,7 +26,7 @@ def runs(
     table = Table(caption="accuracy held out, or in training where it was not measured; oldest run first")
     for heading in ("run", "experiment", "steps", "status", "verdict"):
         table.add_column(heading, overflow="fold")
-    for heading in ("best accuracy", "last", "entropy", "length", "KL"):
+    for heading in ("best accuracy", "last", "entropy", "length", "KL", "best evaluation"):
         table.add_column(heading, justify="right")
     with ProcessPoolExecutor() as processes:  # a run of a thousand steps takes a quarter of a second
         lines = list(processes.map(_line_or_problem, found))
@@ -55,6 +55,7 @@ def _line_or_problem(folder: Path) -> list | str:
 
 
 def _line(run, now: float) -> list:
+    from recipes.archer.evaluation.tables import evaluations_in, highest
     from recipes.archer.reports.figures import TRAIN, best_row, formatted, last, number
     from recipes.archer.reports.provenance import status
     from recipes.archer.reports.terminal import colored, shown
@@ -77,4 +78,5 @@ def _line(run, now: float) -> list:
         best_text,
         *figures,
         at_end("actor/kl_loss", ".4f"),
+        shown(highest(evaluations_in(run.folder))),
     ]

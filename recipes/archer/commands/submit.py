@@ -35,8 +35,12 @@ Project = Annotated[str | None, typer.Option(help="RunAI project, instead of the
 
 
 def submit(
-    experiment: Annotated[str, typer.Argument(help="Which experiment, for example v3.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, passed on to the launcher.")] = None,
+    experiment: Annotated[str, typer.Argument(help="Which experiment, for example v3; with --evaluate, which run.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Hydra overrides, passed on to the launcher; with --evaluate, after --, its options."),
+    ] = None,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Evaluate a run or a model on MATH-500.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the command or manifest and start nothing.")] = False,
     backend: Annotated[Backend | None, typer.Option(help="Default: runai; kubernetes for several nodes.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes, instead of the experiment's.")] = None,
@@ -46,19 +50,24 @@ def submit(
     cli: Cli = None,
     cluster: ClusterFile = None,
 ) -> None:
-    """Submit an experiment as a cluster job; its GPUs and nodes come from its configuration."""
-    from recipes.archer.cluster.job import build_job
+    """Submit an experiment as a cluster job, or the evaluation of a run; GPUs and nodes come from its configuration."""
+    from recipes.archer.cluster.job import build_evaluation, build_job
     from recipes.archer.cluster.runai import require_binary
     from recipes.archer.settings.leaks import check_text
     from recipes.archer.startup.preflight import check_anywhere
 
     settings = site(cluster, project=project, image=image)
-    _require_plan(experiment, dry_run)
-    job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name, judge=check_anywhere)
+    if evaluate:
+        if nodes not in (None, 1):
+            raise UserError(f"--nodes {nodes}: an evaluation takes one node; leave it out")
+        job, overrides = build_evaluation(experiment, overrides or [], settings, name=name), None
+    else:
+        _require_plan(experiment, dry_run)
+        job = build_job(experiment, overrides or [], settings, nodes=nodes, name=name, judge=check_anywhere)
     chosen = backend or (Backend.kubernetes if job.nodes > 1 else Backend.runai)
     plan = _by_runai(job, settings, cli) if chosen is Backend.runai else _by_kubernetes(job, settings, dry_run)
     check_text(plan.text, os.environ)
-    for remark in [*plan.remarks, *_remarks(job, settings, overrides or [])]:
+    for remark in [*plan.remarks, *_remarks(job, settings, overrides or [], needs_key=not evaluate)]:
         complain(f"archer: {remark}")
     if dry_run:
         say(plan.text)
@@ -128,12 +137,12 @@ def _by_kubernetes(job, settings, dry_run: bool) -> Plan:
     return Plan(kubernetes.create_command(settings), text, text.rstrip(), remarks)
 
 
-def _remarks(job, settings, overrides: list[str]) -> list[str]:
+def _remarks(job, settings, overrides: list[str], needs_key: bool = True) -> list[str]:
     said = []
     if overrides and not any(override.startswith("trainer.experiment_name=") for override in overrides):
         own = "trainer.experiment_name=… gives them their own"
         said.append(f"with these overrides the job continues the experiment's own run folder and W&B run; {own}")
-    if "WANDB_API_KEY" not in job.secrets and "WANDB_API_KEY_FILE" not in job.environment:
+    if needs_key and "WANDB_API_KEY" not in job.secrets and "WANDB_API_KEY_FILE" not in job.environment:
         where = f"wandb_key_file or secrets.WANDB_API_KEY in {settings.source}"
         said.append(f"no W&B key, so the run will be offline; set {where}")
     if not settings.workdir:

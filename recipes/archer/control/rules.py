@@ -1,5 +1,6 @@
 """The rules that end a run: its plan is done, the guard says so, or there has been nothing to learn for too long."""
 
+from recipes.archer.control.peak import Peak
 from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending
 from recipes.archer.monitoring.guard import Guard
 
@@ -15,6 +16,7 @@ class Rules:
     def __init__(self, settings, guard: Guard):
         self.settings, self.guard = settings, guard
         self.empty_steps = self.skipped_updates = 0
+        self.peak = Peak(settings.stop_after_best)
         self._cut = False  # whether the last step had groups to train on, all of them cut
 
     def check(self, row: dict):
@@ -23,6 +25,7 @@ class Rules:
         self.empty_steps = 0 if attempted else self.empty_steps + 1
         self.skipped_updates = row["actor/num_skipped_last"] + (0 if row["actor/num_updates"] else self.skipped_updates)
         self._cut = bool(row["batch/trained"])
+        self.peak.check(row)
         return self.guard.check(row)
 
     def broken(self) -> Ending | None:
@@ -35,7 +38,7 @@ class Rules:
         if self.skipped_updates >= self.settings.max_skipped_updates:
             reason = f"no finite gradient in {self.skipped_updates} updates in a row (trainer.max_skipped_updates)"
             return Ending("stopped", reason, NOT_FINITE)
-        return None
+        return self.peak.ending()
 
     def done(self, step: int, total_steps: int, epoch: int) -> Ending | None:
         """The end as planned, once ``step`` steps are done or the prompts have been gone through."""
@@ -50,9 +53,12 @@ class Rules:
             "empty_steps": self.empty_steps,
             "skipped_updates": self.skipped_updates,
             "guard": self.guard.state_dict(),
+            "peak": self.peak.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on counting where ``state`` was taken."""
         self.empty_steps, self.skipped_updates = state["empty_steps"], state.get("skipped_updates", 0)
         self.guard.load_state_dict(state["guard"])
+        if "peak" in state:  # not in a checkpoint of an earlier version
+            self.peak.load_state_dict(state["peak"])

@@ -1,5 +1,8 @@
 """All figures of a step: over everything that it generated first, then of what was trained on."""
 
+import numpy as np
+
+from recipes.archer.evaluation.scores import interval
 from recipes.archer.metrics import batch as batch_metrics
 from recipes.archer.reward.manager import Rewards
 from recipes.archer.step import Step
@@ -47,13 +50,21 @@ def _policy(step: Step, batch: DataProto, trained, rest: DataProto | None, n: in
 
 
 def validation_metrics(rewards: Rewards, batch: DataProto) -> dict[str, float | None]:
-    """Accuracy and length on the held-out prompts, and accuracy by data source."""
+    """Accuracy with its 95% interval and length on the held-out prompts, and accuracy by data source."""
     by_source = batch.non_tensor_batch.get("data_source")
-    metrics = {
+    metrics: dict[str, float | None] = {
         "val/accuracy": batch_metrics.mean(rewards.correct),
         "val/response_length/mean": batch_metrics.mean(batch.batch["response_mask"].sum(-1).numpy()),
     }
     for source in sorted(set(by_source)) if by_source is not None else ["all"]:
         rows = rewards.correct if by_source is None else rewards.correct[by_source == source]
         metrics[f"val/accuracy/{source}"] = batch_metrics.mean(rows)
-    return metrics
+    # after the sources, of which one may be named low or high
+    found = interval(_by_prompt(rewards.correct, batch.non_tensor_batch["prompt_number"]))
+    return metrics | {"val/accuracy/low": found.low, "val/accuracy/high": found.high}
+
+
+def _by_prompt(correct: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """(prompts,): each one's share of correct responses; those to one prompt say less than as many to others."""
+    place = np.unique(numbers, return_inverse=True)[1]
+    return np.bincount(place, weights=correct) / np.bincount(place)

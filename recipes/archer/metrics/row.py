@@ -16,7 +16,7 @@ UPDATE_KEYS = (
     "perf/max_memory_reserved_gb",
     "perf/cpu_memory_used_gb",
 )
-VALIDATION_KEYS = ("val/accuracy", "val/response_length/mean")
+VALIDATION_KEYS = ("val/accuracy", "val/accuracy/low", "val/accuracy/high", "val/response_length/mean")
 SWITCHED_KEYS = ("reward/format/mean", "reward/repetition/mean")  # parts of the reward that may be off
 
 

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from recipes.archer.evaluation.tables import evaluations_in, line
 from recipes.archer.printable import printable
 from recipes.archer.reading.regular import UnreadableError, read_text
 from recipes.archer.reports import figures
@@ -20,6 +21,7 @@ class Content:
     Attributes:
         figures: (label, first, best, last).
         best_title: what "best" means.
+        evaluations: a line for each, see ``tables.HEADINGS``.
         settings, provenance: (name, text).
         config: config.yaml as it is, empty when there is none.
     """
@@ -28,6 +30,7 @@ class Content:
     judgement: Judgement
     figures: list[tuple[str, str, str, str]]
     best_title: str
+    evaluations: list[tuple[str, ...]]
     samples: list[StepSamples]
     settings: list[tuple[str, str]]
     provenance: list[tuple[str, str]]
@@ -42,6 +45,7 @@ def gather(run: Run) -> Content:
         judgement=judge(run),
         figures=figures.end_figures(rows),
         best_title=figures.best_title(rows),
+        evaluations=[tuple(map(printable, line(scores))) for scores in evaluations_in(run.folder)],
         samples=step_samples(run),
         settings=main_settings(run),
         provenance=provenance(run, time.time()),

@@ -173,6 +173,34 @@ def _draw_stack(axes, panel: Panel, steps: np.ndarray, values: dict, rows: Seque
     drawing.draw_stack(axes, steps, parts)
 
 
+def scores_png(course: Sequence[dict]) -> bytes:
+    """A PNG of evaluations: avg@n, pass@n and maj@n over the steps, with their 95% intervals as bands.
+
+    Args:
+        course: contents of scores.json of one run on one file, in the order of the steps.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    steps, n = [scores["step"] for scores in course], str(course[-1]["n"])
+    lines = (
+        (f"pass@{n}", GREEN, [(s["pass_at"].get(n), (s.get("pass_at_ci95") or {}).get(n)) for s in course]),
+        (f"maj@{n}", ORANGE, [(s["maj"], s.get("maj_ci95")) for s in course]),
+        (f"avg@{n}", BLUE, [(s["avg"], s["avg_ci95"]) for s in course]),
+    )
+    for label, color, points in lines:
+        axes.plot(steps, [value for value, _ in points], "o-", color=color, label=label, markersize=4, linewidth=1.5)
+        if all(bounds for _, bounds in points):
+            low, high = zip(*(bounds for _, bounds in points), strict=True)
+            axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.set_xlabel("training step; bands: 95% intervals over questions", fontsize=8)
+    drawing.dress(axes, f"{course[-1].get('data')}, {course[-1]['num_questions']} questions")
+    axes.legend(fontsize=8, frameon=False)
+    figure.set_layout_engine("constrained")
+    return drawing.png(figure)
+
+
 def _explain(figure, rows: Sequence[dict], with_bands: bool, title: str | None) -> None:
     """Title, what the abscissa is, and what the shading means."""
     if title:

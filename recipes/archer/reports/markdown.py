@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from recipes.archer.evaluation.tables import HEADINGS, NOTE
 from recipes.archer.printable import printable
 from recipes.archer.reports.content import Content
 from recipes.archer.reports.samples import StepSamples, grade_text, outcome
@@ -29,6 +30,8 @@ def as_markdown(content: Content, picture: str) -> str:
         blocks += [table(("", "first", "best", "last"), content.figures), plain(content.best_title)]
     else:
         blocks += ["No step has been recorded."]
+    if content.evaluations:
+        blocks += ["## Evaluations", table(HEADINGS, content.evaluations), NOTE]
     if judgement.plan:
         blocks += ["## Plan", _facts(judgement.plan)]
     blocks += ["## Responses", *_samples(content.samples)]

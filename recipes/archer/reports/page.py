@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from recipes.archer.evaluation.tables import HEADINGS, NOTE
 from recipes.archer.printable import printable
 from recipes.archer.reports.content import Content
 from recipes.archer.reports.samples import StepSamples, grade_text, outcome
@@ -61,6 +62,7 @@ def as_page(content: Content, picture: bytes) -> str:
         _verdicts(content.judgement),
         f'<h2>Curves</h2>\n<img src="data:image/png;base64,{data}" alt="Curves of the run over its steps">',
         _figures(content),
+        _evaluations(content),
         _facts("Plan", content.judgement.plan),
         _samples(content.samples),
         _facts("Settings", content.settings),
@@ -115,6 +117,13 @@ def _figures(content: Content) -> str:
     rows = [tuple(escape(cell) for cell in line) for line in content.figures]
     table = _table(("", "first", "best", "last"), rows, "figures")
     return f'<h2>Figures</h2>\n{table}\n<p class="quiet">{escape(content.best_title)}</p>'
+
+
+def _evaluations(content: Content) -> str:
+    if not content.evaluations:
+        return ""
+    rows = [tuple(escape(cell) for cell in line) for line in content.evaluations]
+    return f'<h2>Evaluations</h2>\n{_table(HEADINGS, rows, "figures")}\n<p class="quiet">{NOTE}</p>'
 
 
 def _samples(steps: Sequence[StepSamples]) -> str:

@@ -63,14 +63,17 @@ def _with_seed(sampling_params, seed: int):
 class SeededRollout(vllm_rollout_spmd.vLLMRollout):
     """verl's rollout; a ``seed`` column in the batch (one integer a row) seeds that row's response.
 
-    What is a response's is the engine's word: see ``with_engine_mask``.
+    What is a response's is the engine's word: see ``with_engine_mask``. ``max_tokens`` in the batch's ``meta_info`` is
+    the cap, where it is less than the engine's.
     """
 
     def generate_sequences(self, prompts: DataProto, **kwargs) -> DataProto:
         engine = self.inference_engine
         engine.request_seeds = prompts.non_tensor_batch.pop("seed", None)
         engine.stop_file = prompts.meta_info.get("stop_file")
-        output = super().generate_sequences(prompts, **kwargs)
+        cap = prompts.meta_info.get("max_tokens", self.sampling_params.max_tokens)
+        with self.update_sampling_params(max_tokens=cap):  # upstream's own, around it, sets others
+            output = super().generate_sequences(prompts, **kwargs)
         return with_engine_mask(output, engine.lengths, engine.ended)
 
 

@@ -26,13 +26,13 @@ def with_engine_mask(output: DataProto, lengths: Sequence[int], ended: Sequence[
     return output
 
 
-def trim_responses(batch: DataProto, max_response_length: int) -> DataProto:
-    """Cuts the response columns to the longest response; the engine pads every one to the cap.
+def trim_responses(batch: DataProto, width: int) -> DataProto:
+    """Cuts the response columns to the longest response; the engine pads every one to ``width`` tokens.
 
     Tensors get response_mask, (rows, longest): 1 at the tokens of the response.
     """
     tensors = batch.batch
-    prompt_length = tensors["input_ids"].shape[1] - max_response_length
+    prompt_length = tensors["input_ids"].shape[1] - width
     response_mask = tensors["attention_mask"][:, prompt_length:]
     longest = max(1, int(response_mask.sum(-1).max()))
     for key in ("responses", "rollout_log_probs"):

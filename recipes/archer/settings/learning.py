@@ -69,6 +69,7 @@ DATA = {
     "data.train_batch_size": whole("trainer", 1),
     "data.max_prompt_length": whole("verl/utils/dataset/rl_dataset", 1),
     "data.max_response_length": whole("trainer", 1),
+    "data.max_val_response_length": whole("workers/calls", 1, null=True),
     "data.shuffle": switch("trainer"),
     "data.seed": whole("trainer", 0, LARGEST_SEED),
     "data.filter_overlong_prompts": switch("prompts/dataset"),

@@ -49,7 +49,12 @@ def num_workers(config: DictConfig) -> int:
 def engine_length(config: DictConfig) -> int:
     """Tokens that a sequence may have in the engine."""
     longest = config.actor_rollout_ref.rollout.max_model_len
-    return int(config.data.max_prompt_length + config.data.max_response_length if longest is None else longest)
+    return int(config.data.max_prompt_length + longest_response(config) if longest is None else longest)
+
+
+def longest_response(config: DictConfig) -> int:
+    """Tokens that a response may have, in training or in validation."""
+    return int(max(config.data.max_response_length, config.data.max_val_response_length or 0))
 
 
 def _check_reward(config: DictConfig) -> None:
@@ -60,14 +65,14 @@ def _check_reward(config: DictConfig) -> None:
 
 def _check_lengths(config: DictConfig) -> None:
     response, rollout = config.data.max_response_length, config.actor_rollout_ref.rollout
-    needed, engine = config.data.max_prompt_length + response, engine_length(config)
+    needed, engine = config.data.max_prompt_length + longest_response(config), engine_length(config)
     buffer = config.reward.overlong_buffer_len
     if buffer > response:
         raise UserError(f"reward.overlong_buffer_len={buffer} exceeds data.max_response_length={response}; 0 is off")
     if engine < needed:
         raise UserError(
             f"{ROLLOUT}.max_model_len={engine} must be at least data.max_prompt_length plus "
-            f"data.max_response_length, {needed}; leave it out to have it derived"
+            f"{longer_cap(config)}, {needed}; leave it out to have it derived"
         )
     batched = rollout.max_num_batched_tokens
     for name, least, why in (
@@ -81,6 +86,12 @@ def _check_lengths(config: DictConfig) -> None:
             )
     if (least := rollout.get("min_tokens", 0)) > response:
         raise UserError(f"{ROLLOUT}.min_tokens={least} exceeds data.max_response_length={response}; lower it")
+
+
+def longer_cap(config: DictConfig) -> str:
+    """Which of the two caps is the longer one."""
+    longer = longest_response(config) > config.data.max_response_length
+    return "data.max_val_response_length" if longer else "data.max_response_length"
 
 
 def _check_batches(config: DictConfig) -> None:

@@ -35,6 +35,10 @@ def _seconds(by: str) -> Read:
     return Read(by, lambda value: rule.fits(value) and value <= LONGEST_S, "a number of seconds, 0 or more")
 
 
+_STOPS_AFTER_BEST = OnlyIf(
+    lambda config: config.trainer.stop_after_best.patience is not None,
+    "it counts with trainer.stop_after_best.patience",
+)
 TABLE: dict[str, Read] = {
     "trainer.project_name": text("main", "a name"),
     "trainer.experiment_name": text("main", "a name"),
@@ -63,6 +67,9 @@ TABLE: dict[str, Read] = {
             lambda config: config.trainer.keep_best.metric is not None, "it counts with trainer.keep_best.metric"
         ),
     ),
+    "trainer.stop_after_best.patience": whole("control/peak", 1, null=True),
+    "trainer.stop_after_best.metric": text("control/peak", "a metric, e.g. val/accuracy", only_if=_STOPS_AFTER_BEST),
+    "trainer.stop_after_best.mode": choice("control/peak", "max", "min", only_if=_STOPS_AFTER_BEST),
     "trainer.export": choice("export/making", "best", "last", null=True),
     "trainer.max_failed_saves": whole("startup/resuming", 1),
     "trainer.resume_mode": choice("startup/resuming", "auto", "disable", "resume_path"),

@@ -54,7 +54,7 @@ _REMEDIES = {
     f"{MODEL}.use_fused_kernels": "the forward pass is ours: workers/model_forward.py",
     f"{MODEL}.fused_kernel_options": "the forward pass is ours: workers/model_forward.py",
     f"{ROLLOUT}.prompt_length": "it follows data.max_prompt_length",
-    f"{ROLLOUT}.response_length": "it follows data.max_response_length",
+    f"{ROLLOUT}.response_length": "it follows data.max_response_length and data.max_val_response_length",
     f"{ROLLOUT}.ignore_eos": "a response ends at the run's stop tokens: docs/algorithms.md",
     f"{ROLLOUT}.do_sample": "GRPO compares different responses to a prompt",
     f"{ROLLOUT}.log_prob_micro_batch_size": f"{_FORMER} {ROLLOUT}.log_prob_micro_batch_size_per_gpu",

@@ -61,7 +61,7 @@ def tokenizer_and_prompts(config: DictConfig):
     from recipes.archer.prompts.file import PromptFileError
 
     model = config.actor_rollout_ref.model
-    tokenizer = _tokenizer(model.path, model.trust_remote_code)
+    tokenizer = load_tokenizer(model.path, model.trust_remote_code)
     try:
         datasets = {name: PromptDataset(config.data[name], tokenizer, config.data) for name in DATA_FILES}
     except PromptFileError as error:
@@ -72,10 +72,13 @@ def tokenizer_and_prompts(config: DictConfig):
     return tokenizer, list(datasets.values())
 
 
-def _tokenizer(folder: str, trust_remote_code: bool):
+def load_tokenizer(folder: str, trust_remote_code: bool):
     """The tokenizer of a model folder, whose settings the workers will be able to read as well.
 
     ``trust_remote_code`` is said in every call: left out, transformers asks whoever sits at the terminal.
+
+    Raises:
+        UserError: it cannot be used.
     """
     from transformers import AutoConfig
 

@@ -13,7 +13,7 @@ from recipes.archer.prompts.file import PromptFileError, read_prompt_file
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.engine import ROLLOUT
 from recipes.archer.settings.model_folder import context_length, model_folder, model_settings
-from recipes.archer.settings.relations import engine_length
+from recipes.archer.settings.relations import engine_length, longer_cap, longest_response
 from recipes.archer.startup.gpus import num_gpus, out_of_reach
 from recipes.archer.startup.memory import check_memory
 
@@ -68,13 +68,13 @@ def _check_complete(config: DictConfig) -> None:
 
 
 def _check_context(config: DictConfig, context: float) -> None:
-    prompt, response = config.data.max_prompt_length, config.data.max_response_length
+    prompt, response = config.data.max_prompt_length, longest_response(config)
     needed = prompt + response
     if needed > context:
-        room = context - prompt
-        remedy = f"lower data.max_response_length to {room} or less" if room > 0 else "lower data.max_prompt_length"
+        room, name = context - prompt, longer_cap(config)
+        remedy = f"lower {name} to {room} or less" if room > 0 else "lower data.max_prompt_length"
         raise UserError(
-            f"data.max_prompt_length={prompt} plus data.max_response_length={response} is {needed} tokens, the "
+            f"data.max_prompt_length={prompt} plus {name}={response} is {needed} tokens, the "
             f"model's context is {context}; {remedy}"
         )
     if (engine := engine_length(config)) > context:

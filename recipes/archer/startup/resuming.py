@@ -44,15 +44,22 @@ def check_best_by(store: CheckpointStore, val_sources: Iterable[str]) -> None:
     Raises:
         UserError: names the setting, and metrics that exist.
     """
-    if store.best_by is None:
-        return
-    metric, known = store.best_by.metric, metric_names(val_sources)
+    if store.best_by is not None:
+        check_metric("trainer.keep_best.metric", store.best_by.metric, val_sources)
+
+
+def check_metric(setting: str, metric: str, val_sources: Iterable[str]) -> None:
+    """Refuses a metric that no row will have.
+
+    Raises:
+        UserError: names the setting, and metrics that exist.
+    """
+    known = metric_names(val_sources)
     if metric not in known:
         last = metric.split("/")[-1]
         near = sorted(name for name in known if last in name.split("/")) or sorted(n for n in known if "val/" in n)
         raise UserError(
-            f"trainer.keep_best.metric={metric} is no metric of this run; take one of docs/metrics.md, "
-            f"such as {', '.join(near[:3])}"
+            f"{setting}={metric} is no metric of this run; take one of docs/metrics.md, such as {', '.join(near[:3])}"
         )
 
 
@@ -73,13 +80,17 @@ def saver_and_checkpoint(config, datasets, again: bool) -> tuple[CheckpointSaver
         again: after another Ray session of this process.
 
     Raises:
-        UserError: there is one that this run cannot go on from, or ``trainer.keep_best`` names no metric.
+        UserError: there is one that this run cannot go on from, or ``trainer.keep_best`` or
+            ``trainer.stop_after_best`` names no metric.
     """
     train, val = datasets
     if again and config.trainer.resume_mode == "disable":  # the checkpoints that are there are this very run's
         config = OmegaConf.merge(config, {"trainer": {"resume_mode": "auto"}})
     store = store_of(config.trainer)
-    check_best_by(store, {val.source(i) for i in range(len(val))})
+    val_sources = {val.source(i) for i in range(len(val))}
+    check_best_by(store, val_sources)
+    if config.trainer.stop_after_best.patience is not None:
+        check_metric("trainer.stop_after_best.metric", config.trainer.stop_after_best.metric, val_sources)
     this_run = identity(config, train.dataframe)
     checkpoint, warnings = checkpoint_to_continue(config, store, this_run)
     for line in warnings:

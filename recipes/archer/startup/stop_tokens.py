@@ -21,12 +21,7 @@ def settle_stop_tokens(config: DictConfig, tokenizer) -> None:
         UserError: there are none, or a file of the model or a setting names what is no token.
     """
     folder, rollout = Path(config.actor_rollout_ref.model.path), config.actor_rollout_ref.rollout
-    found = _found(folder, rollout, tokenizer)
-    if not found.ids:
-        raise UserError(
-            f"model folder {folder} names no token that ends a response, neither in config.json and "
-            f"generation_config.json nor in its tokenizer or chat template; set {SETTING}.stop_token_ids=[ID]"
-        )
+    found = stop_tokens_of(folder, model_settings(folder), rollout, tokenizer)
     say(f"responses end at {named(tokenizer, found.ids)}", flush=True)
     if found.unnamed:
         token = named(tokenizer, [found.turn_end])
@@ -41,8 +36,26 @@ def settle_stop_tokens(config: DictConfig, tokenizer) -> None:
         rollout.stop_token_ids = list(found.ids)
 
 
-def _found(folder: Path, rollout: DictConfig, tokenizer) -> StopTokens:
-    settings = model_settings(folder)
+def stop_tokens_of(folder: Path, settings: dict, rollout: DictConfig, tokenizer) -> StopTokens:
+    """The stop tokens of a model under the settings of a ``rollout``; there is at least one.
+
+    Args:
+        folder: of the model's files, with its weights or without.
+        settings: its config.json.
+
+    Raises:
+        UserError: there are none, or a file of the model or a setting names what is no token.
+    """
+    found = _found(folder, settings, rollout, tokenizer)
+    if not found.ids:
+        raise UserError(
+            f"model folder {folder} names no token that ends a response, neither in config.json and "
+            f"generation_config.json nor in its tokenizer or chat template; set {SETTING}.stop_token_ids=[ID]"
+        )
+    return found
+
+
+def _found(folder: Path, settings: dict, rollout: DictConfig, tokenizer) -> StopTokens:
     files = {"config.json": settings, "generation_config.json": _generation_settings(folder)}
     vocab_size = max(int(settings.get("vocab_size") or 0), len(tokenizer))
     options = {"at_turn_end": rollout.stop_at_turn_end, "by_hand": rollout.stop_token_ids or ()}

@@ -60,11 +60,12 @@ class WorkerCalls:
     def __init__(self, config, actor, reference, stop):
         self.actor, self.reference, self.stop = actor, reference or actor, stop
         self.rollout = config.actor_rollout_ref.rollout
+        self.cap, self.val_cap = config.data.max_response_length, config.data.max_val_response_length
         sequence_parallel = config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
         self.dp_size = actor.world_size // sequence_parallel
 
     def generate(self, batch: DataProto, seeds: np.ndarray, validate: bool) -> DataProto:
-        """Responses to left-padded prompts, (rows, max_response_length) and the engine's log-probabilities.
+        """Responses to left-padded prompts, (rows, rollout.response_length) and the engine's log-probabilities.
 
         Raises:
             RolloutHungError: no answer within ``rollout.deadline_s``.
@@ -72,7 +73,8 @@ class WorkerCalls:
         prompts = batch.pop(batch_keys=list(PROMPT_KEYS), non_tensor_batch_keys=["raw_prompt_ids"])
         prompts.non_tensor_batch["seed"] = seeds
         do_sample = self.rollout.val_kwargs.do_sample if validate else self.rollout.do_sample
-        prompts.meta_info = {"do_sample": do_sample, "validate": validate}
+        cap = self.val_cap if validate and self.val_cap is not None else self.cap
+        prompts.meta_info = {"do_sample": do_sample, "validate": validate, "max_tokens": cap}
         if not validate and self.rollout.tensor_model_parallel_size == 1:  # parallel engines must stop in step
             prompts.meta_info["stop_file"] = str(stop_file())
         padded, filler = pad_dataproto_to_divisor(prompts, self.actor.world_size)

@@ -53,3 +53,16 @@ train() {
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
     exec "$python" -P -m recipes.archer.main "$@" ${dry[@]+"${dry[@]}"}
 }
+
+# evaluate ARGUMENT...: checks the environment and becomes `archer evaluate`; DRY_RUN=1 prints the command instead.
+evaluate() {
+    need_environment
+    [ "${DEVICE:-}" != cpu ] || export CUDA_VISIBLE_DEVICES= # a GPU that is there is left alone
+    local command=("${python%/*}/archer" evaluate ${DEVICE:+--device "$DEVICE"} "$@")
+    if [ "${DRY_RUN:-0}" = 1 ]; then
+        printf '%q ' "${command[@]}" && echo
+        return
+    fi
+    export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} OUTPUT_DIR=${OUTPUT_DIR:-$root/output}
+    exec "${command[@]}"
+}

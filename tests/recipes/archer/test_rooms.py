@@ -23,7 +23,7 @@ FLOORS = (
     ("reports", "startup", "control"),
     ("monitoring", "workers", "metrics", "export"),
     ("experiments", "checkpoints", "step"),
-    ("cluster", "runs", "reward"),
+    ("cluster", "runs", "evaluation", "reward"),
     ("session", "settings", "grading", "rollout"),
     ("losses", "prompts", "text", "mathematics"),
     ("files", "reading"),

@@ -159,6 +159,21 @@ def test_v1_says_what_it_cannot_pass_on(site):
     assert "grace" not in site.archer("submit", "v3", "trainer.grace_s=20")[2]
 
 
+def test_an_evaluation_is_a_job_on_one_gpu(site):
+    call = ("submit", "--evaluate", "output/Archer2.0/My run_3", "--", "-n", "8", "--steps", "all")
+    options, arguments = call[:3], call[3:]
+    code, _, err = site.generation("v2").archer(*options, "--cluster", str(site.settings), *arguments, cluster=False)
+    assert code == 0, err
+    record = site.recorded()
+    assert record["name"] == "archer-eval-my-run-3" and values(record, "-g") == ["1"]
+    script = record["command"][2]
+    command = shlex.split(script.partition(" && exec ")[2])
+    assert command[-6:] == ["scripts/eval/run_eval_math500.sh", "output/Archer2.0/My run_3", *call[4:]]
+    assert (ROOT / command[-6]).is_file() and "output/archer-eval-my-run-3.log" in command
+    code, _, err = site.archer("submit", "--evaluate", "r", "--nodes", "2")
+    assert code == 2 and "an evaluation takes one node" in err
+
+
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_dry_run_prints_the_command_that_a_submission_runs(site, generation):
     override = "data.train_files=['a b.parquet',\"c\"]"

@@ -20,6 +20,7 @@ from recipes.archer.reports.provenance import status
 from recipes.archer.reports.verdict import judge
 from recipes.archer.runs import folder
 from recipes.archer.runs.folder import Run, read_run
+from run_folders import HOSTILE
 
 VOID = {"meta", "img", "br"}
 
@@ -294,3 +295,22 @@ def test_a_folder_that_may_not_be_looked_into_has_a_line(healthy_run, two_step_r
     result = CliRunner().invoke(app, ["runs", str(healthy_run.parent)])
     assert result.exit_code == 0 and "healthy" in result.stdout
     assert str(two_step_run) in result.stderr and "Permission denied" in result.stderr
+
+
+def test_evaluations_are_in_the_report_and_nothing_in_them_is_markup(healthy_run):
+    folder = healthy_run / "evaluations/step_60/aime-n4"
+    folder.mkdir(parents=True)
+    scores = {
+        "model": HOSTILE, "step": 60, "data": "aime.json", "num_questions": 30, "n": 4, "avg": 0.4567,
+        "avg_ci95": [0.3, 0.6], "pass_at": {"4": 0.7}, "maj": 0.5, "truncated": 0.25, "no_answer": 0.1, "questions": [],
+    }  # fmt: skip
+    (folder / "scores.json").write_text(json.dumps(scores))
+    call("report", healthy_run)
+    page, markdown = ((healthy_run / "report" / name).read_text() for name in ("report.html", "report.md"))
+    Page(page)
+    for text in (page, markdown):
+        section = text.partition("Evaluations")[2].partition("95% intervals over questions")[0]
+        assert "0.457 [0.300, 0.600]" in section.replace("\\", "")
+        assert "<script>" not in section.replace("\\<", "") and "\x1b" not in section
+    assert "0.457 aime.json (step 60)" in call("runs", healthy_run)
+    assert "aime.json, avg@4" in call("compare", healthy_run, healthy_run, "--out", folder / "compare.png")

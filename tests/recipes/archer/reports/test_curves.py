@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from recipes.archer.reports import drawing
-from recipes.archer.reports.curves import PANELS, Band, curves_png, end_table, panels_for
+from recipes.archer.reports.curves import PANELS, Band, curves_png, end_table, panels_for, scores_png
 from recipes.archer.reports.figures import best_row, end_figures, formatted
 from recipes.archer.runs.folder import read_run
 
@@ -173,3 +173,15 @@ def test_everything_that_is_written_fits_the_picture(name, request, tmp_path, mo
         assert not any(legend.overlaps(other) for other in others), legend
     for i, title in enumerate(titles):  # a remark stands in the same line as its title
         assert not any(title.overlaps(other) for other in titles[i + 1 :]), title
+
+
+def test_scores_over_the_steps_are_a_picture_whatever_is_missing(tmp_path):
+    course = [
+        {
+            "step": step, "data": "$a_{", "n": 4, "num_questions": 30, "avg": 0.1 * step, "avg_ci95": [0.0, 1.0],
+            "pass_at": {"4": 0.5} if step > 1 else {}, "maj": 0.3, "maj_ci95": None if step == 2 else [0.2, 0.4],
+        }
+        for step in (1, 2, 3)
+    ]  # fmt: skip
+    (tmp_path / "scores.png").write_bytes(scores_png(course))
+    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")

@@ -108,6 +108,11 @@ def refusal(*settings: str, **chosen: str) -> str:
         ([f"{VAL}.temperature=-1"], f"{VAL}.temperature=-1: use a finite number, 0 or more"),
         ([f"{VAL}.n=0"], f"{VAL}.n=0: use a whole number, 1 or more"),
         ([f"{ROLLOUT}.max_model_len=159"], "max_model_len=159 must be at least data.max_prompt_length plus"),
+        (
+            ["data.max_val_response_length=200", f"{ROLLOUT}.max_model_len=160"],
+            "must be at least data.max_prompt_length plus data.max_val_response_length, 264",
+        ),
+        (["data.max_val_response_length=0"], "data.max_val_response_length=0: use a whole number, 1 or more or null"),
         ([f"{ROLLOUT}.max_num_batched_tokens=159"], f"=159 is less than {ROLLOUT}.max_model_len=160, so a full"),
         ([f"{ROLLOUT}.max_num_batched_tokens=255"], f"=255 is less than {ROLLOUT}.max_num_seqs=256, so not every"),
         ([f"{ROLLOUT}.max_num_batched_tokens=null"], "max_num_batched_tokens=null: use a whole number, 1 or more"),
@@ -211,6 +216,14 @@ def test_settings_on_a_gpu(settings, problem):
 )
 def test_settings_that_go_together(settings):
     check_settings(configuration(*settings))
+
+
+def test_the_engine_has_room_for_the_longer_of_training_and_validation():
+    for cap, longest in ((200, 200), (50, 96), ("null", 96)):
+        config = configuration(f"data.max_val_response_length={cap}")
+        check_settings(config)
+        rollout = config.actor_rollout_ref.rollout
+        assert (rollout.response_length, rollout.max_model_len) == (longest, 64 + longest)
 
 
 def test_the_engine_holds_every_sequence_however_short_they_are():

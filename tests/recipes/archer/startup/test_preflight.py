@@ -145,6 +145,7 @@ def test_one_bad_file_of_several(refusal, tmp_path):
         (["data.train_files=???"], "data.train_files is not set; give it on the command line: data.train_files=..."),
         (["data.train_files=/no/such/file"], "data.train_files: /no/such/file"),
         (["data.train_files=null"], "data.train_files=null: use the path of a file"),
+        (["data.max_val_response_length=137"], "the model's context is 200; lower data.max_val_response_length to 136"),
         ([f"{RESPONSE}=137"], f"201 tokens, the model's context is {CONTEXT}; lower data.max_response_length to 136"),
         ([f"data.max_prompt_length={CONTEXT}"], "the model's context is 200; lower data.max_prompt_length"),
         (["actor_rollout_ref.rollout.max_model_len=201"], "=201 is more than the model's context, 200; leave it out"),

@@ -258,8 +258,12 @@ def test_the_best_by_a_metric(settings, expected):
             "keep_best.metric=accuracy",
             "keep_best.metric=accuracy is no metric of this run; take one of docs/metrics.md",
         ),
-        ("keep_best.metric=val/acc", "such as val/accuracy, val/accuracy/sums, val/response_length/mean"),
+        ("keep_best.metric=val/acc", "such as val/accuracy, val/accuracy/high, val/accuracy/low"),
         ("keep_best.metric=val/accuracy/algebra", "is no metric of this run"),
+        (
+            "stop_after_best={patience: 3, metric: val/acc, mode: max}",
+            "trainer.stop_after_best.metric=val/acc is no metric of this run",
+        ),
         ("keep_best.mode=most", "trainer.keep_best.mode=most is not known; use max or min"),
         ("keep_best=val/accuracy", "trainer.keep_best=val/accuracy: write trainer.keep_best.metric=val/accuracy"),
     ],

@@ -3,13 +3,16 @@
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from ray.exceptions import GetTimeoutError, RayTaskError
 
 from recipes.archer.checkpoints.reading import Checkpoint
 from recipes.archer.ending import UserError
 from recipes.archer.workers import calls as module
-from recipes.archer.workers.calls import RolloutHungError, WorkerCalls, load_state
+from recipes.archer.workers.calls import PROMPT_KEYS, RolloutHungError, WorkerCalls, load_state
+from verl import DataProto
 
 
 @pytest.fixture
@@ -45,7 +48,8 @@ def ray(monkeypatch, tmp_path):
 def _calls(deadline_s: float, requested: bool = False) -> WorkerCalls:
     rollout = SimpleNamespace(deadline_s=deadline_s)
     actor = SimpleNamespace(ulysses_sequence_parallel_size=1)
-    config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout, actor=actor))
+    data = SimpleNamespace(max_response_length=8, max_val_response_length=None)
+    config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout, actor=actor), data=data)
     return WorkerCalls(config, SimpleNamespace(world_size=2), None, SimpleNamespace(requested=requested))
 
 
@@ -68,6 +72,26 @@ def test_a_stop_is_passed_on_and_its_file_removed(ray, tmp_path):
     ray._waiting = lambda futures: [] if file.exists() else futures
     assert _calls(deadline_s=10.0, requested=True)._wait(["a"]) == ["answer of a"]
     assert not file.exists()
+
+
+@pytest.mark.parametrize(("val_cap", "trained", "validated"), [(None, 8, 8), (32, 8, 32), (4, 8, 4)])
+def test_validation_has_a_cap_of_its_own(ray, val_cap, trained, validated):
+    """The engine is told the cap of each call."""
+    seen = []
+
+    def generate_sequences(batch):
+        seen.append(batch.meta_info["max_tokens"])
+        return SimpleNamespace(futures=["a"], collect_fn=lambda _: DataProto(meta_info={}))
+
+    calls = _calls(deadline_s=10.0)
+    calls.val_cap, calls.actor.generate_sequences = val_cap, generate_sequences
+    calls.rollout.do_sample, calls.rollout.val_kwargs = True, SimpleNamespace(do_sample=True)
+    calls.rollout.tensor_model_parallel_size, ray.done_at = 1, {"a": 0.0}
+    for validate in (False, True):
+        columns = {name: torch.ones(2, 3) for name in PROMPT_KEYS}
+        batch = DataProto.from_dict(columns, {"raw_prompt_ids": np.array([[1], [2]], dtype=object)})
+        calls.generate(batch, np.arange(2), validate)
+    assert seen == [trained, validated]
 
 
 @pytest.mark.parametrize("cause", [UserError("checkpoint a: holds code"), ValueError("a bug")])

@@ -1,0 +1,210 @@
+"""`archer evaluate`: how good a model is on held-out questions, and how surely."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recipes.archer.ending import INTERRUPTED, TERMINATED, UserError
+from recipes.archer.files import write_atomically
+from recipes.archer.printable import complain
+
+
+class Device(StrEnum):
+    """Where the engine runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def evaluate(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET...", help="Runs, checkpoints, model folders, names on the hub.")
+    ],
+    data: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE...", help="Prompt files with ground truths (docs/data.md).")
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Responses a question.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="0: greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Of the probability to draw from.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a response.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all responses.")] = 0,
+    steps: Annotated[
+        str | None,
+        typer.Option(metavar="best|last|all|40,80", help="Of runs; default: best where one is kept, else last."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default: the run's evaluations/.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="SCORES_OR_TARGET", help="A scores.json, or a target, to compare with.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Default: cuda where there is a GPU.")] = None,
+) -> None:
+    """Evaluate models on questions: avg@n, pass@k, maj@n with 95% intervals; started again, it goes on."""
+    import signal
+
+    signal.signal(signal.SIGTERM, _terminated)  # so that what is temporary is removed
+    names, files = _sorted_out(targets, data or [])
+    try:
+        _evaluate(names, files, (n, temperature, top_p, max_tokens, seed), steps, out, against, device)
+    except KeyboardInterrupt:
+        complain("archer: stopped; the responses so far are kept, the same command goes on")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _terminated(*_: object) -> None:
+    complain("archer: stopped; the responses so far are kept, the same command goes on")
+    raise SystemExit(TERMINATED)
+
+
+def _sorted_out(targets: list[str], data: list[Path]) -> tuple[list[str], list[Path]]:
+    """Targets and files: `--data A B` hands B over among the targets, which are never files of prompts.
+
+    Raises:
+        UserError: one of the two is missing.
+    """
+    from recipes.archer.prompts.file import SUFFIXES
+
+    files = list(dict.fromkeys([*data, *(Path(name) for name in targets if Path(name).suffix in SUFFIXES)]))
+    names = [name for name in targets if Path(name).suffix not in SUFFIXES]
+    if not files:
+        raise UserError("no questions: give a prompt file with --data FILE (docs/data.md says where to get them)")
+    if not names:
+        raise UserError("nothing to evaluate: give a run, a checkpoint, a model folder or a name on the hub")
+    return names, files
+
+
+def _evaluate(names, files, options, steps, out, against, device) -> None:
+    from recipes.archer.export.targets import find_targets
+    from recipes.archer.startup.evaluating import Options, Work, settings_for
+
+    found = find_targets(names, steps, out)
+    base = _Base(against, out)
+    settings = settings_for([*found, *base.targets], Options(*options))
+    chosen = _device(device)
+    complain(f"{settings}; on {chosen.value}")
+    results: list[tuple[Path, dict[str, Any]]] = []
+    with Work(files, settings, chosen.value) as work:
+        theirs = base.scores(work, _progress)
+        for target in found:
+            results += work.on(target, _progress)
+    compared = base.compare(results, theirs)
+    _show(results, compared)
+    _show_steps(found, results)
+
+
+class _Base:
+    """What the results are compared with: scores from before, or another target; nothing, where nothing is said."""
+
+    def __init__(self, name: str | None, out: Path | None):
+        from recipes.archer.evaluation.course import read_scores
+        from recipes.archer.evaluation.responses import SCORES
+        from recipes.archer.export.targets import find_targets
+
+        self.targets, self.name, self._read = [], name, []
+        if name is None:
+            return
+        path = Path(name) / SCORES if (Path(name) / SCORES).exists() else Path(name)
+        if path.suffix != ".json":
+            self.targets = find_targets([name], None, out)
+            return
+        scores = read_scores(path)
+        if scores is None:
+            raise UserError(f"--against {path}: no scores that could be used; name a scores.json of archer evaluate")
+        self._read = [scores]
+
+    def scores(self, work, watched) -> list[dict[str, Any]]:
+        """Those of each file."""
+        return self._read or [scores for target in self.targets for _, scores in work.on(target, watched)]
+
+    def compare(self, results, theirs) -> list[tuple[Path, dict[str, Any]]]:
+        """The results that have something to be compared with, the comparison written into their scores.json.
+
+        Raises:
+            UserError: none of them has.
+        """
+        from recipes.archer.evaluation.comparison import shared, with_comparison
+        from recipes.archer.evaluation.responses import write_scores
+
+        compared = []
+        for folder, scores in results:
+            other = next((other for other in theirs if shared(scores, other)), None)
+            if other is not None:
+                compared.append((folder, with_comparison(scores, other)))
+                write_scores(*compared[-1])
+        if self.name is not None and not compared:
+            raise UserError(f"--against {self.name}: it was evaluated on other questions than --data has")
+        return compared
+
+
+def _show(results, compared) -> None:
+    """A table of the results, where they lie, and what they are compared with."""
+    from rich.table import Table
+
+    from recipes.archer.evaluation.responses import SCORES
+    from recipes.archer.evaluation.tables import HEADINGS, NOTE, comparison_sentence, lines
+    from recipes.archer.reports.terminal import console, shown
+
+    table = Table(caption=NOTE, caption_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for _, scores in results:
+        for cells in lines(scores):
+            table.add_row(*map(shown, cells))
+    terminal = console()
+    terminal.print(table)
+    for told in [str(folder / SCORES) for folder, _ in results] + [comparison_sentence(one) for _, one in compared]:
+        terminal.print(shown(told), soft_wrap=True)
+
+
+def _show_steps(targets, results) -> None:
+    """For each run and file with several steps: the peak, whether the decline after it is real, and a picture."""
+    from recipes.archer.evaluation.tables import course_sentence
+    from recipes.archer.reports.curves import scores_png
+    from recipes.archer.reports.terminal import console, shown
+
+    homes = {target.home for target in targets if target.step is not None and target.run is not None}
+    courses: dict[tuple[Path, str], list[dict[str, Any]]] = {}
+    for folder, scores in results:
+        if folder.parent in homes:
+            courses.setdefault((folder.parent.parent, scores["data"]), []).append(scores)
+    for (place, data), course in courses.items():
+        if len(course) < 2:
+            continue
+        course.sort(key=lambda scores: scores["step"])
+        picture = place / f"{Path(data).stem}.png"
+        write_atomically(picture, scores_png(course))
+        for told in (f"{data}: {course_sentence(course)}", f"picture: {picture}"):
+            console().print(shown(told), soft_wrap=True)
+
+
+def _device(given: Device | None) -> Device:
+    from recipes.archer.startup.gpus import num_gpus
+
+    found = num_gpus()
+    if given is Device.cuda and not found:
+        raise UserError("--device cuda: there is no NVIDIA GPU that this environment reaches; leave it out")
+    return given or (Device.cuda if found else Device.cpu)
+
+
+@contextmanager
+def _progress(description: str, total: int) -> Iterator[Any]:
+    """A bar on stderr with the running score."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from recipes.archer.reports.text import printable
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[score]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        from rich.markup import escape
+
+        task = progress.add_task(escape(printable(description)), total=total, score="")
+
+        def told(num_done: int, num_correct: int) -> None:
+            score = f"score {num_correct / num_done:.3f}" if num_done else ""
+            progress.update(task, completed=num_done, score=score)
+
+        yield told

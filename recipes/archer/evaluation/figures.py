@@ -1,0 +1,96 @@
+"""Responses and votes to the figures of an evaluation, each with its interval over questions."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes.archer.evaluation.responses import Response
+from recipes.archer.evaluation.scores import Interval, interval, pass_at_k, ratio_interval, steps_of_k
+
+SHARES: dict[str, Callable[[Response], bool]] = {
+    "truncated": lambda response: not response.ended,
+    "no_answer": lambda response: response.outcome == "no_answer",
+    "unparseable": lambda response: response.outcome == "unparseable",
+    "timeout": lambda response: response.outcome == "timeout",
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question with all its responses.
+
+    Attributes:
+        key, data_source: the question's.
+        responses: all n.
+        majority: what its vote is worth, see ``votes.majority``.
+    """
+
+    key: str
+    data_source: str
+    responses: Sequence[Response]
+    majority: float
+
+    @property
+    def num_correct(self) -> int:
+        return sum(response.correct for response in self.responses)
+
+    def facts(self) -> dict[str, Any]:
+        """What another evaluation of the same questions is compared by."""
+        source = {"data_source": self.data_source, "row": self.responses[0].row}
+        return {"question": self.key, **source, "num_correct": self.num_correct, "maj": self.majority}
+
+
+def figures(questions: Sequence[Answered]) -> dict[str, Any]:
+    """All figures, over everything and by data source; see docs/evaluation.md for each."""
+    sources = sorted({question.data_source for question in questions})
+    by_source = {source: _figures([q for q in questions if q.data_source == source]) for source in sources}
+    return {**_figures(questions), "by_source": by_source, "questions": [question.facts() for question in questions]}
+
+
+def _figures(questions: Sequence[Answered]) -> dict[str, Any]:
+    n = len(questions[0].responses)
+    correct = np.array([question.num_correct for question in questions])
+    passed = {str(k): pass_at_k(correct, n, k) for k in steps_of_k(n)}
+    votes = np.array([question.majority for question in questions])
+    return {
+        "num_questions": len(questions),
+        "n": n,
+        **_with_interval("avg", correct / n),
+        "pass_at": {k: float(values.mean()) for k, values in passed.items()},
+        "pass_at_ci95": {k: list(_rounded(interval(values))) for k, values in passed.items()},
+        **_with_interval("maj", votes),
+        **{name: value for share, holds in SHARES.items() for name, value in _share(share, holds, questions).items()},
+        **_length("length", questions, lambda response: True),
+        **_length("length_correct", questions, lambda response: response.correct),
+        **_length("length_wrong", questions, lambda response: not response.correct),
+    }
+
+
+def _share(name: str, holds: Callable[[Response], bool], questions: Sequence[Answered]) -> dict[str, Any]:
+    return _with_interval(name, np.array([np.mean([holds(r) for r in q.responses]) for q in questions]))
+
+
+def _with_interval(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    return {name: float(values.mean()), f"{name}_ci95": list(_rounded(interval(values)))}
+
+
+def _length(name: str, questions: Sequence[Answered], counts: Callable[[Response], bool]) -> dict[str, Any]:
+    """Mean tokens of the responses that count, None where there is none."""
+    lengths = [[response.tokens for response in q.responses if counts(response)] for q in questions]
+    tokens, numbers = _columns((sum(each), len(each)) for each in lengths)
+    if not numbers.sum():
+        return {name: None, f"{name}_ci95": None}
+    return {name: float(tokens.sum() / numbers.sum()), f"{name}_ci95": list(_rounded(ratio_interval(tokens, numbers)))}
+
+
+def _columns(pairs: Iterable[tuple[int, int]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    table = np.array(list(pairs), dtype=float)
+    return table[:, 0], table[:, 1]
+
+
+def _rounded(found: Interval) -> Interval:
+    """To what a resampling knows, so that machines agree."""
+    return Interval(round(found.low, 6), round(found.high, 6))

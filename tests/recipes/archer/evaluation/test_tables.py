@@ -1,0 +1,77 @@
+"""What a run's folder holds of evaluations is listed, whoever wrote it; nothing outside of it is read."""
+
+import json
+import os
+
+import pytest
+
+from recipes.archer.evaluation.tables import EVALUATIONS, best_lines, course_sentence, evaluations_in, highest, lines
+
+
+def scores(avg: float, step: int | None = None, n: int = 4, size: int = 40, **changes) -> dict:
+    counts = [round(avg * n * (i + 1)) - round(avg * n * i) for i in range(size)]
+    found = {
+        "model": "m", "data": "aime.json", "num_questions": size, "n": n,
+        "avg": avg, "avg_ci95": [avg - 0.1, avg + 0.1],
+        "pass_at": {"1": avg, str(n): 0.9}, "pass_at_ci95": {str(n): [0.8, 0.95]}, "maj": 0.5, "maj_ci95": [0.4, 0.6],
+        "truncated": 0.1, "no_answer": 0.0, "length_correct": None, "length_wrong": 20.4,
+        "questions": [{"question": str(i), "num_correct": count} for i, count in enumerate(counts)],
+    }  # fmt: skip
+    return found | ({"step": step} if step is not None else {}) | changes
+
+
+def write(folder, name: str, content) -> None:
+    (folder / EVALUATIONS / name).mkdir(parents=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / EVALUATIONS / name / "scores.json").write_text(text)
+
+
+def test_what_is_there_is_found_by_step(tmp_path):
+    write(tmp_path, "step_40/aime-1", scores(0.5, 40))
+    write(tmp_path, "step_8/aime-2", scores(0.4, 8))
+    write(tmp_path, "model/aime-3", scores(0.45))
+    found = evaluations_in(tmp_path)
+    assert [one.get("step") for one in found] == [8, 40, None]
+    assert highest(found) == "0.500 aime.json (step 40)"
+    assert best_lines([found, [], [scores(0.2, 8, n=2)]]) == [
+        ("aime.json, avg@2", ["–", "–", "0.200 [0.100, 0.300] (step 8)"]),
+        ("aime.json, avg@4", ["0.500 [0.400, 0.600] (step 40)", "–", "–"]),
+    ]
+    assert evaluations_in(tmp_path / "absent") == [] and highest([]) == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", scores(0.5) | {"avg": "high"}, scores(0.5) | {"questions": [1]}, scores(0.5) | {"pass_at": None}],
+)
+def test_what_is_no_evaluation_is_passed_over(tmp_path, content):
+    write(tmp_path, "step_1/a", content)
+    write(tmp_path, "step_2/a", scores(0.5, 2))
+    assert [one["step"] for one in evaluations_in(tmp_path)] == [2]
+
+
+@pytest.mark.parametrize("place", ["", "step_1", "step_1/a", "step_1/a/scores.json"])
+def test_no_link_is_followed(tmp_path, place):
+    write(tmp_path / "elsewhere", "step_1/a", scores(0.5, 1))
+    link = tmp_path / "run" / EVALUATIONS / place
+    link.parent.mkdir(parents=True)
+    os.symlink(tmp_path / "elsewhere" / EVALUATIONS / place, link)
+    assert evaluations_in(tmp_path / "run") == []
+
+
+def test_a_line_has_dashes_where_there_is_nothing():
+    by_source = {"a": scores(0.5), "b": scores(0.4)}
+    first, *parts = lines(scores(0.5, 3, by_source=by_source, pass_at={}, truncated=None))
+    assert first == (
+        "m", "aime.json, 40 × 4", "0.500 [0.400, 0.600]", "– [0.800, 0.950]", "0.500 [0.400, 0.600]",
+        "–", "0.000", "–/20",
+    )  # fmt: skip
+    assert [part[1] for part in parts] == ["  a, 40 × 4", "  b, 40 × 4"]
+
+
+def test_the_course_says_whether_the_decline_is_noise():
+    course = [scores(0.25, 10), scores(0.75, 20), scores(0.25, 30)]
+    assert course_sentence(course).startswith("peak at step 20, 0.750")
+    assert course_sentence(course).endswith("outside the noise")
+    assert course_sentence([scores(0.5, 1), scores(0.5, 2)]).endswith("inside the noise")
+    assert course_sentence(course[:2]).endswith("it is the last step that was evaluated")
