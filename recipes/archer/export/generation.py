@@ -29,7 +29,7 @@ def check_generation(checkpoint: Path, folder: Path) -> int:
 
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             prompts = [_prompt(tokenizer, question) for question in QUESTIONS]
             model = _exported(folder)
         except UserError:
@@ -52,7 +52,7 @@ def _exported(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     model, told = AutoModelForCausalLM.from_pretrained(
-        folder, torch_dtype="auto", local_files_only=True, output_loading_info=True
+        folder, torch_dtype="auto", local_files_only=True, trust_remote_code=False, output_loading_info=True
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if told[kind]:
@@ -65,8 +65,9 @@ def _from_checkpoint(checkpoint: Path, dtype: torch.dtype) -> Any:
     """With nothing of the export's: settings and every parameter straight from the checkpoint."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config, tensors = AutoConfig.from_pretrained(checkpoint / OWN, local_files_only=True), ModelTensors(checkpoint)
-    model = AutoModelForCausalLM.from_config(config, torch_dtype=dtype)
+    config = AutoConfig.from_pretrained(checkpoint / OWN, local_files_only=True, trust_remote_code=False)
+    tensors = ModelTensors(checkpoint)
+    model = AutoModelForCausalLM.from_config(config, torch_dtype=dtype, trust_remote_code=False)
     own = model.state_dict()
     if lacking := sorted(set(own) - set(tensors) - {HEAD}):
         raise UserError(f"checkpoint {checkpoint} lacks {lacking[0]} of the model")
