@@ -10,7 +10,7 @@ import typer
 
 from recipes.archer.ending import INTERRUPTED, TERMINATED, UserError
 from recipes.archer.files import write_atomically
-from recipes.archer.printable import complain
+from recipes.archer.printable import complain, printable
 
 
 class Device(StrEnum):
@@ -192,15 +192,13 @@ def _device(given: Device | None) -> Device:
 @contextmanager
 def _progress(description: str, total: int) -> Iterator[Any]:
     """A bar on stderr with the running score."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from recipes.archer.reports.text import printable
+    from recipes.archer.reports.terminal import console
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[score]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        from rich.markup import escape
-
+    with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True)) as progress:
         task = progress.add_task(escape(printable(description)), total=total, score="")
 
         def told(num_done: int, num_correct: int) -> None:

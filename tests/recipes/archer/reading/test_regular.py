@@ -93,6 +93,7 @@ ARCHER = Path(__file__).resolve().parents[4] / "recipes" / "archer"
 OTHERS = {
     "grading/pool.py": "frames of our own processes",
     "grading/worker.py": "frames of our own processes",
+    "evaluation/plan.py": "its own content, as JSON has it",
     "runs/metrics_reader.py": "blocks of lines that the reader gave it",
     "prompts/rendering.py": "what a process of our own replies",
     "session/environment_agent.py": "/proc",
