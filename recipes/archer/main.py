@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, UserError
 from recipes.archer.files import is_full
-from recipes.archer.printable import complain, printable, say
+from recipes.archer.printable import complain, guard_logs, printable, say
 from recipes.archer.session.output import best_effort_output
 from recipes.archer.session.signals import StopRequested, StopSignals
 from recipes.archer.settings.command_line import exit_code_of
@@ -24,6 +24,7 @@ from recipes.archer.settings.command_line import exit_code_of
 @hydra.main(config_path="config", config_name="archer", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Trains; exits with the ending's code."""
+    guard_logs()
     code = run(config)
     gc.freeze()  # nothing is left that must be closed, and the interpreter would look through all of it for seconds
     sys.exit(code)

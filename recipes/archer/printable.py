@@ -3,8 +3,11 @@
 Every line that the commands and the driver print goes through here or through ``reports/terminal.py``'s console.
 """
 
+import logging
 import re
 import sys
+import traceback
+from typing import Any
 
 # Control characters (an escape sequence can rewrite the terminal and reach the clipboard), lone surrogates (JSON can
 # carry them, UTF-8 cannot), and what has no width or reorders what stands beside it: both let a text read as another.
@@ -34,6 +37,26 @@ def say(text: object = "", *, flush: bool = False) -> None:
 def complain(text: object) -> None:
     """Prints one line to stderr; in one write, since a thread may have something to say at the same moment."""
     print(f"{one_line(text)}\n", end="", file=sys.stderr, flush=True)
+
+
+def guard_logs() -> None:
+    """Makes what this process's loggers say printable, libraries' and tracebacks too; once is enough."""
+    made_by = logging.getLogRecordFactory()
+    if getattr(made_by, "printable", False):
+        return
+
+    def make(*arguments: Any, **more: Any) -> logging.LogRecord:
+        record = made_by(*arguments, **more)
+        try:
+            record.msg, record.args = printable(record.getMessage()), None
+        except Exception:  # a message that does not fit its arguments is logging's own to report
+            return record
+        if record.exc_info and record.exc_info[1] is not None:
+            record.exc_text = printable("".join(traceback.format_exception(record.exc_info[1]))).rstrip("\n")
+        return record
+
+    make.printable = True  # type: ignore[attr-defined]  # the mark of the factory that is ours
+    logging.setLogRecordFactory(make)
 
 
 def _text(text: object) -> str:

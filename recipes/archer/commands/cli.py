@@ -14,7 +14,7 @@ from recipes.archer.commands.runs import runs
 from recipes.archer.commands.samples import samples
 from recipes.archer.commands.submit import submit
 from recipes.archer.ending import UserError
-from recipes.archer.printable import complain
+from recipes.archer.printable import complain, guard_logs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,7 @@ app.add_typer(job_app, name="job")
 
 def main() -> None:
     """Entry point; what the user can put right is one line, with its exit code, without a traceback."""
+    guard_logs()
     try:
         app()
     except UserError as error:
