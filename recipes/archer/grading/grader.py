@@ -135,6 +135,7 @@ class GradingPool:
         sources = [_EVERY_SOURCE] * num_rows if data_sources is None else data_sources
         extras = [None] * num_rows if extra_infos is None else extra_infos
         questions = [None] * num_rows if prompts is None or not self._reject_restated else prompts
+        self._workers.check_usable()  # also for what takes no process: it would depend on what has been graded before
         pending = PendingGrades(num_rows)
         to_judge: dict[Question, list[tuple[int, str | None]]] = {}
         rows = zip(responses, ground_truths, sources, extras, questions, strict=True)

@@ -150,13 +150,23 @@ class Workers:
             GradingError: when the pool is closed, has failed, or belongs to the process this one was
                 forked from.
         """
-        if os.getpid() != self._owner:
-            raise GradingError("this grading pool was made before a fork: make one in each process")
+        self.check_usable()
         body = frames.encode(message)
         with self._lock:
-            if self._failure is not None:
+            if self._failure is not None:  # closed meanwhile: nobody would answer
                 raise self._failure
             self._requests.put((body, callback, budget))
+
+    def check_usable(self) -> None:
+        """Raises where nothing can be graded any more.
+
+        Raises:
+            GradingError: as :meth:`submit`.
+        """
+        if os.getpid() != self._owner:
+            raise GradingError("this grading pool was made before a fork: make one in each process")
+        if self._failure is not None:
+            raise self._failure
 
     def ask_all(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The replies to `messages`, in order. Raises `GradingError` as `submit` does."""

@@ -268,8 +268,9 @@ def test_a_closed_pool_says_so_and_leaves_nothing_behind():
     pool.close()
     with pytest.raises(GradingError, match="closed"):
         pending.result()
-    with pytest.raises(GradingError, match="closed"):
-        pool.submit([box("1/2")], ["0.5"])
+    for answer in ("1/2", "7", ""):  # judged or not by now; takes no judge; no answer
+        with pytest.raises(GradingError, match="closed"):
+            pool.submit([box(answer)], ["0.5"])
     assert wait_for(lambda: not any(process.is_running() for process in processes))
 
 
