@@ -95,18 +95,18 @@ def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
     from recipes.archer.startup.inputs import tokenizer_and_prompts
     from recipes.archer.startup.restarts import Restarts
     from recipes.archer.startup.stop_tokens import settle_stop_tokens
-    from recipes.archer.workers.calls import RolloutHungError
+    from recipes.archer.workers.deadlines import Deadlines, WorkerHungError
     from recipes.archer.workers.death import WorkerDiedError
 
     with stop.nothing_to_save():
         os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
         inputs = tokenizer_and_prompts(config)
         settle_stop_tokens(config, inputs[0])
-    restarts, again = Restarts(config.trainer.max_restarts, log), False
+    restarts, deadlines, again = Restarts(config.trainer.max_restarts, log), Deadlines(config), False
     while True:
         try:
-            return _attempt(config, log, stop, *inputs, again)
-        except (WorkerDiedError, RolloutHungError) as fault:
+            return _attempt(config, log, stop, *inputs, deadlines, again)
+        except (WorkerDiedError, WorkerHungError) as fault:
             ending = stop.ending(f", but {fault}") if stop.requested else restarts.after(fault)
         if ending is not None:
             complain(f"error: {ending.reason}")
@@ -126,11 +126,11 @@ def _leave_model(config: DictConfig, ending: Ending) -> None:
         say(line, flush=True)
 
 
-def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, again: bool) -> Ending:
+def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, deadlines, again: bool) -> Ending:
     """Trains in one Ray session; ``again`` after another one of this process.
 
     Raises:
-        WorkerDiedError, RolloutHungError: the session is lost, the run is not.
+        WorkerDiedError, WorkerHungError: the session is lost, the run is not.
         StopRequested: a signal came before there was anything to save.
     """
     from recipes.archer.runs.log import open_notes
@@ -138,7 +138,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
     from recipes.archer.startup.forking import fork_of
     from recipes.archer.startup.inputs import check_ground_truths, grading_pool
     from recipes.archer.startup.resuming import saver_and_checkpoint
-    from recipes.archer.workers.calls import RolloutHungError
+    from recipes.archer.workers.deadlines import WorkerHungError
     from recipes.archer.workers.death import Roster
 
     with ExitStack() as session:
@@ -151,9 +151,9 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                 session.enter_context(redirect_stdout(notes))
             pool = session.enter_context(grading_pool(config))
             check_ground_truths(config, pool)
-            folder = session.enter_context(ray_session(config))
+            folder = session.enter_context(ray_session(config, notes))
             roles = "actor, rollout" + ", reference" * config.actor_rollout_ref.actor.use_kl_loss
-            roster = Roster(roles, folder, log.folder / "setup.log")
+            roster = Roster(roles, folder, log.folder / "setup.log", deadlines)
             trainer = _build(config, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
         try:
             with stop.nothing_to_save():
@@ -164,7 +164,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                     log.note(**fork.lineage)
                     trainer.fork(fork)
             ending = trainer.fit()
-        except (UserError, StopRequested, RolloutHungError):
+        except (UserError, StopRequested, WorkerHungError):
             trainer.report.broke_off()
             raise
         except Exception as error:

@@ -3,6 +3,8 @@
 The only file that knows the whole way; what happens on it is the rooms' affair.
 """
 
+from contextlib import suppress
+
 from recipes.archer.control.rules import Rules
 from recipes.archer.ending import Ending
 from recipes.archer.metrics.measure import step_metrics, validation_metrics
@@ -159,14 +161,20 @@ class ArcherTrainer(WorkerGroups):
         # a refilled step takes more prompts than planned, so that the epochs may be over first
         last = self.rules.done(step.number, self.total_training_steps, self.stream.epoch) is not None
         if last or (self.config.trainer.test_freq > 0 and step.number % self.config.trainer.test_freq == 0):
-            with step.timed("testing"):
+            with suppress(StopRequested), step.timed("testing"):  # the step is saved without them
                 step.metrics.update(self._validate(step.number))
 
     def _validate(self, step: int) -> dict[str, float | None]:
-        """Accuracy on every held-out prompt."""
+        """Accuracy on every held-out prompt.
+
+        Raises:
+            StopRequested: a signal has come, so that there is none.
+        """
+        self.stop.check()
         numbers, n = list(range(len(self.val_dataset))), self.config.actor_rollout_ref.rollout.val_kwargs.n
         seeds = response_seeds(self.config.seed, -1 - step, numbers, n)
         batch = self._respond(prompt_batch(self.val_dataset, numbers, n), seeds, validate=True)
+        self.stop.check()
         return validation_metrics(self.reward.start(batch, evaluation=True).result(), batch)
 
     def _log(self, step: Step) -> None:
@@ -203,7 +211,7 @@ class ArcherTrainer(WorkerGroups):
 
     def fork(self, fork) -> None:
         """Begins with the parameters of another run's checkpoint."""
-        self.actor_rollout_wg.fork_state(str(fork.checkpoint.path), fork.with_optimizer)
+        self.actor_rollout_wg.fork_state(str(fork.checkpoint.path.absolute()), fork.with_optimizer)
         self.report.say(str(fork))
 
     def _save_when_due(self) -> Ending | None:
@@ -214,4 +222,4 @@ class ArcherTrainer(WorkerGroups):
 
     def _save(self, state: dict) -> None:
         """Saves a state once; a disk that refuses is told, and counted."""
-        self.saver.save(state, self.actor_rollout_wg.save_state, self.report)
+        self.saver.save(state, self.calls.save, self.report)

@@ -8,7 +8,8 @@ import time
 import pytest
 import torch
 
-from launching import lasting, launch, left_behind, steps_logged, tensors, workers_of
+from injecting import Point
+from launching import lasting, launch, left_behind, left_behind_by, steps_logged, tensors, workers_of
 
 pytestmark = pytest.mark.fault
 
@@ -107,16 +108,35 @@ def test_a_death_during_set_up_ends_a_run_without_restarts(short_run):
     assert left_behind() == []
 
 
-def test_a_hung_rollout_is_a_fault_too(short_run, straight):
-    """Its worker is stopped, so that the engine never answers."""
-    run = short_run(
-        "hung",
-        "actor_rollout_ref.rollout.deadline_s=20",
-        until=lambda folder: steps_logged(folder) >= 2,
-        then=lambda driver: os.kill(workers_of(driver)[0], signal.SIGSTOP),
-    )
+ACTOR, SHARDS = "recipes.archer.workers.actor:ArcherActor", "recipes.archer.checkpoints.shards"
+GENERATE = "recipes.archer.rollout.engine:SeededRollout.generate_sequences"
+BEFORE_A_LOAD = Point(f"{ACTOR}.update_policy", call=3, fault="kill", fraction=0.0)
+# of each stage: where its worker stops, and its deadline in seconds, more than it takes on a busy machine
+HANGS = {
+    "set_up": ([Point("recipes.archer.workers.worker:ArcherWorker.init_model", fault="stop")], 90),
+    "validation": ([Point(GENERATE, fault="stop")], 20),
+    "rollout": ([Point(GENERATE, call=3, fault="stop")], 20),
+    "scoring": ([Point(f"{ACTOR}.compute_log_prob", call=2, fault="stop")], 20),
+    "update": ([Point(f"{ACTOR}.update_policy", call=3, fault="stop")], 20),
+    "save": ([Point(f"{SHARDS}:save_shards", fault="stop")], 20),
+    "load": ([BEFORE_A_LOAD, Point(f"{SHARDS}:load_shards", fault="stop")], 20),
+}
+
+
+@pytest.mark.parametrize("stage", HANGS)
+def test_a_worker_that_hangs_is_named_and_the_run_goes_on(stage, short_run, planned, straight):
+    """It is stopped inside the stage, so that it never answers."""
+    points, seconds = HANGS[stage]
+    setting = f"trainer.deadlines_s.{stage}" if stage != "rollout" else "actor_rollout_ref.rollout.deadline_s"
+    plan = planned(f"hung-{stage}", points)
+    first = f"trainer.val_before_train={str(stage == 'validation').lower()}"
+    run = short_run(f"hung-{stage}", f"{setting}={seconds}", first, plan=plan)
     assert run.code == 0, run.output[-3000:]
-    (line,) = _errors(run)
-    assert "worker rank 0 within actor_rollout_ref.rollout.deadline_s=20; restart 1 of 3" in line
+    assert plan.num_fired == len(points)
+    named = (
+        f"error: hung in {stage.replace('_', '-')}: no answer from worker rank 0 within {setting}={seconds}; restart "
+    )
+    assert [line for line in _errors(run) if line.startswith(named)] == _errors(run)[-1:], run.output[-3000:]
+    assert len(run.run["restarts"]) == len(points)
     assert lasting(run.rows) == lasting(straight.rows)
-    assert left_behind() == []
+    assert left_behind_by(run) == []

@@ -5,7 +5,7 @@ any number of workers.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from recipes.archer.ending import UserError
 # how the tokenizer's writer, which is not Python's, tells ENOSPC, EDQUOT, EIO and EROFS: in a bare Exception
 FOREIGN_ERRORS = re.compile(r"\(os error (28|122|5|30)\)")
 ARCHIVE_ERRORS = ("inline_container", "iostream error", "PytorchStreamWriter")  # of a file that cannot be written
+_WRAPPERS = {"_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 @dataclass
@@ -79,6 +80,8 @@ def refused_by_disk(error: BaseException) -> str | None:
 def save_shards(path: str, state: WorkerState) -> None:
     """Writes this rank's part into the folder ``path``; every rank calls it, inside :func:`written_by_all`."""
     model, optimizer = get_state_dict(state.model, state.optimizer)
+    for alias in aliases(state.model):
+        del model[alias]
     dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=path)
     HostState.of_this_process(state.scheduler).write(Path(path), state.rank)
 
@@ -102,7 +105,7 @@ def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
         host, is_own = _host_state(folder, state.rank, trust_old)  # before what all ranks do together
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"checkpoint {path}: {error}") from None
-    read_into({"model": model, "optimizer": optimizer}, folder)
+    read_into({"model": model, "optimizer": optimizer}, folder, aliases(state.model))
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     try:
         host.set_schedule(state.scheduler)
@@ -113,13 +116,38 @@ def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
     dist.barrier()
 
 
-def read_into(state: dict[str, Any], folder: Path) -> None:
+def aliases(model: torch.nn.Module) -> dict[str, str]:
+    """Second names of parameters, and the first of each: a tied head is the embedding, and is written once."""
+    first: dict[int, str] = {}
+    found: dict[str, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if (one := first.setdefault(id(parameter), name)) != name:
+            found[name] = one
+    for prefix, module in model.named_modules():  # FSDP1 keeps a parameter of many in one, and what shares them apart
+        for info in getattr(getattr(getattr(module, "_handle", None), "flat_param", None), "_shared_param_infos", ()):
+            found[f"{prefix}.{info.module_name}.{info.param_name}"] = (
+                f"{prefix}.{info.prim_module_name}.{info.prim_param_name}"
+            )
+    return {_plain(alias): _plain(name) for alias, name in found.items()}
+
+
+def _plain(name: str) -> str:
+    """A parameter's name in a state, without what wraps the modules on its way."""
+    return ".".join(part for part in name.split(".") if part and part not in _WRAPPERS)
+
+
+def read_into(state: dict[str, Any], folder: Path, alike: Mapping[str, str]) -> None:
     """Fills the tensors of ``model`` and, if it is there, ``optimizer`` from a finished folder; every rank calls it.
+
+    Args:
+        alike: the model's :func:`aliases`.
 
     Raises:
         UserError: the folder holds anything else than this state as tensors and plain values.
         RuntimeError: it cannot be read for another reason.
     """
+    for alias in alike:
+        del state["model"][alias]
     try:
         dcp.load(state, storage_reader=DataReader(folder))
     except (ValueError, FileNotFoundError) as error:
@@ -128,6 +156,7 @@ def read_into(state: dict[str, Any], folder: Path) -> None:
         if strange := next(filter(_is_of_content, (cause for cause, _ in error.failures.values())), None):
             raise UserError(f"checkpoint {folder}: {str(strange).splitlines()[0]}") from None
         raise RuntimeError(f"{folder} cannot be loaded: {error}") from None
+    state["model"] |= {alias: state["model"][name] for alias, name in alike.items()}
 
 
 def _is_of_content(error: BaseException) -> bool:

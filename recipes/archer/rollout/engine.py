@@ -39,6 +39,7 @@ class SeededLLM(LLM):
     def generate(self, prompts, sampling_params, **kwargs):
         """As ``LLM.generate``; with ``request_seeds`` set, one copy of the parameters a request."""
         seeds, self.request_seeds = self.request_seeds, None
+        self.reset_prefix_cache()  # keys and values under the weights before; sleep mode does it, where it is on
         if seeds is not None:
             sampling_params = [_with_seed(sampling_params, seed) for seed in seeds]
         outputs = super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)

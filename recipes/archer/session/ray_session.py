@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from recipes.archer.ending import UserError
 from recipes.archer.session import loopback, reaper
@@ -20,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = Path("/tmp")  # short: sockets live there
 PREFIX = "archer-ray-"
 KV_CACHE_GIB = 1  # of an engine on a CPU
+SHARED_MEMORY = Path("/dev/shm")
+LEAST_OBJECT_STORE = 1 << 30  # bytes
+# of a batch: three columns of prompt and response and nine of the response, eight bytes each or four
+BYTES_A_TOKEN = 96
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "true",
     "NCCL_DEBUG": "WARN",
@@ -50,9 +56,26 @@ def worker_environment(config) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in os.environ}
 
 
+def object_store_memory(config) -> int:
+    """Bytes of shared memory that batches on their way to workers and back may take; more would go to a disk.
+
+    Twice the largest batch, that which is asked and what is answered, as far as the machine's shared memory goes.
+    """
+    if config.ray_init.object_store_memory is not None:
+        return int(config.ray_init.object_store_memory)
+    rollout, refill = config.actor_rollout_ref.rollout, config.algorithm.group_filter
+    rows = config.data.train_batch_size * rollout.n * (refill.max_gen_batches if refill.enable else 1)
+    needed = 2 * BYTES_A_TOKEN * rows * (config.data.max_prompt_length + rollout.response_length)
+    return max(LEAST_OBJECT_STORE, min(needed, int(0.9 * shutil.disk_usage(SHARED_MEMORY).free)))
+
+
 @contextmanager
-def ray_session(config):
+def ray_session(config, notes: TextIO | None = None):
     """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine, closed to everyone else.
+
+    Args:
+        config: the whole configuration.
+        notes: where what the workers print goes on a cluster, unless ``ray_init.log_to_driver``; None: nowhere.
 
     Yields:
         The folder with Ray's logs, None on a cluster that was there before.
@@ -67,6 +90,8 @@ def ray_session(config):
         try:
             with _own_sigterm_handler():
                 ray.init(runtime_env={"env_vars": environment}, log_to_driver=True, job_config=_job_config())
+            if not config.ray_init.log_to_driver:
+                _words_of_workers_to(notes)
             yield None
         finally:
             ray.shutdown()
@@ -91,7 +116,7 @@ def ray_session(config):
                         include_dashboard=False,
                         log_to_driver=config.ray_init.log_to_driver,
                         logging_level="ERROR",
-                        object_store_memory=config.ray_init.object_store_memory,
+                        object_store_memory=object_store_memory(config),
                         job_config=_job_config(),
                         _temp_dir=str(folder / "ray"),  # which Ray opens to everyone
                         _node_ip_address=loopback.ADDRESS,
@@ -112,6 +137,16 @@ def _job_config():
     from ray.job_config import JobConfig
 
     return JobConfig(_client_job=True, _py_driver_sys_path=[str(ROOT)])
+
+
+def _words_of_workers_to(notes: TextIO | None) -> None:
+    """Loading bars and warnings of other libraries' are for when something goes wrong, not for the terminal."""
+    from ray._private import worker
+
+    name, dispatcher = "ray_print_logs", worker.global_worker_stdstream_dispatcher  # Ray removes the name at its end
+    dispatcher.remove_handler(name)
+    if notes is not None:
+        dispatcher.add_handler(name, lambda words: worker.print_worker_logs(words, notes))
 
 
 def _check_private(folder: Path) -> None:

@@ -90,12 +90,16 @@ TABLE: dict[str, Read] = {
     "trainer.max_skipped_updates": whole("control/rules", 1),
     "trainer.trust_old_checkpoints": switch("startup/resuming"),
     "trainer.max_restarts": whole("main", 0),
+    **{
+        f"trainer.deadlines_s.{stage}": positive("workers/deadlines", infinite=True, null=True)
+        for stage in ("set_up", "load", "scoring", "update", "validation", "save")
+    },
     "trainer.grace_s": _seconds("main"),
     "trainer.tracker_grace_s": _seconds("reports/live"),
     "trainer.ray_wait_register_center_timeout": whole("verl/trainer/ppo/ray_trainer", 1),
     "ray_init.num_cpus": whole("session/ray_session", 1, null=True),
     "ray_init.log_to_driver": switch("session/ray_session"),
-    "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE),
+    "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE, null=True),
     "grading.workers": whole("startup/inputs", 1, null=True),
     "grading.timeout_s": positive("startup/inputs"),
     "grading.budget_s": positive("startup/inputs", null=True),

@@ -1,12 +1,11 @@
 """Which checkpoint a run goes on from, and whether it may; all of it before Ray starts."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from recipes.archer.checkpoints.disk_space import COPIES, first_size, shortage
+from recipes.archer.checkpoints.disk_space import first_size, shortage
 from recipes.archer.checkpoints.identity import check_identity, identity
 from recipes.archer.checkpoints.reading import STATE, Checkpoint, read
 from recipes.archer.checkpoints.saver import CheckpointSaver
@@ -16,6 +15,7 @@ from recipes.archer.metrics.names import metric_names
 from recipes.archer.monitoring.guard import Guard
 from recipes.archer.printable import complain
 from recipes.archer.prompts.stream import PromptStream
+from recipes.archer.settings.model_folder import model_folder
 
 
 def store_of(trainer) -> CheckpointStore:
@@ -68,7 +68,7 @@ def size_of_first(config) -> int:
     model = config.actor_rollout_ref.model
     dtype = config.actor_rollout_ref.actor.fsdp_config.get("model_dtype") or "fp32"
     bytes_each = 4 if "32" in str(dtype) else 2
-    return first_size(Path(os.path.expanduser(model.path)), bytes_each, 1 if model.get("lora_rank", 0) else COPIES)
+    return first_size(model_folder(model.path), bytes_each)
 
 
 def saver_and_checkpoint(config, datasets, again: bool) -> tuple[CheckpointSaver, Checkpoint | None]:

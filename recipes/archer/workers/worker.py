@@ -6,6 +6,10 @@ nothing on a GPU.
 
 import gc
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -15,10 +19,12 @@ from transformers import GenerationConfig
 from recipes.archer.checkpoints.forking import fork_shards
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
+from recipes.archer.workers.deadlines import GROUP_TIMEOUT
+from recipes.archer.workers.heartbeat import beat
 from recipes.archer.workers.model_forward import bind_token_forward
 from verl import DataProto
 from verl.single_controller.base.decorator import Dispatch, register
-from verl.utils.device import get_device_name
+from verl.utils.device import get_device_id, get_device_name
 from verl.workers import fsdp_workers
 
 
@@ -31,6 +37,8 @@ def prepare_process() -> None:
     from recipes.archer.rollout.engine import install  # not above: the driver has this class, and vLLM loads in seconds
 
     install()
+    # every group that is made from now on, torch's own and vLLM's, whoever leaves the time out
+    dist.distributed_c10d.default_pg_timeout = dist.distributed_c10d.default_pg_nccl_timeout = GROUP_TIMEOUT
     if get_device_name() != "cpu":
         return
     fsdp_workers.CPUOffloadPolicy = lambda **_: None
@@ -59,6 +67,7 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
 
     def __init__(self, config, role: str, **kwargs):
         prepare_process()
+        beat(int(os.environ["RANK"]))
         torch.manual_seed(config.get("seed", 0))
         super().__init__(config, role, **kwargs)
 
@@ -83,11 +92,6 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         bind_token_forward(module)
         return ArcherActor(config=config, actor_module=module, actor_optimizer=optimizer)
 
-    @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO, blocking=False)
-    def generate_sequences(self, prompts: DataProto) -> DataProto:
-        """verl's, but the caller does not wait inside the call, so that it can hold a deadline."""
-        return super().generate_sequences(prompts)
-
     @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
     def update_actor(self, data: DataProto) -> DataProto:
         """verl's update; figures that a device cannot know, or of an update that was none, are None, not invented."""
@@ -109,7 +113,8 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         """
 
         def write() -> None:
-            save_shards(path, self._state())
+            with self._on_device():
+                save_shards(path, self._state())
             if self.rank == 0:
                 model_path = os.path.join(path, "model_config")
                 self.actor_model_config.save_pretrained(model_path)
@@ -119,14 +124,44 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def leave_mark(self, path: str) -> tuple[str, str | None]:
+        """Makes an empty file of this rank's in the folder ``path``.
+
+        Returns:
+            The machine's name, and what its disk has against the file.
+        """
+        try:
+            Path(path, f"rank_{self.rank}").touch()
+        except OSError as error:
+            return socket.gethostname(), str(error)
+        return socket.gethostname(), None
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def load_state(self, path: str, trust_old: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
-        load_shards(path, self._state(), trust_old)
+        with self._on_device():
+            load_shards(path, self._state(), trust_old)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def fork_state(self, path: str, with_optimizer: bool) -> None:
         """Reads parameters, and the optimizer's moments if wanted, of another run's checkpoint."""
-        fork_shards(path, self._state(), with_optimizer)
+        with self._on_device():
+            fork_shards(path, self._state(), with_optimizer)
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Parameters and moments where a state is made of them; with offloading, they wait in the host's memory."""
+        if self._is_offload_param:
+            fsdp_workers.load_fsdp_model_to_gpu(self.actor_module_fsdp)
+        if self._is_offload_optimizer:
+            fsdp_workers.load_fsdp_optimizer(optimizer=self.actor_optimizer, device_id=get_device_id())
+        try:
+            yield
+        finally:
+            if self._is_offload_param:
+                fsdp_workers.offload_fsdp_model_to_cpu(self.actor_module_fsdp)
+            if self._is_offload_optimizer:
+                fsdp_workers.offload_fsdp_optimizer(optimizer=self.actor_optimizer)
 
     def _state(self) -> WorkerState:
         return WorkerState(
