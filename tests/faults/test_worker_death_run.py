@@ -11,7 +11,7 @@ import torch
 from injecting import Point
 from launching import lasting, launch, left_behind, left_behind_by, steps_logged, tensors, workers_of
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 
 def _kill(rank: int):

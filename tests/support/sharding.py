@@ -1,5 +1,6 @@
 """Checkpoints of one worker and of two, written and read by each other; run in two processes of their own."""
 
+import functools
 import json
 import pickle
 import random
@@ -12,13 +13,14 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
 
 from actor_cases import join
 from forging import Running, archive, forge
 from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.manifest import write_manifest
-from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
+from recipes.archer.checkpoints.shards import WorkerState, aliases, load_shards, save_shards, written_by_all
 from recipes.archer.ending import UserError
 
 
@@ -227,6 +229,12 @@ def old(path: Path) -> dict:
     return {"said": said, "read": load(folder, seed=8, trust_old=True)}
 
 
+def aliases_under_fsdp1() -> dict[str, str]:
+    """As a GPU run wraps the model: each layer, and around them what is left."""
+    layers = functools.partial(lambda_auto_wrap_policy, lambda_fn=lambda module: isinstance(module, torch.nn.LayerNorm))
+    return aliases(FullyShardedDataParallel(Model(), auto_wrap_policy=layers, device_id=torch.device("cpu")))
+
+
 def run(rank: int, folder: str) -> None:
     """Process ``rank`` of two; results go to ``<folder>/<name>.<rank>``."""
     path, results = Path(folder), {}
@@ -239,6 +247,7 @@ def run(rank: int, folder: str) -> None:
     results["one in two"] = load(path / "one", seed=2)
     results["saved by two"] = _trained_and_saved(path / "two")
     results["two in two"] = load(path / "two", seed=3)
+    results["names"] = sorted(pickle.loads((path / "two" / ".metadata").read_bytes()).state_dict_metadata)
     results["limited"] = limited(path / "limited", rank)
     results["broken"] = broken(rank)
     results["refused"] = {change.__name__: refused(path / "two", change) for change in CHANGES}
@@ -246,6 +255,7 @@ def run(rank: int, folder: str) -> None:
     if rank == 0:
         results["two in one"] = _alone(path, lambda: load(path / "two", seed=4))
         results["old in one"] = _alone(path, lambda: old(path / "one"))
+        results["aliases of fsdp1"] = _alone(path, aliases_under_fsdp1)
         results["one in one"] = _alone(path, lambda: load(path / "one", seed=5))
     results["ran"] = (path / "ran").exists()
     torch.save(results, path / f"results.{rank}")

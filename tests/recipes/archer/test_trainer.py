@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE
+from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE, Ending
+from recipes.archer.session.signals import StopRequested
 from trainer_cases import CAP, PROMPT, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
 
 POLICY_KEYS = ("actor/entropy", *(f"rollout/log_ratio/{name}" for name in ("mean", "abs_mean", "abs_max")))
@@ -336,3 +337,27 @@ def test_an_interrupted_save_is_brought_to_its_end_once_the_checkpoint_was_read(
     trainer.saver.repair.side_effect = lambda report: order.append(report)
     trainer.resume(SimpleNamespace(path="behind", step=1, state=state, is_old=False))
     assert order == ["behind", trainer.report]
+
+
+def test_a_stop_in_validation_drops_its_figures_and_keeps_the_step():
+    trainer = make_trainer(lambda prompt, sample: (RIGHT if sample % 2 else WRONG, 4), trainer__test_freq=1)
+    generate = trainer.calls.generate
+
+    def stopped(batch, seeds, validate):
+        if validate:  # while the engine answers
+            trainer.stop.check.side_effect = StopRequested
+        return generate(batch, seeds, validate)
+
+    trainer.calls.generate = stopped
+    trainer.stop.ending.return_value = Ending("stopped", "a signal", 143)
+    assert trainer.fit().exit_code == 143
+    (row,) = trainer.report.rows
+    assert row["step"] == 1 and row["actor/grad_norm"] == 1.0 and row["val/accuracy"] is None
+    assert trainer.saver.save.call_args.args[0]["step"] == 1
+
+
+def test_a_stop_in_the_validation_before_training_leaves():
+    trainer = make_trainer(lambda prompt, sample: (RIGHT, 4), trainer__val_before_train="true")
+    trainer.stop.check.side_effect = StopRequested
+    trainer.stop.ending.return_value = Ending("stopped", "a signal", 143)
+    assert trainer.fit().exit_code == 143 and trainer.report.rows == []

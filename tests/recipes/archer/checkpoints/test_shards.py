@@ -32,6 +32,17 @@ def _assert_same(found: dict, expected: dict) -> None:
         assert same, name
 
 
+def test_a_weight_that_is_used_twice_is_written_once(results):
+    """And read back under both names: the comparisons below are of both."""
+    for result in results:
+        assert "model.embed.weight" in result["names"] and "model.head.weight" not in result["names"]
+        assert "model.head.weight" in result["two in two"]["loaded"]
+
+
+def test_fsdp1_tells_of_it_too(results):
+    assert results[0]["aliases of fsdp1"] == {"head.weight": "embed.weight"}
+
+
 def _without(state: dict, name: str) -> dict:
     return {key: value for key, value in state.items() if key != name}
 

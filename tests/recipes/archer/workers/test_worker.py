@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from actor_cases import make_batch, plain_log_probs, small_qwen3
+from recipes.archer.workers import worker as module
 from recipes.archer.workers.model_forward import bind_token_forward
-from recipes.archer.workers.worker import _GatedScheduler
+from recipes.archer.workers.worker import ArcherWorker, _GatedScheduler
 
 
 def test_the_schedule_stands_still_without_an_applied_update():
@@ -46,3 +47,40 @@ def test_a_model_without_a_plain_head_is_refused():
     model.lm_head = torch.nn.Linear(32, 48, bias=True)
     with pytest.raises(TypeError, match="Qwen3ForCausalLM is not"):
         bind_token_forward(model)
+
+
+@pytest.mark.parametrize("optimizer", [False, True])
+@pytest.mark.parametrize("parameters", [False, True])
+def test_what_is_offloaded_is_on_the_device_while_a_state_is_made_of_it(monkeypatch, tmp_path, parameters, optimizer):
+    """For saving, loading and forking; a state of parameters that wait in the host's memory cannot be made."""
+    done, fsdp = [], module.fsdp_workers
+    monkeypatch.setattr(fsdp, "load_fsdp_model_to_gpu", lambda _: done.append("load"))
+    monkeypatch.setattr(fsdp, "offload_fsdp_model_to_cpu", lambda _: done.append("offload"))
+    monkeypatch.setattr(fsdp, "load_fsdp_optimizer", lambda **_: done.append("load moments"))
+    monkeypatch.setattr(fsdp, "offload_fsdp_optimizer", lambda **_: done.append("offload moments"))
+    for name in ("save_shards", "load_shards", "fork_shards"):
+        monkeypatch.setattr(module, name, lambda *_, name=name: done.append(name))
+    monkeypatch.setattr(module, "written_by_all", lambda write: write())
+    worker = object.__new__(ArcherWorker)
+    worker._rank, worker._is_offload_param, worker._is_offload_optimizer = 1, parameters, optimizer
+    worker.actor_module_fsdp = worker.actor_optimizer = None
+    monkeypatch.setattr(ArcherWorker, "_state", lambda self: None)
+    monkeypatch.setattr(ArcherWorker, "rank", 1, raising=False)
+    worker.save_state(str(tmp_path))
+    worker.load_state(str(tmp_path))
+    worker.fork_state(str(tmp_path), False)
+    before = ["load"] * parameters + ["load moments"] * optimizer
+    after = ["offload"] * parameters + ["offload moments"] * optimizer
+    assert done == [word for name in ("save", "load", "fork") for word in (*before, f"{name}_shards", *after)]
+
+
+def test_groups_wait_longer_than_any_deadline(monkeypatch):
+    """Or the peers of a hung rank would fail first, and be named in its place."""
+    distributed = module.dist.distributed_c10d
+    monkeypatch.setattr(distributed, "default_pg_timeout", None)
+    monkeypatch.setattr(distributed, "default_pg_nccl_timeout", None)
+    monkeypatch.setattr("recipes.archer.rollout.engine.install", lambda: None)
+    monkeypatch.setattr(module, "get_device_name", lambda: "cuda")
+    module.prepare_process()
+    for backend in ("gloo", "nccl"):
+        assert distributed._get_default_timeout(backend).days == 30
