@@ -67,24 +67,49 @@ def test_nothing_is_lost_and_nothing_is_there_twice(killed, straight):
     assert left_behind() == []
 
 
-def test_one_of_two_workers_is_named_by_rank(tiny, output):
-    """The other one then hangs in a collective, or fails in it with an error of its own."""
-    run = launch(
+def _two_workers(tiny, output, name: str, *overrides: str, then):
+    """Two steps of two workers, to one of which something happens after the first."""
+    return launch(
         "run_archer2.0_qwen3_0.6b_math_smoke_4gpu.sh",
-        "trainer.experiment_name=smoke",
+        f"trainer.experiment_name={name}",
         "trainer.logger=[console]",
         "trainer.val_before_train=false",
         "trainer.save_freq=1",
+        *overrides,
         output=output,
-        name="Archer2.0/smoke",
+        name=f"Archer2.0/{name}",
         until=lambda folder: steps_logged(folder) >= 1,
-        then=_kill(1),
+        then=then,
         DEVICE="cpu",
         N_GPUS="2",
         MODEL_PATH=str(tiny / "model"),
         TRAIN_FILE=str(tiny / "train.json"),
         VAL_FILE=str(tiny / "val.json"),
     )
+
+
+def test_the_one_of_two_that_hangs_is_named_and_not_the_one_that_waits_for_it(tiny, output):
+    """Whichever stage it is stopped in: both owe an answer then."""
+    stages = ("load", "scoring", "update", "validation", "save")
+    deadlines = [f"trainer.deadlines_s.{stage}=60" for stage in stages]
+    run = _two_workers(
+        tiny,
+        output,
+        "one-hangs",
+        "actor_rollout_ref.rollout.deadline_s=60",
+        *deadlines,
+        then=lambda driver: os.kill(workers_of(driver)[1], signal.SIGSTOP),
+    )
+    assert run.code == 0, run.output[-3000:]
+    (line,) = _errors(run)
+    assert re.match(r"error: hung in \w+: no answer from worker rank 1 within ", line)
+    assert [row["step"] for row in run.rows] == [1, 2]
+    assert left_behind_by(run) == []
+
+
+def test_one_of_two_workers_is_named_by_rank(tiny, output):
+    """The other one then hangs in a collective, or fails in it with an error of its own."""
+    run = _two_workers(tiny, output, "killed", then=_kill(1))
     assert run.code == 0, run.output[-3000:]
     (line,) = _errors(run)
     assert line.startswith("error: worker rank 1 of 2 (actor, rollout, reference, process ")

@@ -28,9 +28,12 @@ def silent_or_behind(ranks: list[int]) -> list[int]:
 
     Looks twice, so that clocks of machines need not agree: who gives no new sign in between is silent.
     """
-    before = {rank: _sign(rank) for rank in ranks}
-    time.sleep(LATE_S)
-    after = {rank: _sign(rank) for rank in ranks}
+    try:
+        before = {rank: _sign(rank) for rank in ranks}
+        time.sleep(LATE_S)
+        after = {rank: _sign(rank) for rank in ranks}
+    except RayError:  # Ray itself is out of reach
+        return []
     if silent := [rank for rank in ranks if after[rank] == before[rank]]:
         return silent
     begun = {rank: after[rank][1] for rank in ranks}
