@@ -138,13 +138,13 @@ GENERATE = "recipes.archer.rollout.engine:SeededRollout.generate_sequences"
 BEFORE_A_LOAD = Point(f"{ACTOR}.update_policy", call=3, fault="kill", fraction=0.0)
 # of each stage: where its worker stops, and its deadline in seconds, more than it takes on a busy machine
 HANGS = {
-    "set_up": ([Point("recipes.archer.workers.worker:ArcherWorker.init_model", fault="stop")], 90),
-    "validation": ([Point(GENERATE, fault="stop")], 20),
-    "rollout": ([Point(GENERATE, call=3, fault="stop")], 20),
-    "scoring": ([Point(f"{ACTOR}.compute_log_prob", call=2, fault="stop")], 20),
-    "update": ([Point(f"{ACTOR}.update_policy", call=3, fault="stop")], 20),
-    "save": ([Point(f"{SHARDS}:save_shards", fault="stop")], 20),
-    "load": ([BEFORE_A_LOAD, Point(f"{SHARDS}:load_shards", fault="stop")], 20),
+    "set_up": ([Point("recipes.archer.workers.worker:ArcherWorker.init_model", fault="stop")], 120),
+    "validation": ([Point(GENERATE, fault="stop")], 40),
+    "rollout": ([Point(GENERATE, call=3, fault="stop")], 40),
+    "scoring": ([Point(f"{ACTOR}.compute_log_prob", call=2, fault="stop")], 40),
+    "update": ([Point(f"{ACTOR}.update_policy", call=3, fault="stop")], 40),
+    "save": ([Point(f"{SHARDS}:save_shards", fault="stop")], 40),
+    "load": ([BEFORE_A_LOAD, Point(f"{SHARDS}:load_shards", fault="stop")], 40),
 }
 
 

@@ -1,6 +1,7 @@
 """One training step, the trainer's own: who is trained on, with which advantages, and what the row says of it all."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -335,8 +336,8 @@ def test_an_interrupted_save_is_brought_to_its_end_once_the_checkpoint_was_read(
     trainer.load_state_dict = lambda state: None
     trainer.actor_rollout_wg.load_state.side_effect = lambda path, is_old: order.append(path)
     trainer.saver.repair.side_effect = lambda report: order.append(report)
-    trainer.resume(SimpleNamespace(path="behind", step=1, state=state, is_old=False))
-    assert order == ["behind", trainer.report]
+    trainer.resume(SimpleNamespace(path=Path("/behind"), step=1, state=state, is_old=False))
+    assert order == ["/behind", trainer.report]
 
 
 def test_a_stop_in_validation_drops_its_figures_and_keeps_the_step():
@@ -358,6 +359,6 @@ def test_a_stop_in_validation_drops_its_figures_and_keeps_the_step():
 
 def test_a_stop_in_the_validation_before_training_leaves():
     trainer = make_trainer(lambda prompt, sample: (RIGHT, 4), trainer__val_before_train="true")
-    trainer.stop.check.side_effect = StopRequested
+    trainer.stop.check.side_effect, trainer.report.before_training = StopRequested, None
     trainer.stop.ending.return_value = Ending("stopped", "a signal", 143)
     assert trainer.fit().exit_code == 143 and trainer.report.rows == []
