@@ -73,7 +73,7 @@ def _numbers(groups, device) -> Tensor:
 
 
 def _draw_with_seeds(probabilities: Tensor, num_samples: int, seq_groups=None) -> Tensor:
-    """vLLM's ``_multinomial``: (rows, 1) tokens; ``seq_groups`` where each has a seed, those without a row among them."""
+    """vLLM's ``_multinomial``: (rows, 1) tokens; ``seq_groups``, some of them without a row, where all have seeds."""
     if seq_groups is None:
         return _draw_unseeded(probabilities, num_samples)
     assert num_samples == 1  # the engine makes n requests, with seeds that count up, of one for n responses

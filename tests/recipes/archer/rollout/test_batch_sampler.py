@@ -71,7 +71,7 @@ def test_log_probabilities_and_ranks_are_of_the_tempered_distribution(sampler):
 
 @pytest.mark.parametrize("change", [{}, *SHAPED], ids=str)
 def test_a_token_depends_on_seed_and_position_alone(sampler, change):
-    """Not on what else is in the step: requests being prefilled, again or in pieces, greedy ones, ones without a seed."""
+    """Not on what else is in the step: prefills, a request's second or a piece of one, greedy and seedless ones."""
     wanted = [Request(seed, k, change) for seed, k in ((3, 0), (4, 6), (5, 7), (3, 6))]
     alone = [tokens(sampler, same_logits(1), [request])[0] for request in wanted]
     others = [Request(8, piece=True), Request(9, 0, {"temperature": 0.0}), Request(None), Request(6, 2, {"top_p": 0.5})]
