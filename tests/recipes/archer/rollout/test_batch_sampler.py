@@ -78,6 +78,7 @@ def test_a_token_depends_on_seed_and_position_alone(sampler, change):
     again = [Request(request.seed, request.position, change, prefill=True) for request in wanted]
     assert tokens(sampler, same_logits(99), [*others, *again, *wanted])[4:] == [*alone, *alone]
     assert tokens(sampler, same_logits(99), [Request(7, 1), others[0], *wanted[::-1]])[2:] == alone[::-1]
+    assert len(set(tokens(sampler, same_logits(99), [Request(3, k, change) for k in range(20)]))) > 2
 
 
 @pytest.mark.parametrize("change", [{"top_p": 0.8}, {"top_k": 3}, {"min_p": 0.3}, {"repetition_penalty": 1.5}], ids=str)
