@@ -3,6 +3,7 @@
 The only file that knows the whole way; what happens on it is the rooms' affair.
 """
 
+from recipes.archer.control.entropy import EntropyControl
 from recipes.archer.control.rules import Rules
 from recipes.archer.ending import Ending
 from recipes.archer.metrics.measure import step_metrics, validation_metrics
@@ -38,7 +39,7 @@ class ArcherTrainer(WorkerGroups):
         super().__init__(config, train_dataset=train_dataset, val_dataset=val_dataset, **others)
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.reward, self.report, self.saver = reward, report, saver
-        self.rules = Rules(config.trainer, guard)
+        self.rules, self.entropy = Rules(config.trainer, guard), EntropyControl(config.control.entropy)
         self.n, self.cap = config.actor_rollout_ref.rollout.n, config.data.max_response_length
         self.stream = PromptStream(len(train_dataset), config.data.seed, config.data.shuffle)
         self.step = 0
@@ -134,12 +135,10 @@ class ArcherTrainer(WorkerGroups):
         batch = step.trained(self.n)
         if batch is not None:
             with step.timed("adv"):
-                cut = None
-                if self.config.reward.overlong_filter:
-                    lengths = batch.batch["response_mask"].sum(-1)
-                    cut = overlong_filter_mask(lengths, self.cap, batch.batch["ended"])
+                cap = self.cap if self.config.reward.overlong_filter else None
                 by_std = self.config.algorithm.norm_adv_by_std_in_grpo
-                add_advantages(batch, self.n, norm_by_std=by_std, cut=cut)
+                add_advantages(batch, self.n, norm_by_std=by_std, cap=cap)
+                self.entropy.act(batch)
         return batch
 
     def _update(self, step: Step, batch: DataProto | None) -> None:
@@ -154,6 +153,7 @@ class ArcherTrainer(WorkerGroups):
     def _measure(self, step: Step, trained: DataProto | None, rest: DataProto | None) -> None:
         with step.timed("metrics"):
             step.metrics.update(step_metrics(step, trained, rest, self.n, self.cap))
+            step.metrics.update(self.entropy.measured(step.number, step.metrics["actor/entropy"]))
 
     def _validate_when_due(self, step: Step) -> None:
         # a refilled step takes more prompts than planned, so that the epochs may be over first
@@ -185,7 +185,8 @@ class ArcherTrainer(WorkerGroups):
     def state_dict(self) -> dict:
         """The driver's whole state after a completed step; the workers save theirs beside it."""
         row = self.report.last_row  # by which the best checkpoint is found
-        return {"step": self.step, "stream": self.stream.state_dict(), "row": row, **self.rules.state_dict()}
+        parts = {"stream": self.stream.state_dict(), "entropy_control": self.entropy.state_dict()}
+        return {"step": self.step, "row": row, **parts, **self.rules.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         """Continues after the step that ``state`` was taken at."""
@@ -193,6 +194,7 @@ class ArcherTrainer(WorkerGroups):
         self.saver.continue_after(self.step)
         self.stream.load_state_dict(state["stream"])
         self.rules.load_state_dict(state)
+        self.entropy.load_state_dict(state.get("entropy_control"))
 
     def resume(self, checkpoint) -> None:
         """Loads a whole checkpoint into the driver and the workers."""
