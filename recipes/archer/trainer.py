@@ -66,7 +66,7 @@ class ArcherTrainer(WorkerGroups):
         """One pass along the line above, to the run log and the monitor."""
         step = Step(self.step + 1)
         with step.timed("step"):
-            while self._wants_more(step):
+            while step.wants_more(self.config):
                 batch = self._rollout(step, self.stream.take(self.config.data.train_batch_size))
                 rewards = self._reward(step, batch)
                 self._filter(step, batch, rewards)
@@ -77,12 +77,6 @@ class ArcherTrainer(WorkerGroups):
             self._validate_when_due(step)
         self._log(step)
         self._judge()
-
-    def _wants_more(self, step: Step) -> bool:
-        """Whether the step generates (again): until its batch is full or the bound is met."""
-        settings = self.config.algorithm.group_filter
-        bound = settings.max_gen_batches if settings.enable else 1
-        return len(step.rounds) < bound and step.num_kept < self.config.data.train_batch_size
 
     def _rollout(self, step: Step, prompts: list[int]) -> DataProto:
         self.stop.check()
@@ -136,19 +130,20 @@ class ArcherTrainer(WorkerGroups):
         if batch is not None:
             with step.timed("adv"):
                 cap = self.cap if self.config.reward.overlong_filter else None
-                by_std = self.config.algorithm.norm_adv_by_std_in_grpo
-                add_advantages(batch, self.n, norm_by_std=by_std, cap=cap)
+                add_advantages(batch, self.n, norm_by_std=self.config.algorithm.norm_adv_by_std_in_grpo, cap=cap)
                 self.entropy.act(batch)
         return batch
 
     def _update(self, step: Step, batch: DataProto | None) -> None:
-        """The optimizer updates of the step."""
-        if batch is None:
-            return
-        self.stop.check()
-        with step.timed("update_actor"):
-            mini_batch_rows = self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.n
-            step.metrics.update(self.calls.update(dealt(batch, mini_batch_rows, self.calls.dp_size)))
+        """The optimizer updates of the step, and what the reference becomes after them."""
+        if batch is not None:
+            self.stop.check()
+            with step.timed("update_actor"):
+                mini_batch_rows = self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.n
+                step.metrics.update(self.calls.update(dealt(batch, mini_batch_rows, self.calls.dp_size)))
+        if self.use_reference_policy:
+            with step.timed("ref"):
+                self.calls.refresh_reference(step.number)
 
     def _measure(self, step: Step, trained: DataProto | None, rest: DataProto | None) -> None:
         with step.timed("metrics"):

@@ -30,6 +30,7 @@ def check_relations(config: DictConfig) -> None:
     _check_batches(config)
     _check_workers(config)
     _check_control(config)
+    _check_refresh(config)
     threshold = config.actor_rollout_ref.actor.rollout_is_threshold
     if threshold is not None and not config.actor_rollout_ref.rollout.calculate_log_probs:
         raise UserError(
@@ -155,3 +156,22 @@ def _check_control(config: DictConfig) -> None:
         raise UserError(f"{name}.bonus.delta={control.bonus.delta} is more than {name}.bonus.max={control.bonus.max}")
     if control.actuator == "advantage" and not control.advantage.proportional + control.advantage.integral:
         raise UserError(f"{name}.advantage.proportional and {name}.advantage.integral are both 0; raise one of them")
+
+
+def _check_refresh(config: DictConfig) -> None:
+    actor, refresh = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref.refresh
+    if refresh.every is None:
+        return
+    name = f"{REF}.refresh"
+    if not actor.use_kl_loss or actor.kl_loss_coef == 0:
+        setting = "kl_loss_coef=0" if actor.use_kl_loss else "use_kl_loss=false"
+        raise UserError(
+            f"{name}.every={refresh.every} has no effect with {ACTOR}.{setting}: nothing pulls to a reference; use "
+            f"null, or {ACTOR}.use_kl_loss=true and a kl_loss_coef above 0"
+        )
+    dtype = config.actor_rollout_ref.ref.fsdp_config.get("model_dtype") or "bf16"
+    if refresh.mix < 1 and "32" not in dtype:
+        raise UserError(
+            f"{name}.mix={refresh.mix} would be rounded away in a reference of {dtype}, of three digits; "
+            f"add +{REF}.fsdp_config.model_dtype=fp32, or use {name}.mix=1"
+        )

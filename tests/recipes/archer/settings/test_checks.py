@@ -162,6 +162,18 @@ def refusal(*settings: str, **chosen: str) -> str:
         (["data.truncation=begin", "data.filter_overlong_prompts=false"], "use error or left or right or middle"),
         (["no.such.setting=1"], "no.such.setting: nothing reads this setting; leave it out"),
         (["data=3"], "data: nothing reads this setting"),
+        ([f"{REF}.refresh.every=0"], f"{REF}.refresh.every=0: use a whole number, 1 or more or null"),
+        ([f"{REF}.refresh.every=5", f"{REF}.refresh.mix=0"], f"{REF}.refresh.mix=0: use a finite number, above 0, at"),
+        ([f"{REF}.refresh.mix=0.5"], f"it counts with {REF}.refresh.every"),
+        ([f"{REF}.refresh.reset_optimizer=true"], f"it counts with {REF}.refresh.every"),
+        (
+            [f"{REF}.refresh.every=5", f"{ACTOR}.kl_loss_coef=0"],
+            f"=5 has no effect with {ACTOR}.kl_loss_coef=0: nothing",
+        ),
+        (
+            [f"{REF}.refresh.every=5", f"{ACTOR}.use_kl_loss=false"],
+            f"{REF}.refresh.every=5 has no effect with {ACTOR}.use_kl_loss=false: nothing pulls to a reference",
+        ),
         ([f"{ENTROPY}.actuator=temperature"], f"{ENTROPY}.actuator=temperature: use bonus or advantage or null"),
         *(
             ([f"{ENTROPY}.band={band}"], f"{ENTROPY}.band={shown}: use [low, high] with 0 <= low < high")
@@ -216,6 +228,10 @@ def test_settings(settings, problem):
             f"counts with {ACTOR}.strategy=fsdp",
         ),
         ([f"{REF}.fsdp_config.param_offload=false"], "the reference lies in the host's memory"),
+        (
+            [f"{REF}.refresh.every=5", f"{REF}.refresh.mix=0.5"],
+            f"{REF}.refresh.mix=0.5 would be rounded away in a reference of bf16, of three digits; add +{REF}.fsdp_config",
+        ),
         ([f"{ACTOR}.fsdp_config.model_dtype=fp16"], "use fp32 or float32 or bf16 or bfloat16"),
         (
             [f"{ROLLOUT}.max_num_seqs=8192", f"{ROLLOUT}.max_num_batched_tokens=6144"],
@@ -245,6 +261,7 @@ def test_settings_on_a_gpu(settings, problem):
         ["trainer.resume_mode=resume_path", "trainer.resume_from_path=/there/global_step_4"],
         ["trainer.logger=[]", "trainer.samples_per_step=0", "record=null"],
         ["data.filter_overlong_prompts=false", "data.truncation=middle"],
+        [f"{REF}.refresh.every=5", f"{REF}.refresh.mix=0.1", f"{REF}.refresh.reset_optimizer=true"],
         ADVANTAGE,
         BONUS,
         [*ADVANTAGE, f"{ACTOR}.entropy_coeff=0.01", f"{ENTROPY}.final_band=[0.2,0.4]", f"{ENTROPY}.anneal_steps=40"],
