@@ -230,7 +230,7 @@ def test_settings(settings, problem):
         ([f"{REF}.fsdp_config.param_offload=false"], "the reference lies in the host's memory"),
         (
             [f"{REF}.refresh.every=5", f"{REF}.refresh.mix=0.5"],
-            f"{REF}.refresh.mix=0.5 would be rounded away in a reference of bf16, of three digits; add +{REF}.fsdp_config",
+            f"{REF}.refresh.mix=0.5 would be rounded away in a reference of bf16, of three digits; add +{REF}",
         ),
         ([f"{ACTOR}.fsdp_config.model_dtype=fp16"], "use fp32 or float32 or bf16 or bfloat16"),
         (

@@ -27,7 +27,9 @@ def test_it_is_the_mixture_whatever_the_wrapping_and_the_number_of_workers(resul
     expected = refreshing.mixture(mix)
     found = [results[0][0][workers, way, mix] for workers in (1, 2)] + [results[0][1][2, way, mix]]
     for parameters in found:
-        assert parameters.keys() == expected.keys() and len(expected) == 6  # the tied weight under both its names
+        assert (
+            parameters.keys() == expected.keys() and len(expected) == 7
+        )  # the tied weight under both its names, and a buffer
         for name, value in expected.items():
             assert torch.equal(parameters[name], value), name
 
