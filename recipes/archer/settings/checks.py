@@ -59,7 +59,7 @@ def idle_settings(config: DictConfig) -> list[str]:
     given, kept = leaves(config), _as_composed("cpu" if config.trainer.device == "cpu" else "cuda")
     return [
         f"{name}={_shown(_plain(config, name))} has no effect in this run: {condition.how}"
-        for name, condition in learning.IDLE.items()
+        for name, condition in (learning.IDLE | running.IDLE).items()
         if given[name] != kept[name] and not condition.holds(config)
     ]
 
