@@ -129,11 +129,11 @@ class Report:
         with suppress(OSError):  # the disk may have no room for this either; the next note brings it along
             self.log.note(**facts)
 
-    def broke_off(self) -> None:
-        """This attempt is over; the trackers get what they do not have yet."""
+    def broke_off(self, exit_code: int = FAILED) -> None:
+        """This attempt is over, the run may not be; the trackers get what they do not have yet."""
         if self._bar:
             self._bar.close()
-        self.trackers.finish(FAILED, self.settings.tracker_grace_s)
+        self.trackers.finish(exit_code, self.settings.tracker_grace_s)
 
     def end(self, ending: Ending) -> None:
         """Table, picture, and where to look next; what goes wrong with them does not change how the run ended."""

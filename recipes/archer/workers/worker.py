@@ -119,9 +119,9 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def load_state(self, path: str, trust_old: bool = False) -> None:
+    def load_state(self, path: str, trust_old: bool = False, fresh_optimizer: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
-        load_shards(path, self._state(), trust_old)
+        load_shards(path, self._state(), trust_old, fresh_optimizer)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def fork_state(self, path: str, with_optimizer: bool) -> None:

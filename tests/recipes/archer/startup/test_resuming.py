@@ -248,7 +248,7 @@ def test_the_size_of_the_first_follows_what_is_trained(start, tiny, tmp_path):
 )
 def test_the_best_by_a_metric(settings, expected):
     needed = ["experiment=tiny", "data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=m"]
-    assert store_of(compose([*needed, *settings]).trainer).best_by == expected
+    assert store_of(compose([*needed, *settings])).best_by == expected
 
 
 @pytest.mark.parametrize(
