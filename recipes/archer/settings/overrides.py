@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.ending import UserError
-from recipes.archer.settings.command_line import GROUPS, explain, remedy
+from recipes.archer.settings.command_line import GROUPS, remedy
 from recipes.archer.settings.configuration import spell_out
 
 BOUND = (
@@ -28,6 +28,7 @@ FREE = (  # of what stands below one of those
     "trainer.test_freq", "trainer.samples_freq", "trainer.max_empty_steps", "trainer.max_skipped_updates",
     "trainer.stop_after_best",
 )  # fmt: skip
+_NAME = re.compile(r"[A-Za-z_][\w.]*")
 _TIMES = re.compile(r"([A-Za-z_][\w.]*)\*=(.+)")
 
 
@@ -37,12 +38,13 @@ def is_bound(name: str) -> bool:
 
 
 def names_of(overrides: Iterable[str]) -> list[str]:
-    """The settings that some overrides change.
+    """The settings that some overrides change; of a section that is given as a mapping, those in it.
 
     Raises:
         UserError: one of them is no override.
     """
-    return [_parsed(f"{times[1]}=0" if (times := _TIMES.fullmatch(o)) else o).key_or_group for o in overrides]
+    parsed = [_parsed(f"{times[1]}=0" if (times := _TIMES.fullmatch(o)) else o) for o in overrides]
+    return [name for override in parsed for name in _leaves(override.key_or_group, override.value())]
 
 
 def absolute(config: DictConfig, overrides: Sequence[str]) -> tuple[str, ...]:
@@ -66,8 +68,8 @@ def with_overrides(config: DictConfig, overrides: Iterable[str]) -> DictConfig:
         name, value = override.key_or_group, override.value()
         if override.is_delete() or override.is_sweep_override() or "${" in text:
             raise UserError(f"{text}: give a value, as in {name}=1")
-        if is_bound(name):
-            raise UserError(f"{name} stays as it is within a run; leave it out")
+        if bound := next(filter(is_bound, _leaves(name, value)), None):
+            raise UserError(f"{bound} stays as it is within a run; leave it out")
         try:
             OmegaConf.update(changed, name, value, force_add=override.is_add() or override.is_force_add())
         except OmegaConfBaseException:
@@ -78,9 +80,18 @@ def with_overrides(config: DictConfig, overrides: Iterable[str]) -> DictConfig:
 
 def _parsed(text: str) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise UserError(explain(error)) from None
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        override = None
+    if override is None or not _NAME.fullmatch(override.key_or_group):
+        raise UserError(f"{text} is no override; write name=value, or name*=factor")
+    return override
+
+
+def _leaves(name: str, value: Any) -> list[str]:
+    if not isinstance(value, dict) or not value:
+        return [name]
+    return [leaf for key, below in value.items() for leaf in _leaves(f"{name}.{key}", below)]
 
 
 def _worked_out(config: DictConfig, override: str) -> str:
