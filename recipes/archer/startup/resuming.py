@@ -154,9 +154,9 @@ def check_state(checkpoint: Checkpoint, config, num_prompts: int) -> None:
         guard = Guard.from_config(config)
         guard.load_state_dict(state["guard"])
         guard.summary()  # judges by what it has just taken up
-        for number in (state["empty_steps"], state.get("skipped_updates", 0)):
+        for number in (state["empty_steps"], state.get("skipped_updates", 0), state.get("skipping_since", 0)):
             if type(number) is not int or number < 0:
-                raise ValueError("empty_steps or skipped_updates is no count")
+                raise ValueError("empty_steps, skipped_updates or skipping_since is no count")
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:  # whatever JSON may hold
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise UserError(
