@@ -1,4 +1,4 @@
-"""A run that dies, goes back and goes on changed; killed at each point of going back, it ends like an undisturbed one."""
+"""A run that dies, goes back and goes on changed; killed at each point of that, it ends like an undisturbed one."""
 
 import json
 import signal

@@ -107,9 +107,8 @@ def changed(path: Path, fresh_optimizer: bool) -> dict:
     moments = sum(len(moments) for moments in state.optimizer.state.values())
     group = state.optimizer.param_groups[0]
     found = {"lr": group["lr"], "weight_decay": group["weight_decay"], "moments": moments}
-    parameters = {
-        f"model.{name}": value.full_tensor().detach().clone() for name, value in state.model.named_parameters()
-    }
+    named = state.model.named_parameters()
+    parameters = {f"model.{name}": value.full_tensor().detach().clone() for name, value in named}
     train(state, 1)
     return found | {"model": parameters, "lr one step on": group["lr"], "epoch": state.scheduler.last_epoch}
 

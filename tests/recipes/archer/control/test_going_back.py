@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -199,10 +200,8 @@ def test_killed_at_each_change_of_the_disk(at_8, tmp_path, monkeypatch, already)
         if already and died:  # the next start dies as well, at the same place of what is left
             with monkeypatch.context() as patch:
                 Crashing(patch, max(1, at // 2))
-                try:
+                with suppress(Crash):
                     settle(folder, _store(folder))
-                except Crash:
-                    pass
         settle(folder, _store(folder))
         for left in folder.glob(".courses.json.*.tmp"):
             left.unlink()  # goes with the next save
