@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer.ending import Cause, UserError
+from recipes.archer.experiments.overrides import absolute, is_bound, names_of, with_overrides
 from recipes.archer.experiments.records import Record, fits, record_in
 from recipes.archer.settings.checks import IDLE, check_settings, rule_of
-from recipes.archer.settings.overrides import absolute, is_bound, names_of, with_overrides
 from recipes.archer.settings.rules import Read
 
 SETTING = "guard.rollback.courses"

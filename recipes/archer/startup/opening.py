@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.archer.checkpoints.store import CheckpointStore
 from recipes.archer.ending import FolderInUseError, UserError
+from recipes.archer.experiments.overrides import with_overrides
 from recipes.archer.files import is_full
 from recipes.archer.printable import complain
 from recipes.archer.runs.courses import COURSES, Courses
@@ -15,7 +16,6 @@ from recipes.archer.runs.log import RunLog
 from recipes.archer.settings import configuration
 from recipes.archer.settings.leaks import check_configuration
 from recipes.archer.settings.model_folder import model_folder
-from recipes.archer.settings.overrides import with_overrides
 from recipes.archer.startup.preflight import check, check_anywhere
 from recipes.archer.startup.remarks import remarks
 

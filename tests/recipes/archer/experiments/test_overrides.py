@@ -4,7 +4,7 @@ import pytest
 
 from configurations import configuration
 from recipes.archer.ending import UserError
-from recipes.archer.settings.overrides import absolute, is_bound, names_of, with_overrides
+from recipes.archer.experiments.overrides import absolute, is_bound, names_of, with_overrides
 
 LR, KL = "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.actor.kl_loss_coef"
 
