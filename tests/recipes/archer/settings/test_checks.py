@@ -297,6 +297,11 @@ def test_a_value_is_shown_in_few_printable_characters():
     assert r"'\x1b[2J\n'" in refusal(r'guard.action="\e[2J\n"')
 
 
+def test_a_word_of_pythons_is_not_shown_as_yamls_value():
+    assert "trainer.export='None': use best or last or null" in refusal("trainer.export=None")
+    assert "trainer.logger=null: use" in refusal("trainer.logger=null")
+
+
 def test_a_setting_of_another_machines_environment_is_passed_over_and_nothing_else(monkeypatch):
     monkeypatch.delenv("ON_THE_NODE", raising=False)
     config = configuration("trainer.output_dir=${oc.env:ON_THE_NODE}", "guard.action=halt")
