@@ -20,7 +20,7 @@ from recipes.archer.settings.relations import check_relations
 from recipes.archer.settings.rules import Kept, Read
 
 TABLE: dict[str, Read | Kept] = learning.TABLE | engine.TABLE | running.TABLE | unread.TABLE
-IDLE = learning.IDLE
+IDLE = learning.IDLE | running.IDLE
 MISSING = "???"
 LONGEST_SHOWN = 200  # characters of a value in a message
 

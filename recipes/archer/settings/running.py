@@ -114,7 +114,7 @@ TABLE: dict[str, Read] = {
     "guard.action": choice("monitoring/guard", *GUARD_ACTIONS),
     "guard.rollback.max": whole("control/going_back", 1, only_if=_GOES_BACK),
     "guard.rollback.to_start": switch("control/going_back", only_if=_GOES_BACK),
-    "guard.rollback.reset_optimizer": switch("startup/resuming", only_if=_GOES_BACK),
+    "guard.rollback.reset_optimizer": switch("startup/resuming"),
     "guard.rollback.courses": Read(
         "experiments/courses",
         _courses,
@@ -131,3 +131,5 @@ TABLE: dict[str, Read] = {
         "experiments/records", lambda value: value is None or isinstance(value, dict), "the experiment's own file"
     ),
 }
+# a run that has gone back may be resumed with another action: what its courses changed stays
+IDLE: dict[str, OnlyIf] = {"guard.rollback.reset_optimizer": _GOES_BACK}

@@ -29,6 +29,12 @@ def test_every_course_so_far_is_in_force_the_last_word_counts(written):
     assert on_course(written, Courses())[1].actor_rollout_ref.actor.optim.lr == 2e-4
 
 
+def test_a_run_that_went_back_may_be_resumed_with_another_action(written):
+    written.guard.action = "warn"
+    resolved = on_course(written, _courses((f"{LR}=1e-5",), ("guard.rollback.reset_optimizer=true",)))[1]
+    assert resolved.actor_rollout_ref.actor.optim.lr == 1e-5 and resolved.guard.rollback.reset_optimizer
+
+
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
