@@ -131,10 +131,10 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def load_state(self, path: str, trust_old: bool = False) -> None:
+    def load_state(self, path: str, trust_old: bool = False, fresh_optimizer: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
         with self._on_device():
-            load_shards(path, self._state(), trust_old)
+            load_shards(path, self._state(), trust_old, fresh_optimizer)
         if self._reference is not None:
             self._reference_moved = load_reference(path, self._reference)
 
