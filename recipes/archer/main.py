@@ -133,6 +133,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
         WorkerDiedError, RolloutHungError: the session is lost, the run is not.
         StopRequested: a signal came before there was anything to save.
     """
+    from recipes.archer.losses.constants import uses_reference
     from recipes.archer.runs.log import open_notes
     from recipes.archer.session.ray_session import ray_session
     from recipes.archer.startup.forking import fork_of
@@ -152,7 +153,7 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
             pool = session.enter_context(grading_pool(config))
             check_ground_truths(config, pool)
             folder = session.enter_context(ray_session(config))
-            roles = "actor, rollout" + ", reference" * config.actor_rollout_ref.actor.use_kl_loss
+            roles = "actor, rollout" + ", reference" * uses_reference(config.actor_rollout_ref.actor)
             roster = Roster(roles, folder, log.folder / "setup.log")
             trainer = _build(config, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
         try:

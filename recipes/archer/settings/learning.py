@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from recipes.archer.losses.constants import ACTOR, LossConfig, setting_name
+from recipes.archer.losses.constants import ACTOR, LossConfig, setting_name, uses_reference
 from recipes.archer.settings.rules import (
     OnlyIf,
     Read,
@@ -28,6 +28,7 @@ WORKER, FSDP = "verl/workers/fsdp_workers", "verl/utils/fsdp_utils"
 DTYPES = ("fp32", "float32", "bf16", "bfloat16")  # not fp16: nothing scales the loss
 NO_FLASH_ATTN = "removing padding needs flash-attn, which needs a GPU"
 NO_DEVICE_MEMORY = "there is no device's memory to save"
+WHOLE_LAYERS = "every worker has the memory for whole layers"
 FULL_PRECISION = "trainer and engine compute in full precision"
 
 
@@ -56,9 +57,6 @@ def _fsdp(under: str) -> dict[str, Read]:
         f"{under}.mixed_precision.param_dtype": choice(WORKER, *DTYPES, **dtype),
         f"{under}.mixed_precision.reduce_dtype": choice(WORKER, *DTYPES, **dtype),
         f"{under}.mixed_precision.buffer_dtype": choice(WORKER, *DTYPES, only_if=_has("strategy", "fsdp"), **dtype),
-        f"{under}.reshard_after_forward": switch(
-            WORKER, only_if=_has("strategy", "fsdp2"), cpu="every worker has the memory for whole layers"
-        ),
     }
 
 
@@ -104,6 +102,7 @@ LEARNER = {
     f"{ACTOR}.strategy": choice(WORKER, "fsdp", "fsdp2", cpu="FSDP1 does not broadcast parameters there"),
     f"{ACTOR}.ppo_epochs": whole("workers/actor", 1),
     f"{ACTOR}.ppo_mini_batch_size": whole("workers/actor", 1),
+    f"{ACTOR}.delay_gradient_sync": switch("workers/fsdp"),
     f"{ACTOR}.use_dynamic_bsz": switch("workers/actor"),
     f"{ACTOR}.ppo_max_token_len_per_gpu": whole("workers/actor", 1),
     f"{ACTOR}.ppo_micro_batch_size_per_gpu": whole(
@@ -131,6 +130,9 @@ LEARNER = {
     f"{ACTOR}.fsdp_config.forward_prefetch": switch(WORKER, only_if=_has("strategy", "fsdp")),
     **_fsdp(f"{ACTOR}.fsdp_config"),
     **_fsdp(f"{REF}.fsdp_config"),
+    f"{ACTOR}.fsdp_config.reshard_after_forward": switch("workers/worker", cpu=WHOLE_LAYERS),
+    # FSDP1's reference is on the host between its passes, so that a pass gathers every layer once anyway
+    f"{REF}.fsdp_config.reshard_after_forward": switch(WORKER, only_if=_has("strategy", "fsdp2"), cpu=WHOLE_LAYERS),
     f"{REF}.log_prob_max_token_len_per_gpu": whole(WORKER, 1),
     f"{REF}.log_prob_micro_batch_size_per_gpu": whole(WORKER, 1, null=True, only_if=_has("use_dynamic_bsz", False)),
 }
@@ -201,9 +203,13 @@ IDLE: dict[str, OnlyIf] = {
         }.items()
     },
     **{
-        f"{ACTOR}.{name}": _has("use_kl_loss", True)
-        for name in ("kl_loss_coef", "kl_loss_type", "kl_loss_high_entropy_scale")
+        f"{ACTOR}.{name}": OnlyIf(
+            lambda config: uses_reference(config.actor_rollout_ref.actor),
+            f"it counts with {ACTOR}.use_kl_loss=true and kl_loss_coef above 0",
+        )
+        for name in ("kl_loss_type", "kl_loss_high_entropy_scale")
     },
+    f"{ACTOR}.kl_loss_coef": _has("use_kl_loss", True),
     f"{ACTOR}.norm_length": _has("loss_agg_mode", "seq-mean-token-sum-norm"),
     "reward.overlong_penalty_factor": OnlyIf(
         lambda config: config.reward.overlong_buffer_len > 0, "it counts with reward.overlong_buffer_len above 0"

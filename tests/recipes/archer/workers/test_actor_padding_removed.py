@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
 
-from actor_cases import CUTS, REMOVED, TEMPERATURE, Case, Worker, join, like_a_gpu
+from actor_cases import CUTS, REMOVED, TEMPERATURE, Case, Worker, join
+from packing import like_a_gpu
 from recipes.archer.settings.configuration import compose
 
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
