@@ -6,6 +6,8 @@ from omegaconf import OmegaConf
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
 
+# what a run is sharded with: FSDP1 with the GPUs' lock, FSDP2 with the CPUs'
+STRATEGY = "fsdp" if torch.version.cuda else "fsdp2"
 BF16 = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32}
 
 
@@ -17,14 +19,17 @@ def wrap(model: torch.nn.Module, strategy: str, keep_whole: bool = True, precisi
         keep_whole: leave parameters gathered after the forward pass.
         precision: what is computed in; None: as the parameters are.
     """
-    from verl.utils.fsdp_utils import MixedPrecisionPolicy, apply_fsdp2
+    from verl.utils.fsdp_utils import MixedPrecisionPolicy, apply_fsdp2, fully_shard
 
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("fsdp",))
     if strategy == "fsdp":
         return _fsdp1(model, mesh, keep_whole, precision)
     policy = MixedPrecisionPolicy(**(precision or {}), cast_forward_inputs=True)
     wrapping = {"mesh": mesh, "mp_policy": policy, "reshard_after_forward": not keep_whole}
-    apply_fsdp2(model, wrapping, OmegaConf.create({}))
+    if hasattr(model, "_no_split_modules"):
+        apply_fsdp2(model, wrapping, OmegaConf.create({}))
+    else:
+        fully_shard(model, **wrapping)
     return model
 
 

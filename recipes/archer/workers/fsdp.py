@@ -22,7 +22,9 @@ WHOLE = {  # FSDP1's strategies, and those that keep parameters whole between fo
 def kept_whole(keep: bool):
     """While verl wraps a model: FSDP1 heeds ``reshard_after_forward: false`` too, which verl gives to FSDP2 alone."""
     chosen = fsdp_workers.get_sharding_strategy
-    with patch.object(fsdp_workers, "get_sharding_strategy", lambda mesh: WHOLE[chosen(mesh)] if keep else chosen(mesh)):
+    with patch.object(
+        fsdp_workers, "get_sharding_strategy", lambda mesh: WHOLE[chosen(mesh)] if keep else chosen(mesh)
+    ):
         yield
 
 
@@ -33,7 +35,8 @@ def reshard(module: torch.nn.Module) -> None:
     """
     if isinstance(module, FullyShardedDataParallel):
         for unit in FullyShardedDataParallel.fsdp_modules(module):
-            if unit._handle is not None and unit._handle.uses_sharded_strategy:
+            used = unit._is_root is not None  # before its first pass a unit has no shard to go back to
+            if used and unit._handle is not None and unit._handle.uses_sharded_strategy:
                 _reshard(unit, unit._handle, True)
     for part in module.modules():
         if isinstance(part, FSDPModule):

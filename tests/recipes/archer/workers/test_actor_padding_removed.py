@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from actor_cases import CUTS, REMOVED, TEMPERATURE, Case, Worker, join
 from packing import like_a_gpu
 from recipes.archer.settings.configuration import compose
+from wrapping import STRATEGY, plain_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 
@@ -30,7 +31,7 @@ TERMS = {
 def worker(tmp_path_factory):
     overrides = ["experiment=tiny", "device=cpu", "data.train_files=a", "data.val_files=b"]
     actor = compose([*overrides, "actor_rollout_ref.model.path=m"]).actor_rollout_ref.actor
-    settings = OmegaConf.to_container(actor, resolve=True) | {"grad_clip": 1e9}
+    settings = OmegaConf.to_container(actor, resolve=True) | {"grad_clip": 1e9, "strategy": STRATEGY}
     threads = torch.get_num_threads()
     join(0, 1, str(tmp_path_factory.mktemp("one") / "meeting"))
     yield Worker(settings)
@@ -61,7 +62,7 @@ def test_same_log_probabilities_and_entropies_with_padding_removed(worker):
     batch = DataProto.from_dict(worker.batches[False, True], meta_info=meta)
     mask = batch.batch["response_mask"].bool()
     expected = worker.actor(Case("trimmed")).compute_log_prob(batch, calculate_entropy=True)
-    with like_a_gpu(worker.modules.values()):
+    with like_a_gpu(map(plain_module, worker.modules.values())):
         found = worker.actor(Case("removed", REMOVED)).compute_log_prob(batch, calculate_entropy=True)
     for values, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(values[mask], reference[mask], rtol=1e-5, atol=1e-5)
