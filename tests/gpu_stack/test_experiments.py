@@ -4,6 +4,8 @@ import importlib.util
 import json
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from recipes.archer.experiments import registry
 from recipes.archer.settings.configuration import compose
@@ -25,10 +27,12 @@ def files(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(SETTINGS))
+    (model / "tokenizer.json").write_text("{}")
+    save_file({"weight": torch.zeros(8)}, model / "model.safetensors")
     row = {
-        "data_source": "math",
-        "prompt": [{"role": "user", "content": "1+1?"}],
-        "reward_model": {"style": "rule", "ground_truth": "2"},
+        "data_source": "sums",
+        "prompt": [{"role": "user", "content": "1 + 2?"}],
+        "reward_model": {"ground_truth": "3"},
     }
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps([row] * 4))
