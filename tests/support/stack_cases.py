@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
+from torch.distributed.device_mesh import init_device_mesh
 
 from actor_cases import RESPONSE_LENGTHS, TEMPERATURE, Case, Worker, join, make_batch, plain_log_probs, small_qwen3
 from wrapping import BF16, STRATEGY, plain_module, whole_parameters, wrap
@@ -81,7 +82,7 @@ def loads(tied: bool) -> dict[str, torch.Tensor]:
     worker = SimpleNamespace(worker=SimpleNamespace(model_runner=runner))
     engine = SimpleNamespace(llm_engine=SimpleNamespace(model_executor=SimpleNamespace(driver_worker=worker)))
     rollout = OmegaConf.create({"free_cache_engine": False})
-    mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(), 1), mesh_dim_names=("dp", "infer_tp"))
+    mesh = init_device_mesh("cpu", (dist.get_world_size(), 1), mesh_dim_names=("dp", "infer_tp"))
     manager = fsdp_vllm.FSDPVLLMShardingManager(
         module,
         engine,

@@ -45,6 +45,7 @@ def _variants(base: Case) -> list[Case]:
     if base.mini_batch_rows == UPDATE_ROWS:  # filler of one update is another mini-batch of several
         variants.append(replace(base, filler=5, cut="four rows"))
     if base.name in EVERY_CUT:
+        variants.append(replace(base, cut="one row", settings=base.settings | {"delay_gradient_sync": False}))
         variants += [replace(base, cut=cut) for cut in ("four rows", "by tokens")]
         variants.append(replace(base, wide=True, cut="by tokens"))
         variants.append(replace(base, wide=True, cut="one row", settings=removed))

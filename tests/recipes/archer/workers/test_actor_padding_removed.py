@@ -8,10 +8,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
+from transformers import modeling_flash_attention_utils
 
 from actor_cases import CUTS, REMOVED, TEMPERATURE, Case, Worker, join
+from benchmarks.host_syncs import host_syncs
 from packing import like_a_gpu
 from recipes.archer.settings.configuration import compose
+from recipes.archer.workers import model_forward
 from wrapping import STRATEGY, plain_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
@@ -53,6 +56,33 @@ def test_same_update_with_padding_removed(worker, cut, tied, wide):
     assert {name for name in metrics if metrics[name] is None} == {name for name in expected if expected[name] is None}
     found, wanted = ({k: v for k, v in m.items() if v is not None} for m in (metrics, expected))
     assert found == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+
+
+def test_borders_of_packed_sequences_are_found_once_a_pass(worker, monkeypatch):
+    """And the result is to the last bit that of transformers, which finds them in every layer."""
+    case = Case("removed", TERMS | REMOVED, cut="four rows")
+    calls = {"ours": 0, "theirs": 0}
+
+    def counted(name, function):
+        def call(*arguments):
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    theirs = modeling_flash_attention_utils.prepare_fa2_from_position_ids
+    monkeypatch.setattr(model_forward, "packed_borders", counted("ours", model_forward.packed_borders))
+    monkeypatch.setattr(modeling_flash_attention_utils, "prepare_fa2_from_position_ids", counted("theirs", theirs))
+    with host_syncs("cpu") as waits:
+        gradients, metrics = worker.update(case)
+    assert calls == {"ours": 3, "theirs": 0}  # micro-batches
+    monkeypatch.setattr(model_forward, "packed_borders", lambda position_ids: {})
+    with host_syncs("cpu") as waits_before:
+        expected_gradients, expected = worker.update(case)
+    assert calls["theirs"] >= 3 * 2  # and layers
+    assert torch.equal(gradients[0], expected_gradients[0]) and metrics == expected
+    # per layer: one comparison of positions, two lengths; the borders and one length a pass instead
+    assert waits_before[0] - waits[0] >= 3 * (2 * 3 - 2)
 
 
 def test_same_log_probabilities_and_entropies_with_padding_removed(worker):
