@@ -102,7 +102,7 @@ LEARNER = {
     f"{ACTOR}.strategy": choice(WORKER, "fsdp", "fsdp2", cpu="FSDP1 does not broadcast parameters there"),
     f"{ACTOR}.ppo_epochs": whole("workers/actor", 1),
     f"{ACTOR}.ppo_mini_batch_size": whole("workers/actor", 1),
-    f"{ACTOR}.delay_gradient_sync": switch("workers/fsdp"),
+    f"{ACTOR}.delay_gradient_sync": switch("workers/actor"),
     f"{ACTOR}.use_dynamic_bsz": switch("workers/actor"),
     f"{ACTOR}.ppo_max_token_len_per_gpu": whole("workers/actor", 1),
     f"{ACTOR}.ppo_micro_batch_size_per_gpu": whole(
