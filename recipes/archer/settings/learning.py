@@ -98,7 +98,7 @@ LEARNER = {
         "losses/constants",
         only_if=OnlyIf(_one_clip_counts, f"set {ACTOR}.clip_ratio_low and clip_ratio_high"),
     ),
-    f"{ACTOR}.use_kl_loss": switch("workers/groups"),
+    f"{ACTOR}.use_kl_loss": switch("losses/constants"),
     f"{ACTOR}.strategy": choice(WORKER, "fsdp", "fsdp2", cpu="FSDP1 does not broadcast parameters there"),
     f"{ACTOR}.ppo_epochs": whole("workers/actor", 1),
     f"{ACTOR}.ppo_mini_batch_size": whole("workers/actor", 1),
