@@ -13,7 +13,7 @@ import torch.distributed as dist
 from omegaconf import OmegaConf
 
 from packing import like_a_gpu
-from wrapping import plain_module, whole_gradients, whole_parameters, wrap
+from wrapping import BF16, plain_module, whole_gradients, whole_parameters, wrap
 
 VOCAB, PROMPT = 48, 6
 RESPONSE_LENGTHS = (10, 1, 0, 7, 3, 10, 5, 2, 9, 4, 6)  # one empty, one of one token; odd: two workers need filler
@@ -159,7 +159,7 @@ class Worker:
             if self.settings.get("recomputed"):
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             keep_whole = not self.settings.fsdp_config.reshard_after_forward
-            module = wrap(model, self.settings.strategy, keep_whole, self.settings.get("precision"))
+            module = wrap(model, self.settings.strategy, keep_whole, BF16 if self.settings.get("bf16") else None)
             bind_token_forward(module)
             self.modules[tied] = module
             self.initial[tied] = [p.detach().clone() for p in module.parameters()]

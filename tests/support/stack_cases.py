@@ -25,7 +25,7 @@ def gradients(settings: dict) -> dict[tuple[str, bool], torch.Tensor]:
     """By cut and by whether the exchange is delayed, of an update in bf16."""
     found = {}
     for delay in (False, True):
-        worker = Worker(settings | {"precision": BF16, "delay_gradient_sync": delay})
+        worker = Worker(settings | {"bf16": True, "delay_gradient_sync": delay})
         for cut in ("one row", "all"):
             case = Case("bf16", {"use_kl_loss": False}, cut=cut, tied=True)
             found[cut, delay] = worker.update(case)[0][0]

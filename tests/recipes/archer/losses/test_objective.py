@@ -9,7 +9,7 @@ from loss_cases import archer_coefficient, aspo_coefficient
 from objective_cases import LENGTHS, WIDTH, make_batch, value_of
 from recipes.archer.losses.aggregation import AGGREGATION_MODES
 from recipes.archer.losses.constants import POLICY_LOSSES, LossConfig
-from recipes.archer.losses.objective import token_classes
+from recipes.archer.losses.objective import step_loss, token_classes
 
 EXACT = {"rtol": 1e-12, "atol": 1e-15}
 CONSTANTS = {
