@@ -1,13 +1,22 @@
-"""How long each call to the workers may take, and who has hung when one takes longer."""
+"""How long each call to the workers may take, and who has hung when one takes longer.
 
+In a collective all ranks wait for the one that does not come, so every worker gives a sign of life. A process that is
+stopped, or whose machine is out of reach, gives none any more; one that is stuck outside a collective has begun fewer
+of them than its peers. The signs go through Ray's own store of keys, which every node reaches.
+"""
+
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import ray
+import torch.distributed as dist
+from ray.exceptions import RayError
+from ray.experimental import internal_kv
 
-from recipes.archer.workers.heartbeat import silent_or_behind
 from verl.single_controller.ray.base import func_generator
 
 POLL_S = 0.5  # between two looks at whether a stop was asked for
@@ -16,6 +25,9 @@ LEAST_S = 1800.0  # and of one that has been seen: a batch may be many times as 
 TIMES = 10  # the longest so far, where that is more
 # of torch's process groups: whoever waits for a hung peer must outlast the deadline, or the wrong one would fail first
 GROUP_TIMEOUT = timedelta(days=30)
+
+EVERY_S = 2.0
+LATE_S = 10.0  # a sign that is older is none
 
 ROLLOUT, VALIDATION = "rollout", "validation"
 STAGES = {  # of what is registered with the worker, by the method's name
@@ -28,6 +40,7 @@ STAGES = {  # of what is registered with the worker, by the method's name
     "leave_mark": "set_up",
     "load_state": "load",
     "fork_state": "load",
+    "refresh_reference": "update",
 }
 
 
@@ -125,3 +138,56 @@ def hung(stage: str, waiting: list[int], setting: str) -> WorkerHungError:
     ranks = waiting if len(waiting) == 1 else silent_or_behind(waiting) or waiting
     which = f"worker rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
     return WorkerHungError(f"hung in {stage.replace('_', '-')}: no answer from {which} within {setting}")
+
+
+def beat(rank: int) -> None:
+    """From now on this process gives signs of life, for as long as it lives."""
+    threading.Thread(target=_beat, args=[_key(rank)], name="archer-heartbeat", daemon=True).start()
+
+
+def silent_or_behind(ranks: list[int]) -> list[int]:
+    """Those of ``ranks`` that keep the others waiting; empty where that cannot be told.
+
+    Looks twice, so that clocks of machines need not agree: who gives no new sign in between is silent.
+    """
+    try:
+        before = {rank: _sign(rank) for rank in ranks}
+        time.sleep(LATE_S)
+        after = {rank: _sign(rank) for rank in ranks}
+    except RayError:  # Ray itself is out of reach
+        return []
+    if silent := [rank for rank in ranks if after[rank] == before[rank]]:
+        return silent
+    begun = {rank: after[rank][1] for rank in ranks}
+    fewest = min(begun.values())
+    return [] if fewest == max(begun.values()) else [rank for rank in ranks if begun[rank] == fewest]
+
+
+def _beat(key: str) -> None:
+    number = 0
+    while True:
+        number += 1
+        sign = [number, _num_collectives()]
+        try:
+            internal_kv._internal_kv_put(key, json.dumps(sign).encode(), overwrite=True)
+        except RayError:  # Ray is going down
+            return
+        time.sleep(EVERY_S)
+
+
+def _num_collectives() -> int:
+    """Collectives of all ranks together that this process has begun."""
+    try:
+        return dist.group.WORLD._get_sequence_number_for_group() if dist.is_initialized() else 0
+    except RuntimeError:  # torch counts those of some backends only
+        return 0
+
+
+def _key(rank: int) -> str:
+    return f"archer-worker-{ray.get_runtime_context().get_job_id()}-{rank}"
+
+
+def _sign(rank: int) -> list[int] | None:
+    """(signs so far, collectives so far) of a rank; None where it gave none yet."""
+    found = internal_kv._internal_kv_get(_key(rank))
+    return None if found is None else json.loads(found)

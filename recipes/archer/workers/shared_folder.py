@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from recipes.archer.checkpoints.manifest import REFERENCE
 from recipes.archer.checkpoints.metadata import files_named
 from recipes.archer.ending import UserError
 
@@ -52,6 +53,8 @@ def missing_after_save(folder: Path, num_workers: int, machines: Sequence[str]) 
     names = [(rank, f"host_{rank}.{kind}") for rank in range(num_workers) for kind in ("json", "safetensors")]
     try:
         names += [(_writer(name), name) for name in files_named(folder)]
+        if (reference := folder / REFERENCE).is_dir():
+            names += [(_writer(name), f"{REFERENCE}/{name}") for name in files_named(reference)]
     except FileNotFoundError:
         names.append((0, ".metadata"))
     for rank, name in sorted(names):

@@ -9,12 +9,11 @@ from ray.exceptions import GetTimeoutError
 from deadline_cases import NULL, deadlines_config
 from recipes.archer.settings.configuration import compose
 from recipes.archer.workers import deadlines as module
-from recipes.archer.workers import heartbeat
 from recipes.archer.workers.deadlines import STAGES, Deadlines, WorkerHungError, stage_of
 from recipes.archer.workers.worker import ArcherWorker
 from verl.single_controller.base.decorator import MAGIC_ATTR
 
-METHODS = {stage: method for method, stage in STAGES.items()}
+METHODS = {stage: method for method, stage in reversed(STAGES.items())}
 # verl's, which nothing here calls
 UNUSED = {"compute_log_prob_async", "load_checkpoint", "save_checkpoint", "start_profile", "stop_profile"}
 
@@ -122,6 +121,6 @@ def test_every_stage_has_a_setting():
     ],
 )
 def test_who_keeps_the_others_waiting(monkeypatch, signs, found):
-    monkeypatch.setattr(heartbeat, "LATE_S", 0.0)
-    monkeypatch.setattr(heartbeat, "_sign", lambda rank: signs[rank].pop(0))
-    assert heartbeat.silent_or_behind([0, 1]) == found
+    monkeypatch.setattr(module, "LATE_S", 0.0)
+    monkeypatch.setattr(module, "_sign", lambda rank: signs[rank].pop(0))
+    assert module.silent_or_behind([0, 1]) == found
