@@ -146,14 +146,6 @@ def _attempt(
     datasets,
     deadlines,
     again: bool,
-    config: DictConfig,
-    courses,
-    log,
-    stop: StopSignals,
-    tokenizer,
-    datasets,
-    deadlines,
-    again: bool,
 ) -> Ending | None:
     """Trains in one Ray session; ``again`` after another one of this process.
 

@@ -337,9 +337,9 @@ def test_an_interrupted_save_is_brought_to_its_end_once_the_checkpoint_was_read(
     trainer, order = make_trainer([]), []
     state = trainer.state_dict()
     trainer.load_state_dict = lambda state: None
-    trainer.actor_rollout_wg.load_state.side_effect = lambda path, is_old: order.append(path)
+    trainer.actor_rollout_wg.load_state.side_effect = lambda path, is_old, fresh: order.append(path)
     trainer.saver.repair.side_effect = lambda report: order.append(report)
-    trainer.resume(SimpleNamespace(path=Path("/behind"), step=1, state=state, is_old=False))
+    trainer.resume(SimpleNamespace(path=Path("/behind"), step=1, state=state, is_old=False, fresh_optimizer=False))
     assert order == ["/behind", trainer.report]
 
 

@@ -71,7 +71,7 @@ def test_validation_has_a_cap_of_its_own(val_cap, trained, validated):
 def test_what_a_worker_has_against_a_checkpoint_is_one_line(tmp_path, cause):
     """Ray's own error is a traceback of the worker; another error keeps it."""
 
-    def fail(path, trust_old):
+    def fail(path, trust_old, fresh_optimizer):
         assert (path, trust_old) == (str(tmp_path), True)
         raise RayTaskError(
             "load_state", "a traceback\nof many lines", cause, "worker", 1, "127.0.0.1"
@@ -83,7 +83,7 @@ def test_what_a_worker_has_against_a_checkpoint_is_one_line(tmp_path, cause):
 
 
 def test_the_reference_is_refreshed_every_so_many_steps_and_never_unasked():
-    calls, asked = _calls(deadline_s=10.0), []
+    calls, asked = _calls(), []
     calls.actor.refresh_reference = lambda *arguments: asked.append((step, *arguments))
     for step in range(1, 8):
         calls.refresh_reference(step)
