@@ -43,6 +43,10 @@ def _has(name: str, *values: object) -> OnlyIf:
     return OnlyIf(holds, f"it counts with {ACTOR}.{name}={word}")
 
 
+_ANCHORED = OnlyIf(
+    lambda config: config.actor_rollout_ref.actor.use_kl_loss and config.actor_rollout_ref.actor.kl_loss_coef != 0,
+    f"nothing pulls to a reference without {ACTOR}.use_kl_loss=true and a {ACTOR}.kl_loss_coef above 0",
+)
 _REFRESHED = OnlyIf(
     lambda config: config.actor_rollout_ref.ref.refresh.every is not None, f"it counts with {REF}.refresh.every"
 )
@@ -136,7 +140,7 @@ LEARNER = {
     f"{ACTOR}.fsdp_config.forward_prefetch": switch(WORKER, only_if=_has("strategy", "fsdp")),
     **_fsdp(f"{ACTOR}.fsdp_config"),
     **_fsdp(f"{REF}.fsdp_config"),
-    f"{REF}.refresh.every": whole("workers/calls", 1, null=True),
+    f"{REF}.refresh.every": whole("workers/calls", 1, null=True, only_if=_ANCHORED),
     f"{REF}.refresh.mix": share("workers/calls", zero=False, only_if=_REFRESHED),
     f"{REF}.refresh.reset_optimizer": switch("workers/calls", only_if=_REFRESHED),
     f"{REF}.log_prob_max_token_len_per_gpu": whole(WORKER, 1),

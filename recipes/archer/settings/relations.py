@@ -176,16 +176,10 @@ def _check_control(config: DictConfig) -> None:
 
 
 def _check_refresh(config: DictConfig) -> None:
-    actor, refresh = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref.refresh
+    refresh = config.actor_rollout_ref.ref.refresh
     if refresh.every is None:
         return
     name = f"{REF}.refresh"
-    if not actor.use_kl_loss or actor.kl_loss_coef == 0:
-        setting = "kl_loss_coef=0" if actor.use_kl_loss else "use_kl_loss=false"
-        raise UserError(
-            f"{name}.every={refresh.every} has no effect with {ACTOR}.{setting}: nothing pulls to a reference; use "
-            f"null, or {ACTOR}.use_kl_loss=true and a kl_loss_coef above 0"
-        )
     dtype = config.actor_rollout_ref.ref.fsdp_config.get("model_dtype") or "bf16"
     if refresh.mix < 1 and "32" not in dtype:
         raise UserError(

@@ -177,11 +177,11 @@ def refusal(*settings: str, **chosen: str) -> str:
         ([f"{REF}.refresh.reset_optimizer=true"], f"it counts with {REF}.refresh.every"),
         (
             [f"{REF}.refresh.every=5", f"{ACTOR}.kl_loss_coef=0"],
-            f"=5 has no effect with {ACTOR}.kl_loss_coef=0: nothing",
+            f"{REF}.refresh.every=5 has no effect here; leave it out (nothing pulls to a reference without",
         ),
         (
             [f"{REF}.refresh.every=5", f"{ACTOR}.use_kl_loss=false"],
-            f"{REF}.refresh.every=5 has no effect with {ACTOR}.use_kl_loss=false: nothing pulls to a reference",
+            f"{REF}.refresh.every=5 has no effect here; leave it out (nothing pulls to a reference without",
         ),
         ([f"{ENTROPY}.actuator=temperature"], f"{ENTROPY}.actuator=temperature: use bonus or advantage or null"),
         *(
