@@ -216,13 +216,6 @@ IDLE: dict[str, OnlyIf] = {
         f"{ACTOR}.{name}": _has("use_kl_loss", True)
         for name in ("kl_loss_coef", "kl_loss_type", "kl_loss_high_entropy_scale")
     },
-    # refused by itself (relations.py); as a course of a run that goes back it is passed over
-    f"{REF}.refresh.every": OnlyIf(
-        lambda config: (
-            config.actor_rollout_ref.actor.use_kl_loss is True and config.actor_rollout_ref.actor.kl_loss_coef > 0
-        ),
-        f"it counts with {ACTOR}.use_kl_loss=true and a kl_loss_coef above 0",
-    ),
     f"{ACTOR}.norm_length": _has("loss_agg_mode", "seq-mean-token-sum-norm"),
     "reward.overlong_penalty_factor": OnlyIf(
         lambda config: config.reward.overlong_buffer_len > 0, "it counts with reward.overlong_buffer_len above 0"
