@@ -152,6 +152,7 @@ def _attempt(
         StopRequested: a signal came before there was anything to save.
     """
     from recipes.archer.control.going_back import GoingBack
+    from recipes.archer.losses.constants import uses_reference
     from recipes.archer.runs.log import open_notes
     from recipes.archer.session.ray_session import ray_session
     from recipes.archer.startup.forking import fork_of
@@ -171,7 +172,7 @@ def _attempt(
             pool = session.enter_context(grading_pool(config))
             check_ground_truths(config, pool)
             folder = session.enter_context(ray_session(config))
-            roles = "actor, rollout" + ", reference" * config.actor_rollout_ref.actor.use_kl_loss
+            roles = "actor, rollout" + ", reference" * uses_reference(config.actor_rollout_ref.actor)
             roster = Roster(roles, folder, log.folder / "setup.log")
             trainer = _build(config, courses, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
         try:

@@ -11,8 +11,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
 from actor_cases import join
 from forging import Running, archive, forge
@@ -20,6 +19,7 @@ from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.manifest import write_manifest
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.ending import UserError
+from wrapping import STRATEGY, wrap
 
 
 class Model(torch.nn.Module):
@@ -41,8 +41,7 @@ class Model(torch.nn.Module):
 def worker(seed: int) -> WorkerState:
     """A fresh one, its model sharded over all ranks."""
     torch.manual_seed(seed)
-    model = Model()
-    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    model = wrap(Model(), STRATEGY)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
     return WorkerState(model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9), dist.get_rank())
 
@@ -62,13 +61,10 @@ def train(state: WorkerState, steps: int) -> None:
 def whole(state: WorkerState) -> dict:
     """Everything but random state, not sharded."""
 
-    def full(tensor):
-        return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
-
-    found = {f"model.{name}": full(tensor) for name, tensor in state.model.state_dict().items()}
-    for name, parameter in state.model.named_parameters():
-        moments = state.optimizer.state[parameter]
-        found |= {f"optimizer.{name}.{key}": full(value) for key, value in moments.items()}
+    model, optimizer = get_state_dict(state.model, state.optimizer, options=StateDictOptions(full_state_dict=True))
+    found = {f"model.{name}": tensor.clone() for name, tensor in model.items()}
+    for name, moments in optimizer["state"].items():
+        found |= {f"optimizer.{name}.{key}": value.clone() for key, value in moments.items()}
     return found | {"schedule": state.scheduler.state_dict(), "lr": state.optimizer.param_groups[0]["lr"]}
 
 

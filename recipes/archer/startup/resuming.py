@@ -13,6 +13,7 @@ from recipes.archer.checkpoints.reading import STATE, Checkpoint, read
 from recipes.archer.checkpoints.saver import CheckpointSaver
 from recipes.archer.checkpoints.store import BestBy, CheckpointStore
 from recipes.archer.ending import UserError
+from recipes.archer.losses.constants import uses_reference
 from recipes.archer.metrics.names import metric_names
 from recipes.archer.monitoring.guard import Guard
 from recipes.archer.printable import complain
@@ -151,7 +152,7 @@ def checkpoint_to_continue(config, store: CheckpointStore, this_run: dict) -> tu
     """
     checkpoint, warnings = _chosen(config.trainer, store)
     if checkpoint is not None:
-        warnings += check_identity(checkpoint, this_run, config.actor_rollout_ref.actor.use_kl_loss)
+        warnings += check_identity(checkpoint, this_run, uses_reference(config.actor_rollout_ref.actor))
         check_state(checkpoint, config, this_run["data"]["prompts"])
     if lack := shortage(store.folder, max(store.size() or size_of_first(config), _least_size(config))):
         warnings.append(f"there is no room for a checkpoint: {lack}")

@@ -18,6 +18,7 @@ from recipes.archer.checkpoints.forking import fork_shards
 from recipes.archer.checkpoints.reference import load_reference, save_reference
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
+from recipes.archer.workers.fsdp import kept_whole
 from recipes.archer.workers.model_forward import bind_token_forward
 from recipes.archer.workers.refresh import refresh, reset_moments
 from verl import DataProto
@@ -85,6 +86,11 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
             self.ref_policy = self._own_actor(self.config.ref, self.ref_module_fsdp, None)
         gc.collect()
         gc.freeze()  # a million objects of imported modules that no collection needs to look at again
+
+    def _build_model_optimizer(self, *arguments, fsdp_config, role="actor", **others):
+        """verl's, but FSDP1 heeds ``reshard_after_forward`` for the actor; the reference is on the host meanwhile."""
+        with kept_whole(role == "actor" and not fsdp_config.reshard_after_forward):
+            return super()._build_model_optimizer(*arguments, fsdp_config=fsdp_config, role=role, **others)
 
     def _own_actor(self, config, module, optimizer) -> ArcherActor:
         with open_dict(config):

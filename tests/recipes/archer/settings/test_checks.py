@@ -231,7 +231,7 @@ def test_settings(settings, problem):
         (["trainer.device=cpu"], "trainer.device=cpu alone is half of it; write device=cpu"),
         ([f"{ROLLOUT}.tensor_model_parallel_size=3"], "does not divide 4 workers"),
         ([f"{ACTOR}.fsdp_config.offload_policy=true"], f"it counts with {ACTOR}.strategy=fsdp2"),
-        ([f"{ACTOR}.fsdp_config.reshard_after_forward=false"], f"it counts with {ACTOR}.strategy=fsdp2"),
+        ([f"{REF}.fsdp_config.reshard_after_forward=false"], f"it counts with {ACTOR}.strategy=fsdp2"),
         (
             [f"{ACTOR}.strategy=fsdp2", f"{ACTOR}.fsdp_config.forward_prefetch=true"],
             f"counts with {ACTOR}.strategy=fsdp",
