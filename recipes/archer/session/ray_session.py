@@ -1,7 +1,5 @@
 """Ray for one run: started with what the run needs, in a folder of its own, and gone afterwards."""
 
-import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -17,6 +15,7 @@ from typing import TextIO
 
 from recipes.archer.ending import UserError
 from recipes.archer.session import loopback, reaper
+from recipes.archer.session.temporary import hold, leftovers
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = Path("/tmp")  # short: sockets live there
@@ -69,6 +68,11 @@ def object_store_memory(config) -> int:
     return max(LEAST_OBJECT_STORE, min(needed, int(0.9 * shutil.disk_usage(SHARED_MEMORY).free)))
 
 
+def names_cluster() -> bool:
+    """Whether ``RAY_ADDRESS`` names a cluster that was there before."""
+    return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
+
+
 @contextmanager
 def ray_session(config, notes: TextIO | None = None):
     """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine, closed to everyone else.
@@ -86,7 +90,7 @@ def ray_session(config, notes: TextIO | None = None):
     import ray
 
     environment = worker_environment(config)
-    if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+    if names_cluster():
         try:
             with _own_sigterm_handler():
                 ray.init(runtime_env={"env_vars": environment}, log_to_driver=True, job_config=_job_config())
@@ -104,7 +108,7 @@ def ray_session(config, notes: TextIO | None = None):
     os.environ.update(environment)  # workers of a local Ray inherit it; a runtime_env would cost a second each
     remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=FOLDERS))
-    watcher, held = _start_reaper(folder), _hold(folder)
+    watcher, held = _start_reaper(folder), hold(folder)
     try:
         closed = loopback.environment(folder)
         with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)} | closed):
@@ -233,36 +237,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _hold(folder: Path) -> int:
-    """An open descriptor with a lock on the folder, for as long as this process lives.
-
-    Raises:
-        OSError: it is no folder, or another user's, or held already. What else has such a name, a link or a pipe, is
-            neither followed nor waited for.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        if os.fstat(descriptor).st_uid != os.getuid():
-            raise PermissionError(errno.EPERM, "another user's", str(folder))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 def remove_stale() -> None:
-    """Ends what is left of sessions whose driver and reaper are both gone, and removes their folders.
-
-    A process number alone says little: containers that share /tmp each count their own.
-    """
-    for folder in FOLDERS.glob(f"{PREFIX}*"):
-        process = folder.name.removeprefix(PREFIX).split("-")[0]
-        if not process.isdigit() or Path(f"/proc/{process}").exists():
-            continue
-        try:
-            held = _hold(folder)
-        except OSError:
-            continue
+    """Ends what is left of sessions whose driver and reaper are both gone, and removes their folders."""
+    for folder in leftovers(PREFIX, FOLDERS):
         reaper.reap(str(folder))
-        os.close(held)

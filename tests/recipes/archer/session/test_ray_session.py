@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from recipes.archer.ending import UserError
-from recipes.archer.session import ray_session, reaper
+from recipes.archer.session import ray_session, reaper, temporary
 from recipes.archer.session.ray_session import remove_stale, worker_environment
 from recipes.archer.settings.configuration import compose
 from recipes.archer.workers import resources
@@ -71,7 +71,7 @@ def session_of_nobody(tmp_path, monkeypatch):
 
 def test_a_session_in_another_container_is_left_alone(session_of_nobody):
     """Its process has a number of another namespace, but the lock on its folder is the kernel's."""
-    held = ray_session._hold(session_of_nobody)
+    held = temporary.hold(session_of_nobody)
     remove_stale()
     assert session_of_nobody.is_dir()
     os.close(held)
