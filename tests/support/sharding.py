@@ -93,6 +93,22 @@ def load(path: Path, seed: int, trust_old: bool = False) -> dict:
     return {"loaded": found, "one step on": whole(state)}
 
 
+def changed(path: Path, fresh_optimizer: bool) -> dict:
+    """What a worker with other settings of its own holds after loading, and its rates after a step."""
+    state = worker(9)
+    for group in state.optimizer.param_groups:
+        group |= {"lr": 0.02, "initial_lr": 0.02, "weight_decay": 0.3}
+    state.scheduler.base_lrs = [0.02]
+    load_shards(str(path), state, fresh_optimizer=fresh_optimizer)
+    moments = sum(len(moments) for moments in state.optimizer.state.values())
+    group = state.optimizer.param_groups[0]
+    found = {"lr": group["lr"], "weight_decay": group["weight_decay"], "moments": moments}
+    named = state.model.named_parameters()
+    parameters = {f"model.{name}": value.full_tensor().detach().clone() for name, value in named}
+    train(state, 1)
+    return found | {"model": parameters, "lr one step on": group["lr"], "epoch": state.scheduler.last_epoch}
+
+
 def limited(path: Path, rank: int) -> list[str | None]:
     """What each write says when files of rank 1 cannot grow beyond a size: as a full disk shows to one of two."""
     found = []
@@ -235,6 +251,7 @@ def run(rank: int, folder: str) -> None:
     results["one in two"] = load(path / "one", seed=2)
     results["saved by two"] = _trained_and_saved(path / "two")
     results["two in two"] = load(path / "two", seed=3)
+    results["changed"] = {fresh: changed(path / "two", fresh) for fresh in (False, True)}
     results["limited"] = limited(path / "limited", rank)
     results["broken"] = broken(rank)
     results["refused"] = {change.__name__: refused(path / "two", change) for change in CHANGES}
