@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.archer.ending import UserError
@@ -97,7 +98,7 @@ def _check_values(plan: Plan, axes: Sequence[Axis]) -> dict[str, dict[str, Any]]
     return seen
 
 
-def _checked(plan: Plan, params: Mapping[str, Any]):
+def _checked(plan: Plan, params: Mapping[str, Any]) -> DictConfig:
     """The configuration of a trial, as far as it is the same on every machine.
 
     Raises:

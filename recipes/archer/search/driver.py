@@ -47,7 +47,6 @@ class Driver:
         executor: who runs them.
         more: adds the next trial to the study, None where there is none (left).
         tell: is told what happens, a line each.
-        pause: seconds between looks.
     """
 
     def __init__(
@@ -58,10 +57,9 @@ class Driver:
         executor: Executor,
         more: "Callable[[], FrozenTrial | None]",
         tell: Tell,
-        pause: float = EVERY_S,
     ):
         self.folder, self.plan, self.study, self.executor = folder, plan, study, executor
-        self.more, self.tell, self.pause = more, tell, pause
+        self.more, self.tell = more, tell
 
     def run(self) -> None:
         """Until every trial has ended and there is no further one."""
@@ -73,7 +71,7 @@ class Driver:
             self._fill()
             if not self.study.running:
                 return
-            time.sleep(self.pause)
+            time.sleep(EVERY_S)
 
     def stop(self, grace_s: float) -> None:
         """Ends what runs, so that it saves; the search started again goes on with it."""
@@ -88,7 +86,7 @@ class Driver:
         while (alive := [r for r in map(name_of, running) if self.executor.alive(r)]) and time.monotonic() < deadline:
             for run in alive:
                 self.executor.stop(run)
-            time.sleep(min(self.pause, 0.5))
+            time.sleep(min(EVERY_S, 0.5))
 
     def _fill(self) -> None:
         """Begins trials while there is a free slot and a next trial."""

@@ -28,7 +28,6 @@ from recipes.archer.settings.configuration import ROOT
 # writes its own number down, then becomes the launcher; the lock that it inherits is held as long as it lives
 _BEGIN = 'echo $$ >"$0" && exec "$@"'
 KILL_AFTER_S = 90.0  # from the request to end to the end by force: longer than a trainer's own grace
-DRY_RUN_S = 300
 ASK_EVERY_S = 60.0  # between questions to the cluster about a job
 LONGEST_S = 300
 
@@ -52,6 +51,11 @@ class Executor(Protocol):
     def stop(self, run: str) -> None: ...
 
 
+def launcher_command(launcher: str) -> list[str]:
+    """Argv of a launcher, a path below the checkout."""
+    return ["bash", str(ROOT / launcher)]
+
+
 class LocalExecutor:
     """Processes of this machine, found again by a lock that each holds.
 
@@ -69,7 +73,7 @@ class LocalExecutor:
         self, folder: SearchFolder, launcher: str, experiment: str, slots: int = 1, gpus: Sequence[Sequence[str]] = ()
     ):
         self.folder, self.slots, self.gpus = folder, slots, gpus
-        self.command, self.experiment = ["bash", str(ROOT / launcher)], experiment
+        self.command, self.experiment = launcher_command(launcher), experiment
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._asked: dict[str, float] = {}  # when a run was told to end
 
@@ -79,19 +83,9 @@ class LocalExecutor:
         Raises:
             UserError: it refuses the configuration, or cannot run here.
         """
-        done = subprocess.run(
-            [*self.command, *overrides],
-            env=self._environment(0) | {"DRY_RUN": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=DRY_RUN_S,
-            check=False,
-        )
+        done = _run([*self.command, *overrides], self._environment(0) | {"DRY_RUN": "1"})
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise UserError(said[-1].removeprefix("error: ") if said else f"{self.command[1]} failed without a word")
+            raise UserError(_said(done))
         config = parse_yaml(done.stdout, "the launcher's dry run")
         return config if isinstance(config, dict) else {}
 
@@ -257,9 +251,8 @@ class JobExecutor:
         return _run([*self.archer, "job", verb, self.job(run), *self.options])
 
     def _submit(self, run: str, overrides: Sequence[str], *more: str) -> "subprocess.CompletedProcess[str]":
-        return _run(
-            [*self.archer, "submit", self.experiment, "--name", self.job(run), *self.options, *more, *overrides]
-        )
+        named = ["submit", self.experiment, "--name", self.job(run)]
+        return _run([*self.archer, *named, *self.options, *more, *overrides])
 
 
 def gpu_groups(number: int, environ: Mapping[str, str], found: int) -> list[list[str]]:
@@ -279,10 +272,11 @@ def gpu_groups(number: int, environ: Mapping[str, str], found: int) -> list[list
     return [names[start : start + size] for start in range(0, len(names), size)]
 
 
-def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(
             command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -291,9 +285,13 @@ def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"archer {command[-1]} took more than {LONGEST_S} s")
+        return subprocess.CompletedProcess(command, 124, "", f"{command[0]} took more than {LONGEST_S} s")
 
 
 def _said(done: "subprocess.CompletedProcess[str]") -> str:
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1].removeprefix("archer: ").removeprefix("error: ") if lines else "archer submit failed"
+    return (
+        lines[-1].removeprefix("archer: ").removeprefix("error: ")
+        if lines
+        else f"it failed without a word (exit code {done.returncode})"
+    )

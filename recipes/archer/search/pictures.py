@@ -40,7 +40,7 @@ def histories_png(plan: Plan, lines: Sequence[Line]) -> bytes:
     return drawing.png(figure)
 
 
-def _draw_peaks(axes, plan: Plan, lines: Sequence[Line]) -> None:
+def _draw_peaks(axes: Any, plan: Plan, lines: Sequence[Line]) -> None:
     best: float | None = None
     course: list[tuple[int, float]] = []
     for line in lines:
@@ -104,7 +104,7 @@ def parallel_png(plan: Plan, axes: Sequence[Axis], trials: "Sequence[FrozenTrial
     return drawing.png(figure)
 
 
-def _label_axes(panel, plan: Plan, axes: Sequence[Axis], low: float, high: float) -> None:
+def _label_axes(panel: Any, plan: Plan, axes: Sequence[Axis], low: float, high: float) -> None:
     names = short_names([axis.key for axis in axes])
     heads = [names[axis.key] + (" (log)" if isinstance(axis, Span) and axis.log else "") for axis in axes]
     panel.set_xticks(range(len(heads) + 1), [drawing.literal(head) for head in [*heads, plan.metric]], fontsize=8)
@@ -118,7 +118,7 @@ def _label_axes(panel, plan: Plan, axes: Sequence[Axis], low: float, high: float
     _draw_axis(panel, len(axes), [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")] if high > low else [(0.0, f"{low:.3g}")])
 
 
-def _draw_axis(panel, place: int, ticks: Sequence[tuple[float, str]]) -> None:
+def _draw_axis(panel: Any, place: int, ticks: Sequence[tuple[float, str]]) -> None:
     panel.axvline(place, color=GREY, linewidth=0.8, zorder=0)
     for height, text in ticks:
         panel.text(place + 0.02, height, drawing.literal(text)[:24], fontsize=7.5, va="center", color="#444444")
@@ -128,10 +128,9 @@ def _share(axis: Axis, value: Any) -> float:
     """Where a value is on its axis, in [0, 1]."""
     if isinstance(axis, Choices):
         return axis.texts.index(value) / max(1, len(axis.texts) - 1)
-    low, high, at = (
-        np.log([axis.low, axis.high, value]) if axis.log else np.array([axis.low, axis.high, value])
-    ).tolist()
-    return (at - low) / (high - low)
+    places = np.array([axis.low, axis.high, value], dtype=float)
+    low, high, at = np.log(places) if axis.log else places
+    return float((at - low) / (high - low))
 
 
 def _read(axis: Axis, text: str) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def _text(key: str, value: Any) -> str:
     return value
 
 
-def _whole(least: int, most: int = 1 << 31):
+def _whole(least: int, most: int = 1 << 31) -> Callable[[str, Any], int]:
     def read(key: str, value: Any) -> int:
         number = _number(key, value)
         if number % 1 or not least <= number <= most:
@@ -181,7 +181,7 @@ def _number(key: str, value: Any) -> float:
     return number
 
 
-def _one_of(*names: str):
+def _one_of(*names: str) -> Callable[[str, Any], str]:
     def read(key: str, value: Any) -> str:
         if value not in names:
             raise UserError(f"{key}={value!r:.80}: use {', '.join(names)}")

@@ -1,6 +1,7 @@
 """A trial as an experiment: its record, the overrides that carry it into the run, and the winner's own file."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from recipes.archer.experiments import registry
 from recipes.archer.experiments.new import Words, experiment_text, write_new
 from recipes.archer.search.plan import Plan
 from recipes.archer.search.space import Params, text_of, words
+from recipes.archer.settings.configuration import compose
 
 _UNSPOKEN = re.compile(r"[\\`$]")  # what no shell, no Hydra and no cluster has to carry in a sentence
 
@@ -54,12 +56,16 @@ def validations(plan: Plan) -> int:
 
 def changed(plan: Plan, params: Params) -> dict[str, Any]:
     """Of the settings, those that are not the base's own, as the configuration has them."""
-    from recipes.archer.settings.configuration import compose
-
-    composed = compose([*base_overrides(plan), *[f"{key}={text_of(value)}" for key, value in params.items()]])
     before = registry.composed(plan.base)
-    values = {key: registry.value_at(composed, key) for key in params}
+    values = {key: _value(plan.base, key, text_of(value)) for key, value in params.items()}
     return {key: value for key, value in values.items() if value != registry.value_at(before, key)}
+
+
+@cache
+def _value(base: str, key: str, text: str) -> Any:
+    """What an override makes of a setting."""
+    composed = compose([f"experiment={base}", *registry.machine_overrides(base), f"{key}={text}"])
+    return registry.value_at(composed, key)
 
 
 def base_overrides(plan: Plan) -> list[str]:

@@ -165,7 +165,7 @@ def _parts(text: str) -> Iterator[str]:
 
 def text_of(value: Any) -> str:
     """A value as an override has it."""
-    return f"{value:.{DIGITS + 2}g}" if isinstance(value, float) else str(value)
+    return str(value)
 
 
 def size(axes: Sequence[Axis]) -> int | None:

@@ -79,7 +79,8 @@ class Study:
     def report(self, number: int, step: int, value: float) -> bool:
         """Writes a validation down, once; whether the pruner gives the trial up at it."""
         trial = self._trial(number)
-        trial.report(value, step)
+        if step not in self.trials[number].intermediate_values:  # as after a kill between this and the verdict
+            trial.report(value, step)
         return bool(trial.should_prune())
 
     def end(self, number: int, state: str, value: float | None = None) -> None:
@@ -199,6 +200,7 @@ def _opened(journal: Path, plan: Plan, part: str, write: bool) -> "optuna.Study 
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+    from optuna.study import StudyDirection
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if write:
@@ -208,15 +210,14 @@ def _opened(journal: Path, plan: Plan, part: str, write: bool) -> "optuna.Study 
     try:
         with opened(journal, TABLE, journal.parent):  # what Optuna then reads is a file of ours, and not endless
             storage = JournalStorage(JournalFileBackend(str(journal)))
-        study, engines = f"{plan.name}/{part}", {"sampler": optuna.samplers.RandomSampler(0), "pruner": _pruner(plan)}
+        study, sampler, pruner = f"{plan.name}/{part}", optuna.samplers.RandomSampler(0), _pruner(plan)
         if write:
-            direction = "maximize" if plan.sign > 0 else "minimize"
-            return optuna.create_study(
-                study_name=study, storage=storage, direction=direction, load_if_exists=True, **engines
-            )
+            direction = StudyDirection.MAXIMIZE if plan.sign > 0 else StudyDirection.MINIMIZE
+            how: dict[str, Any] = {"direction": direction, "load_if_exists": True}
+            return optuna.create_study(study_name=study, storage=storage, sampler=sampler, pruner=pruner, **how)
         if study not in {summary.study_name for summary in optuna.get_all_study_summaries(storage)}:
             return None
-        return optuna.load_study(study_name=study, storage=storage, **engines)
+        return optuna.load_study(study_name=study, storage=storage, sampler=sampler, pruner=pruner)
     except UnreadableError:
         raise
     except Exception as error:  # whatever the journal may hold

@@ -80,9 +80,8 @@ class Line:
     @property
     def outcome(self) -> str:
         """How it stands, and why; of one that finished its figures say that."""
-        return (
-            self.state if self.state in ("finished", "running") or not self.reason else f"{self.state}: {self.reason}"
-        )
+        said = self.reason and self.state not in ("finished", "running")
+        return f"{self.state}: {self.reason}" if said else self.state
 
 
 def line_of(folder: SearchFolder, plan: Plan, trial: "FrozenTrial") -> Line:

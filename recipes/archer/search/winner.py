@@ -44,7 +44,7 @@ class Confirmed:
         if self.scores is None:
             return None
         right = sum(question["num_correct"] for question in self.scores["questions"])
-        return right / (self.scores["n"] * len(self.scores["questions"]))
+        return float(right / (self.scores["n"] * len(self.scores["questions"])))
 
     def __str__(self) -> str:
         values = ", ".join(f"{value:.4g}" for value in self.values)
