@@ -12,6 +12,7 @@ from recipes.archer.search.plan import Plan
 from recipes.archer.search.space import Params, text_of, words
 from recipes.archer.settings.configuration import compose
 
+_BACKSLASHES = re.compile(r"(\\*)('|$)")  # in front of a quotation mark Hydra reads two as one
 _UNSPOKEN = re.compile(r"[\\`$]")  # what no shell, no Hydra and no cluster has to carry in a sentence
 
 
@@ -111,8 +112,7 @@ def adopt(plan: Plan, number: int, params: Params, evidence: list[str], name: st
 
 def quoted(text: str) -> str:
     """A text as a value of an override, whatever its characters."""
-    text = text.replace("\\", "\\\\") if text.endswith("\\") else text
-    return "'" + text.replace("'", "\\'") + "'"
+    return "'" + _BACKSLASHES.sub(lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text) + "'"
 
 
 def _names(plan: Plan, number: int, seed: int | None) -> list[str]:

@@ -200,7 +200,6 @@ def _opened(journal: Path, plan: Plan, part: str, write: bool) -> "optuna.Study 
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
-    from optuna.study import StudyDirection
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if write:
@@ -211,12 +210,13 @@ def _opened(journal: Path, plan: Plan, part: str, write: bool) -> "optuna.Study 
         with opened(journal, TABLE, journal.parent):  # what Optuna then reads is a file of ours, and not endless
             storage = JournalStorage(JournalFileBackend(str(journal)))
         study, sampler, pruner = f"{plan.name}/{part}", optuna.samplers.RandomSampler(0), _pruner(plan)
-        if write:
-            direction = StudyDirection.MAXIMIZE if plan.sign > 0 else StudyDirection.MINIMIZE
-            how: dict[str, Any] = {"direction": direction, "load_if_exists": True}
-            return optuna.create_study(study_name=study, storage=storage, sampler=sampler, pruner=pruner, **how)
-        if study not in {summary.study_name for summary in optuna.get_all_study_summaries(storage)}:
+        known = study in {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+        if not known and not write:
             return None
+        if not known:
+            optuna.create_study(
+                study_name=study, storage=storage, direction="maximize" if plan.sign > 0 else "minimize"
+            )
         return optuna.load_study(study_name=study, storage=storage, sampler=sampler, pruner=pruner)
     except UnreadableError:
         raise

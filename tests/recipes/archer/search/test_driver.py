@@ -31,16 +31,16 @@ def test_trials_run_one_after_the_other_the_base_first(searches):
 
 
 def test_a_search_finds_at_least_what_a_grid_of_its_size_does(searches):
-    found = searches.run("found", set={LR: "1e-4..1e-3:log", KL: "0..0.005"}, trials=9).study.complete[0].value
-    grid = searches.run("grid", set={LR: "1e-4,3.2e-4,1e-3", KL: "0,0.002,0.005"}, sampler="grid", trials=None)
-    assert len(grid.study.trials) == grid.plan.trials == 9
+    found = searches.run("found", set={LR: "1e-4..1e-3:log", KL: "0..0.005"}, trials=6).study.complete[0].value
+    grid = searches.run("grid", set={LR: "1e-4,3.2e-4,1e-3", KL: "0,0.005"}, sampler="grid", trials=None)
+    assert len(grid.study.trials) == grid.plan.trials == 6
     assert found >= 0.97 * grid.study.complete[0].value  # whose middle happens to lie beside the best there is
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_killed_again_and_again_the_same_trials_come_to_the_same_end(searches, monkeypatch, where):
     """Each process is killed at its first, second … write to the journal or start of a run."""
-    straight = outcome(searches.run("straight", set=TWO, trials=5, pruner="median"))
+    straight = outcome(searches.run("straight", set=TWO, trials=4, pruner="median"))
     searches.starts.unlink()
     left = [0]
 
@@ -65,7 +65,7 @@ def test_killed_again_and_again_the_same_trials_come_to_the_same_end(searches, m
         deadly(cls, name)
     for kills in itertools.count():
         left[0] = 1 + kills % 4 + (where == "before")
-        search = searches.make("killed", set=TWO, trials=5, pruner="median")
+        search = searches.make("killed", set=TWO, trials=4, pruner="median")
         try:
             search.run()
             break
@@ -73,7 +73,7 @@ def test_killed_again_and_again_the_same_trials_come_to_the_same_end(searches, m
             search.folder.give_back()
     assert kills >= 6
     assert outcome(search) == straight
-    assert searches.started == [f"trial-{number:03d}" for number in range(5)]
+    assert searches.started == [f"trial-{number:03d}" for number in range(4)]
     assert not any("lost" in line for line in searches.told)
 
 
