@@ -95,6 +95,8 @@ def start(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what it asks for is under way
         search.stop()
         raise typer.Exit(INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else TERMINATED) from None
+    finally:
+        search.folder.give_back()
     say(f"archer search report {name}")
 
 
