@@ -88,15 +88,18 @@ def start(
     given = read_plan(file) if file is not None else {}
     given |= {key: value for key, value in options.items() if value is not None}
     signal.signal(signal.SIGTERM, _terminated)
-    search = Search(name, given, _archer(), lambda line: complain(f"search {name}: {line}"))
+    search = None
     try:
+        search = Search(name, given, _archer(), lambda line: complain(f"search {name}: {line}"))
         search.run()
     except (KeyboardInterrupt, _Terminated) as stopped:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what it asks for is under way
-        search.stop()
+        if search is not None:
+            search.stop()
         raise typer.Exit(INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else TERMINATED) from None
     finally:
-        search.folder.give_back()
+        if search is not None:
+            search.folder.give_back()
     say(f"archer search report {name}")
 
 

@@ -120,8 +120,10 @@ def _label_axes(panel: Any, plan: Plan, axes: Sequence[Axis], low: float, high: 
 
 def _draw_axis(panel: Any, place: int, ticks: Sequence[tuple[float, str]]) -> None:
     panel.axvline(place, color=GREY, linewidth=0.8, zorder=0)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
     for height, text in ticks:
-        panel.text(place + 0.02, height, drawing.literal(text)[:24], fontsize=7.5, va="center", color="#444444")
+        told = drawing.literal(text)[:24]
+        panel.text(place + 0.02, height, told, fontsize=7.5, va="center", color="#444444", bbox=box, zorder=3)
 
 
 def _share(axis: Axis, value: Any) -> float:

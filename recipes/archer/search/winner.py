@@ -98,7 +98,7 @@ def sentence(plan: Plan, found: Sequence[Confirmed]) -> str:
         return str(found[0]) if found else "nothing was confirmed"
     first, second = found[0], found[1]
     if first.scores is None or second.scores is None:
-        return f"not compared, since not both were evaluated; {first}; {second}"
+        return f"trials {first.number} and {second.number} are not compared: not all of their runs were evaluated"
     try:
         result = compare(first.scores, second.scores, f"trial {second.number}")
     except UserError as problem:

@@ -1,5 +1,7 @@
 """`archer search` as a user calls it."""
 
+import os
+import signal
 import sys
 
 import pytest
@@ -26,7 +28,10 @@ def archer(tmp_path, monkeypatch, capsys):
         return code, streams.out, streams.err
 
     call.searches, call.folder = searches, tmp_path
-    return call
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 OPTIONS = ("--base", "tiny", "--set", f"{LR}=1e-4..1e-3:log", "--trials", 3, "--steps", 6, "--every", 2)
@@ -82,15 +87,15 @@ def test_a_folder_in_use_has_a_code_of_its_own(archer):
     search.folder.give_back()
 
 
-def test_ctrl_c_stops_and_the_same_command_goes_on(archer, monkeypatch):
-    def interrupt(_):
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["starting.check_plan", "driver.Driver._follow"])
+def test_a_signal_ends_it_with_its_code_and_the_same_command_goes_on(archer, monkeypatch, number, where):
     with monkeypatch.context() as patched:
-        patched.setattr("recipes.archer.search.driver.time.sleep", interrupt)
+        patched.setattr(f"recipes.archer.search.{where}", lambda *_: os.kill(os.getpid(), number))
         patched.setattr("recipes.archer.search.driver.Driver.stop", lambda *_: None)
-        assert archer("start", "s", *OPTIONS)[0] == 130
-    assert archer("start", "s")[0] == 0
+        code, _, err = archer("start", "s", *OPTIONS)
+    assert code == 128 + number and "Traceback" not in err
+    assert archer("start", "s", *OPTIONS)[0] == 0
 
 
 @pytest.mark.parametrize("texts", [["a"], ["a="], ["=1"], ["a=1,2", "a=3,4"]])

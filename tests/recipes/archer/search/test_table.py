@@ -43,7 +43,7 @@ def test_a_line_for_each_trial(done):
 
 
 def test_what_confirms_is_compared_question_by_question(done):
-    assert "not both were evaluated" in standing(done.folder()).sentences[-1]
+    assert "not all of their runs were evaluated" in standing(done.folder()).sentences[-1]
     for number, right in ((0, 0.5), (1, 0.9)):
         evaluated(done.folder().run_folder(f"trial-{number:03d}-seed-2"), right)
     now = standing(done.folder())
