@@ -24,7 +24,7 @@ STATE = "state.json"
 MOST_BYTES = 64 << 20  # of the state
 _HOST = re.compile(r"host_(0|[1-9]\d{0,6})\.(?:json|safetensors)", re.ASCII)
 _OF_WORKERS = re.compile(r"host_.*|.*\.distcp", re.DOTALL)
-_MAPPINGS = ("identity", "stream", "guard", "row")  # of what the state may have
+_MAPPINGS = ("identity", "stream", "guard", "row", "entropy_control")  # of what the state may have
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     outcome.ScoreLost,
     policy.KlRunaway,
     policy.GradientNorm,
+    policy.ControlSaturated,
     outcome.StepTime,
 )
 MOST_ROWS, ENDS = 100_000, 1000  # rows that are judged of a run, about; those at either end that always are

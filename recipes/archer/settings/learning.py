@@ -43,6 +43,11 @@ def _has(name: str, *values: object) -> OnlyIf:
     return OnlyIf(holds, f"it counts with {ACTOR}.{name}={word}")
 
 
+_REFRESHED = OnlyIf(
+    lambda config: config.actor_rollout_ref.ref.refresh.every is not None, f"it counts with {REF}.refresh.every"
+)
+
+
 def _one_clip_counts(config: DictConfig) -> bool:
     actor = config.actor_rollout_ref.actor
     return actor.clip_ratio_low is None or actor.clip_ratio_high is None
@@ -131,6 +136,9 @@ LEARNER = {
     f"{ACTOR}.fsdp_config.forward_prefetch": switch(WORKER, only_if=_has("strategy", "fsdp")),
     **_fsdp(f"{ACTOR}.fsdp_config"),
     **_fsdp(f"{REF}.fsdp_config"),
+    f"{REF}.refresh.every": whole("workers/calls", 1, null=True),
+    f"{REF}.refresh.mix": share("workers/calls", zero=False, only_if=_REFRESHED),
+    f"{REF}.refresh.reset_optimizer": switch("workers/calls", only_if=_REFRESHED),
     f"{REF}.log_prob_max_token_len_per_gpu": whole(WORKER, 1),
     f"{REF}.log_prob_micro_batch_size_per_gpu": whole(WORKER, 1, null=True, only_if=_has("use_dynamic_bsz", False)),
 }

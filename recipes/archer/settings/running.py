@@ -9,8 +9,10 @@ from recipes.archer.settings.rules import (
     choice,
     listed,
     not_negative,
+    number,
     positive,
     section,
+    share,
     switch,
     text,
     whole,
@@ -19,6 +21,8 @@ from recipes.archer.settings.rules import (
 LOGGERS = ("console", "tensorboard", "wandb")
 GUARD_ACTIONS = ("off", "warn", "stop")
 ANSWER_FORMATS = ("boxed", "any")
+ACTUATORS = ("bonus", "advantage")  # of the entropy control
+START_STEPS = 5  # of a run, whose median entropy a band may be relative to
 LEAST_GRADING_MB = 256
 LEAST_OBJECT_STORE = 75 * 1024 * 1024  # Ray's
 LONGEST_S = 10 * 365 * 24 * 3600  # far below what a timer takes
@@ -39,7 +43,49 @@ _STOPS_AFTER_BEST = OnlyIf(
     lambda config: config.trainer.stop_after_best.patience is not None,
     "it counts with trainer.stop_after_best.patience",
 )
+
+
+def _band(*, null: bool = False) -> Read:
+    def fits(value: Any) -> bool:
+        if value is None:
+            return null
+        numbers = isinstance(value, list) and len(value) == 2 and all(map(not_negative("").fits, value))
+        return numbers and value[0] < value[1]
+
+    return Read("control/entropy", fits, f"[low, high] with 0 <= low < high, e.g. [0.5,1.5]{' or null' * null}")
+
+
+_ENTROPY = "control.entropy"
+CONTROL: dict[str, Read] = {
+    f"{_ENTROPY}.actuator": choice("control/entropy", *ACTUATORS, null=True),
+    f"{_ENTROPY}.band": _band(),
+    f"{_ENTROPY}.unit": choice("control/entropy", "start", "nats"),
+    f"{_ENTROPY}.final_band": _band(null=True),
+    f"{_ENTROPY}.anneal_steps": whole("control/entropy", 1, null=True),
+    f"{_ENTROPY}.warmup_steps": whole("control/entropy", 0),
+    f"{_ENTROPY}.bonus.delta": positive("control/actuators"),
+    f"{_ENTROPY}.bonus.max": positive("control/actuators"),
+    f"{_ENTROPY}.advantage.proportional": not_negative("control/actuators"),
+    f"{_ENTROPY}.advantage.integral": not_negative("control/actuators"),
+    f"{_ENTROPY}.advantage.decay": number("control/actuators", lambda value: 0 <= value < 1, "from 0 to below 1"),
+    f"{_ENTROPY}.advantage.max": share("control/actuators", zero=False),
+    f"{_ENTROPY}.advantage.slew": positive("control/actuators"),
+}
+
+
+def _acts(*actuators: str) -> OnlyIf:
+    how = f"it counts with {_ENTROPY}.actuator={' or '.join(actuators)}"
+    return OnlyIf(lambda config: config.control.entropy.actuator in actuators, how)
+
+
+# Of a control that does not act: a band may wait for a run that is given one later, and is told.
+IDLE: dict[str, OnlyIf] = {
+    name: _acts(*ACTUATORS) if name.count(".") == 2 else _acts(name.split(".")[2])
+    for name in CONTROL
+    if not name.endswith(".actuator")
+}
 TABLE: dict[str, Read] = {
+    **CONTROL,
     "trainer.project_name": text("main", "a name"),
     "trainer.experiment_name": text("main", "a name"),
     "trainer.output_dir": text("config/archer", "the path of a folder"),

@@ -67,8 +67,23 @@ def size_of_first(config) -> int:
     """Bytes that this configuration's first checkpoint is expected to take."""
     model = config.actor_rollout_ref.model
     dtype = config.actor_rollout_ref.actor.fsdp_config.get("model_dtype") or "fp32"
-    bytes_each = 4 if "32" in str(dtype) else 2
-    return first_size(Path(os.path.expanduser(model.path)), bytes_each, 1 if model.get("lora_rank", 0) else COPIES)
+    path, bytes_each = Path(os.path.expanduser(model.path)), 4 if "32" in str(dtype) else 2
+    size = first_size(path, bytes_each, 1 if model.get("lora_rank", 0) else COPIES)
+    return size + (first_size(path, _bytes_of_reference(config), 1) if _is_refreshed(config) else 0)
+
+
+def _is_refreshed(config) -> bool:
+    """Whether a checkpoint holds the reference, too."""
+    return config.actor_rollout_ref.ref.refresh.every is not None
+
+
+def _bytes_of_reference(config) -> int:
+    return 4 if "32" in str(config.actor_rollout_ref.ref.fsdp_config.get("model_dtype")) else 2
+
+
+def _least_size(config) -> int:
+    """Bytes that the next checkpoint takes at least; the newest may be of a time at which nothing was refreshed."""
+    return size_of_first(config) if _is_refreshed(config) else 0
 
 
 def saver_and_checkpoint(config, datasets, again: bool) -> tuple[CheckpointSaver, Checkpoint | None]:
@@ -95,7 +110,8 @@ def saver_and_checkpoint(config, datasets, again: bool) -> tuple[CheckpointSaver
     checkpoint, warnings = checkpoint_to_continue(config, store, this_run)
     for line in warnings:
         complain(f"warning: {line}")
-    return CheckpointSaver(store, this_run, size_of_first(config), config.trainer.max_failed_saves), checkpoint
+    sizes = size_of_first(config), _least_size(config)
+    return CheckpointSaver(store, this_run, *sizes, config.trainer.max_failed_saves), checkpoint
 
 
 def checkpoint_to_continue(config, store: CheckpointStore, this_run: dict) -> tuple[Checkpoint | None, list[str]]:
@@ -112,7 +128,7 @@ def checkpoint_to_continue(config, store: CheckpointStore, this_run: dict) -> tu
     if checkpoint is not None:
         warnings += check_identity(checkpoint, this_run, config.actor_rollout_ref.actor.use_kl_loss)
         check_state(checkpoint, config, this_run["data"]["prompts"])
-    if lack := shortage(store.folder, store.size() or size_of_first(config)):
+    if lack := shortage(store.folder, max(store.size() or size_of_first(config), _least_size(config))):
         warnings.append(f"there is no room for a checkpoint: {lack}")
     return checkpoint, warnings
 

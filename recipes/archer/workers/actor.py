@@ -5,6 +5,8 @@ divided by its count over the whole optimizer step, all micro-batches and all wo
 and, where padding is removed, the forward pass stay upstream's.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -94,6 +96,8 @@ class ArcherActor(DataParallelPPOActor):
         """
         keys = UPDATE_KEYS + tuple(k for k in OPTIONAL_KEYS if k in data.batch.keys())  # noqa: SIM118
         batch, temperature = data.batch.select(*keys), data.meta_info["temperature"]
+        if (coefficient := data.meta_info.get("entropy_coeff")) is not None:  # the entropy control's, of this step
+            self.loss_config = replace(self.loss_config, entropy_coeff=coefficient)
         self.num_applied = self.num_skipped = self.num_skipped_last = 0
         parts, losses, grad_norms = [empty_stats(get_device_id())], [], []
         for _ in range(self.config.ppo_epochs):

@@ -59,7 +59,7 @@ class WorkerCalls:
 
     def __init__(self, config, actor, reference, stop):
         self.actor, self.reference, self.stop = actor, reference or actor, stop
-        self.rollout = config.actor_rollout_ref.rollout
+        self.rollout, self.refresh = config.actor_rollout_ref.rollout, config.actor_rollout_ref.ref.refresh
         self.cap, self.val_cap = config.data.max_response_length, config.data.max_val_response_length
         sequence_parallel = config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
         self.dp_size = actor.world_size // sequence_parallel
@@ -119,6 +119,11 @@ class WorkerCalls:
         batch.meta_info["temperature"] = self.rollout.temperature
         batch.meta_info["global_token_num"] = batch.batch["attention_mask"].sum(-1).tolist()
         return dict(self.actor.update_actor(batch).meta_info["metrics"])
+
+    def refresh_reference(self, step: int) -> None:
+        """After a step's update: every so many steps the reference policy is brought up to the policy."""
+        if self.refresh.every is not None and step % self.refresh.every == 0:
+            self.actor.refresh_reference(self.refresh.mix, self.refresh.reset_optimizer)
 
     def _score(self, method, batch: DataProto) -> DataProto:
         padded, filler = pad_dataproto_to_divisor(batch.select(batch_keys=list(SCORED_KEYS)), self.dp_size)

@@ -6,6 +6,8 @@ nothing on a GPU.
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -13,12 +15,14 @@ from omegaconf import open_dict
 from transformers import GenerationConfig
 
 from recipes.archer.checkpoints.forking import fork_shards
+from recipes.archer.checkpoints.reference import load_reference, save_reference
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
 from recipes.archer.workers.model_forward import bind_token_forward
+from recipes.archer.workers.refresh import refresh, reset_moments
 from verl import DataProto
 from verl.single_controller.base.decorator import Dispatch, register
-from verl.utils.device import get_device_name
+from verl.utils.device import get_device_id, get_device_name
 from verl.workers import fsdp_workers
 
 
@@ -54,6 +58,9 @@ class _GatedScheduler:
             self._scheduler.step()
 
 
+_IN_PROCESS: dict[str, "ArcherWorker"] = {}  # by role: verl puts those of one device into one process, and apart
+
+
 class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
     """Actor, rollout engine and reference policy of one rank."""
 
@@ -61,6 +68,8 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         prepare_process()
         torch.manual_seed(config.get("seed", 0))
         super().__init__(config, role, **kwargs)
+        self._reference_moved = False
+        _IN_PROCESS[role] = self
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self):
@@ -109,7 +118,10 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         """
 
         def write() -> None:
-            save_shards(path, self._state())
+            with self._on_device():
+                save_shards(path, self._state())
+            if self._reference is not None and self._keeps_reference:
+                save_reference(path, self._reference)
             if self.rank == 0:
                 model_path = os.path.join(path, "model_config")
                 self.actor_model_config.save_pretrained(model_path)
@@ -121,12 +133,50 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def load_state(self, path: str, trust_old: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
-        load_shards(path, self._state(), trust_old)
+        with self._on_device():
+            load_shards(path, self._state(), trust_old)
+        if self._reference is not None:
+            self._reference_moved = load_reference(path, self._reference)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def fork_state(self, path: str, with_optimizer: bool) -> None:
         """Reads parameters, and the optimizer's moments if wanted, of another run's checkpoint."""
-        fork_shards(path, self._state(), with_optimizer)
+        with self._on_device():
+            fork_shards(path, self._state(), with_optimizer)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def refresh_reference(self, mix: float, reset_optimizer: bool) -> None:
+        """Brings the reference policy up to the policy; see ``refresh.py``."""
+        with self._on_device():
+            refresh(self.actor_module_fsdp, self._reference, mix)
+            if reset_optimizer:
+                reset_moments(self.actor_optimizer)
+        self._reference_moved = True
+
+    @property
+    def _reference(self) -> torch.nn.Module | None:
+        """The reference policy's model, which another worker of this process holds; None where there is none."""
+        return _IN_PROCESS["ref"].ref_module_fsdp if "ref" in _IN_PROCESS else None
+
+    @property
+    def _keeps_reference(self) -> bool:
+        """Whether a checkpoint needs it: it is not, or will not be, what the model's folder holds."""
+        return self._reference_moved or self.config.ref.refresh.every is not None
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Parameters and moments where a state is made of them; with offloading, they wait in the host's memory."""
+        if self._is_offload_param:
+            fsdp_workers.load_fsdp_model_to_gpu(self.actor_module_fsdp)
+        if self._is_offload_optimizer:
+            fsdp_workers.load_fsdp_optimizer(optimizer=self.actor_optimizer, device_id=get_device_id())
+        try:
+            yield
+        finally:
+            if self._is_offload_param:
+                fsdp_workers.offload_fsdp_model_to_cpu(self.actor_module_fsdp)
+            if self._is_offload_optimizer:
+                fsdp_workers.offload_fsdp_optimizer(optimizer=self.actor_optimizer)
 
     def _state(self) -> WorkerState:
         return WorkerState(

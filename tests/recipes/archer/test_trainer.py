@@ -336,3 +336,15 @@ def test_an_interrupted_save_is_brought_to_its_end_once_the_checkpoint_was_read(
     trainer.saver.repair.side_effect = lambda report: order.append(report)
     trainer.resume(SimpleNamespace(path="behind", step=1, state=state, is_old=False))
     assert order == ["behind", trainer.report]
+
+
+def test_the_reference_is_looked_after_behind_every_update_and_in_steps_without_one():
+    reference = {"actor_rollout_ref__actor__use_kl_loss": "true"}
+    for script, updates in ((mixed, 1), (never, 0)):
+        trainer = make_trainer(script, **reference)
+        trainer.use_reference_policy = True  # which verl reads off the roles
+        step_of(trainer), step_of(trainer)
+        assert trainer.calls.refreshed == [(1, updates), (2, 2 * updates)]
+    trainer = make_trainer(mixed)
+    step_of(trainer)
+    assert trainer.calls.refreshed == []

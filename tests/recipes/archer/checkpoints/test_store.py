@@ -146,7 +146,7 @@ def test_what_a_later_version_wrote_is_refused_and_not_passed_over(tmp_path):
     newest = _save(store, 2)
     manifest = json.loads((newest / "manifest.json").read_text())
     (newest / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(UserError, match=f"checkpoint {newest} has format 99, this code reads up to 2: continue with"):
+    with pytest.raises(UserError, match=f"checkpoint {newest} has format 99, this code reads up to 3: continue with"):
         store.newest_whole()
 
 

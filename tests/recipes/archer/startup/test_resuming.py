@@ -234,6 +234,10 @@ def test_the_size_of_the_first_follows_what_is_trained(start, tiny, tmp_path):
     assert size() == 120_000
     assert size("actor_rollout_ref.actor.fsdp_config.model_dtype=bf16") == 60_000
     assert size("actor_rollout_ref.model.lora_rank=8") == 40_000
+    assert size("actor_rollout_ref.ref.refresh.every=5") == 160_000  # the reference, too
+    assert (
+        size("actor_rollout_ref.ref.refresh.every=5", "actor_rollout_ref.ref.fsdp_config.model_dtype=bf16") == 140_000
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def _calls(deadline_s: float, requested: bool = False) -> WorkerCalls:
     rollout = SimpleNamespace(deadline_s=deadline_s)
     actor = SimpleNamespace(ulysses_sequence_parallel_size=1)
     data = SimpleNamespace(max_response_length=8, max_val_response_length=None)
-    config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout, actor=actor), data=data)
+    ref = SimpleNamespace(refresh=SimpleNamespace(every=3, mix=0.5, reset_optimizer=True))
+    config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout, actor=actor, ref=ref), data=data)
     return WorkerCalls(config, SimpleNamespace(world_size=2), None, SimpleNamespace(requested=requested))
 
 
@@ -107,3 +108,15 @@ def test_what_a_worker_has_against_a_checkpoint_is_one_line(tmp_path, cause):
     with pytest.raises(type(cause)) as caught:
         load_state(SimpleNamespace(load_state=fail), Checkpoint(tmp_path, 3, {}, is_old=True))
     assert (str(caught.value) == str(cause)) == isinstance(cause, UserError)
+
+
+def test_the_reference_is_refreshed_every_so_many_steps_and_never_unasked():
+    calls, asked = _calls(deadline_s=10.0), []
+    calls.actor.refresh_reference = lambda *arguments: asked.append((step, *arguments))
+    for step in range(1, 8):
+        calls.refresh_reference(step)
+    assert asked == [(3, 0.5, True), (6, 0.5, True)]
+    calls.refresh.every = None
+    for step in range(1, 8):
+        calls.refresh_reference(step)
+    assert len(asked) == 2
