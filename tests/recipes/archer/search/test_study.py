@@ -1,5 +1,6 @@
 """Proposals follow from the seed, the number and the trials before; the journal is a stranger's until it is read."""
 
+import math
 import os
 
 import pytest
@@ -37,6 +38,27 @@ def test_later_proposals_go_by_what_was_found(tmp_path):
     found = [params["lr"] for params in proposals(tmp_path / "a", 25)]
     late = found[startup(30) + 5 :]
     assert sum(1e-4 < lr < 6e-4 for lr in late) > len(late) / 2
+
+
+def test_six_trials_find_more_than_a_grid_of_six_points_wherever_the_best_is(tmp_path):
+    """On average over where it is; a grid that happens to have a point there cannot be beaten."""
+    given = {**GIVEN, "set": {"lr": "1e-4..1e-3:log", "kl": "0..0.005"}, "trials": 6}
+    axes = [Span("lr", 1e-4, 1e-3, True, False), Span("kl", 0, 0.005, False, False)]
+    found, on_grid = [], []
+    for case, best in enumerate((3e-4, 5e-4, 8e-4)):
+
+        def value(lr, kl, best=best):
+            return 1 / (1 + abs(math.log(lr / best))) - kl
+
+        on_grid += [max(value(lr, kl) for lr in (1e-4, 3.2e-4, 1e-3) for kl in (0, 0.005))]
+        for seed in range(3):
+            study = Study(tmp_path / f"{case}-{seed}", plan_of("s", {**given, "seed": seed}), axes)
+            for index in range(6):
+                params = study.propose({"lr": 2e-4, "kl": 0.001})
+                study.add(params)
+                study.end(index, "complete", value(**params))
+            found.append(study.complete[0].value)
+    assert sum(found) / len(found) > 1.05 * sum(on_grid) / len(on_grid)
 
 
 def test_a_small_space_is_gone_through_without_a_repetition(tmp_path):
