@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,7 +94,7 @@ class CheckpointSaver:
         if ending.exit_code == FINISHED:
             return self._failed(f"{ending.reason}, but the last checkpoint could not be written")
         reason = f"{ending.reason}; its last state could not be saved: {self.problem}"
-        return Ending(ending.status, reason, ending.exit_code)
+        return replace(ending, reason=reason)
 
     def _write(self, state: dict[str, Any], write: Write, report: Report) -> str | None:
         """What the disk refused; None when the checkpoint is whole."""

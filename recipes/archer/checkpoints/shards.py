@@ -14,7 +14,12 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.optim.lr_scheduler import LRScheduler
 
 from recipes.archer.checkpoints.host import HostState
@@ -83,34 +88,65 @@ def save_shards(path: str, state: WorkerState) -> None:
     HostState.of_this_process(state.scheduler).write(Path(path), state.rank)
 
 
-def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
+def load_shards(path: str, state: WorkerState, trust_old: bool = False, fresh_optimizer: bool = False) -> None:
     """Reads the finished folder ``path`` into model, optimizer, schedule and, where this rank has one, random state.
 
-    With another number of workers than saved, ranks without a state of their own take rank 0's schedule and
-    keep their fresh random state: rollouts are seeded by response, so nothing else depends on it.
+    Learning rate, weight decay and whatever else a group of parameters has are this run's own, the place in the
+    schedule is the checkpoint's.  With another number of workers than saved, ranks without a state of their own take
+    rank 0's schedule and keep their fresh random state: rollouts are seeded by response, so nothing else depends on it.
 
     Args:
         trust_old: whether a folder of an earlier format may be read, which runs what its pickles hold.
+        fresh_optimizer: whether the optimizer's moments stay as they are, those of one that has done nothing.
 
     Raises:
         UserError: the folder holds anything else than tensors and plain values.
         RuntimeError: it cannot be read for another reason.
     """
-    folder = Path(path)
-    model, optimizer = get_state_dict(state.model, state.optimizer)
+    folder, settings = Path(path), OwnSettings(state)
     try:
         host, is_own = _host_state(folder, state.rank, trust_old)  # before what all ranks do together
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"checkpoint {path}: {error}") from None
-    read_into({"model": model, "optimizer": optimizer}, folder)
-    set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+    if fresh_optimizer:  # whose state would come to be if it were only asked for
+        model = get_model_state_dict(state.model)
+        read_into({"model": model}, folder)
+        set_model_state_dict(state.model, model)
+    else:
+        model, optimizer = get_state_dict(state.model, state.optimizer)
+        read_into({"model": model, "optimizer": optimizer}, folder)
+        set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     try:
         host.set_schedule(state.scheduler)
+        settings.restore(state)
         if is_own:
             host.set_generators()
     except ValueError as error:
         raise UserError(f"checkpoint {path}: {error}") from None
     dist.barrier()
+
+
+class OwnSettings:
+    """What the configuration, and not a checkpoint, says of an optimizer: taken before the checkpoint is read."""
+
+    def __init__(self, state: WorkerState):
+        self.groups = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in state.optimizer.param_groups
+        ]
+        self.rates = list(state.scheduler.base_lrs)
+
+    def restore(self, state: WorkerState) -> None:
+        """Puts it in force again, at the place in the schedule that the checkpoint has."""
+        scheduler, saved = state.scheduler, list(state.scheduler.base_lrs)
+        rates = list(scheduler.get_last_lr())
+        if saved != self.rates:
+            rates = [
+                now * (own / base) if base else own for now, own, base in zip(rates, self.rates, saved, strict=True)
+            ]
+        for group, own, rate in zip(state.optimizer.param_groups, self.groups, rates, strict=True):
+            group.update(own, lr=rate)
+        scheduler.load_state_dict(scheduler.state_dict() | {"base_lrs": self.rates, "_last_lr": rates})
 
 
 def read_into(state: dict[str, Any], folder: Path) -> None:

@@ -15,6 +15,7 @@ class EntropyCollapse(Detector):
     """Entropy vanishes and nothing has been learned: V0 fell from 2.9 to 0.07 in 71 steps."""
 
     name, metric = "entropy_collapse", "actor/entropy"
+    goes: ClassVar = "down"
     needed: ClassVar = "actor/entropy"
     MEMORIES: ClassVar = ("_start",)
 
@@ -47,6 +48,7 @@ class EntropyExplosion(Detector):
     """Entropy grows towards random text: absolutely, or against the start without anything learned."""
 
     name, metric = "entropy_explosion", "actor/entropy"
+    goes: ClassVar = "up"
     needed: ClassVar = "actor/entropy"
     MEMORIES: ClassVar = ("_start",)
 

@@ -20,6 +20,7 @@ from recipes.archer.settings.relations import check_relations
 from recipes.archer.settings.rules import Kept, Read
 
 TABLE: dict[str, Read | Kept] = learning.TABLE | engine.TABLE | running.TABLE | unread.TABLE
+IDLE = learning.IDLE | running.IDLE
 MISSING = "???"
 LONGEST_SHOWN = 200  # characters of a value in a message
 
@@ -59,7 +60,7 @@ def idle_settings(config: DictConfig) -> list[str]:
     given, kept = leaves(config), _as_composed("cpu" if config.trainer.device == "cpu" else "cuda")
     return [
         f"{name}={_shown(_plain(config, name))} has no effect in this run: {condition.how}"
-        for name, condition in (learning.IDLE | running.IDLE).items()
+        for name, condition in IDLE.items()
         if given[name] != kept[name] and not condition.holds(config)
     ]
 

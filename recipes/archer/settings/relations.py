@@ -37,10 +37,27 @@ def check_relations(config: DictConfig) -> None:
             f"{ACTOR}.rollout_is_threshold={threshold} compares with the engine's log-probabilities; "
             f"set {ROLLOUT}.calculate_log_probs=true"
         )
+    if config.guard.action == "rollback":
+        _check_rollback(config)
     if config.trainer.resume_mode == "resume_path" and config.trainer.resume_from_path is None:
         raise UserError(
             "trainer.resume_mode=resume_path goes on from a checkpoint; name it with "
             "trainer.resume_from_path=.../global_step_<n>"
+        )
+
+
+def _check_rollback(config: DictConfig) -> None:
+    trainer, every = config.trainer, config.trainer.save_freq
+    if every < 1:
+        raise UserError(
+            f"guard.action=rollback goes back to checkpoints, but trainer.save_freq={every} makes none on the way; set "
+            "it to a number of steps, e.g. 10"
+        )
+    steps = trainer.total_training_steps
+    if not config.guard.rollback.to_start and steps is not None and every >= steps:
+        raise UserError(
+            f"guard.action=rollback goes back to checkpoints, but trainer.save_freq={every} makes none before the last "
+            f"of trainer.total_training_steps={steps}; lower it, or set guard.rollback.to_start=true"
         )
 
 
@@ -159,16 +176,10 @@ def _check_control(config: DictConfig) -> None:
 
 
 def _check_refresh(config: DictConfig) -> None:
-    actor, refresh = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref.refresh
+    refresh = config.actor_rollout_ref.ref.refresh
     if refresh.every is None:
         return
     name = f"{REF}.refresh"
-    if not actor.use_kl_loss or actor.kl_loss_coef == 0:
-        setting = "kl_loss_coef=0" if actor.use_kl_loss else "use_kl_loss=false"
-        raise UserError(
-            f"{name}.every={refresh.every} has no effect with {ACTOR}.{setting}: nothing pulls to a reference; use "
-            f"null, or {ACTOR}.use_kl_loss=true and a kl_loss_coef above 0"
-        )
     dtype = config.actor_rollout_ref.ref.fsdp_config.get("model_dtype") or "bf16"
     if refresh.mix < 1 and "32" not in dtype:
         raise UserError(

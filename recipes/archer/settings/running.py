@@ -19,7 +19,7 @@ from recipes.archer.settings.rules import (
 )
 
 LOGGERS = ("console", "tensorboard", "wandb")
-GUARD_ACTIONS = ("off", "warn", "stop")
+GUARD_ACTIONS = ("off", "warn", "stop", "rollback")
 ANSWER_FORMATS = ("boxed", "any")
 ACTUATORS = ("bonus", "advantage")  # of the entropy control
 START_STEPS = 5  # of a run, whose median entropy a band may be relative to
@@ -39,6 +39,12 @@ def _seconds(by: str) -> Read:
     return Read(by, lambda value: rule.fits(value) and value <= LONGEST_S, "a number of seconds, 0 or more")
 
 
+def _courses(value: Any) -> bool:
+    lists = value if isinstance(value, list) else [None]
+    return all(isinstance(o, list) and o and all(isinstance(text, str) and "=" in text for text in o) for o in lists)
+
+
+_GOES_BACK = OnlyIf(lambda config: config.guard.action == "rollback", "it counts with guard.action=rollback")
 _STOPS_AFTER_BEST = OnlyIf(
     lambda config: config.trainer.stop_after_best.patience is not None,
     "it counts with trainer.stop_after_best.patience",
@@ -84,6 +90,8 @@ IDLE: dict[str, OnlyIf] = {
     for name in CONTROL
     if not name.endswith(".actuator")
 }
+# a run that has gone back may be resumed with another action: what its courses changed stays
+IDLE["guard.rollback.reset_optimizer"] = _GOES_BACK
 TABLE: dict[str, Read] = {
     **CONTROL,
     "trainer.project_name": text("main", "a name"),
@@ -152,6 +160,15 @@ TABLE: dict[str, Read] = {
         "startup/inputs", _functions, "a function for each source, e.g. {sums: package.module:function}, or math"
     ),
     "guard.action": choice("monitoring/guard", *GUARD_ACTIONS),
+    "guard.rollback.max": whole("control/going_back", 1, only_if=_GOES_BACK),
+    "guard.rollback.to_start": switch("control/going_back", only_if=_GOES_BACK),
+    "guard.rollback.reset_optimizer": switch("startup/resuming"),
+    "guard.rollback.courses": Read(
+        "experiments/courses",
+        _courses,
+        "a list of lists of overrides, e.g. [['reward.format_bonus=0.1']]",
+        only_if=_GOES_BACK,
+    ),
     "guard.detectors": section(
         "monitoring/monitor",
         lambda value: isinstance(value, dict),

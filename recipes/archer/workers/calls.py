@@ -35,7 +35,7 @@ def load_state(actor, checkpoint: Checkpoint) -> None:
         UserError: it holds anything else than they write.
     """
     try:
-        actor.load_state(str(checkpoint.path), checkpoint.is_old)
+        actor.load_state(str(checkpoint.path), checkpoint.is_old, checkpoint.fresh_optimizer)
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None

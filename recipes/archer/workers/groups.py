@@ -2,6 +2,7 @@
 
 import ray
 
+from recipes.archer.losses.constants import uses_reference
 from recipes.archer.workers.calls import WorkerCalls
 from recipes.archer.workers.worker import ArcherWorker
 from verl.trainer.ppo.ray_trainer import RayPPOTrainer, Role
@@ -39,4 +40,4 @@ class WorkerGroups(RayPPOTrainer):
 def roles_of(actor) -> dict[Role, type]:
     """The worker class of each role that a run with these ``actor`` settings has."""
     worker = ray.remote(ArcherWorker)
-    return {Role.ActorRollout: worker} | ({Role.RefPolicy: worker} if actor.use_kl_loss else {})
+    return {Role.ActorRollout: worker} | ({Role.RefPolicy: worker} if uses_reference(actor) else {})

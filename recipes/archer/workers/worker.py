@@ -18,6 +18,7 @@ from recipes.archer.checkpoints.forking import fork_shards
 from recipes.archer.checkpoints.reference import load_reference, save_reference
 from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
+from recipes.archer.workers.fsdp import kept_whole
 from recipes.archer.workers.model_forward import bind_token_forward
 from recipes.archer.workers.refresh import refresh, reset_moments
 from verl import DataProto
@@ -86,6 +87,11 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         gc.collect()
         gc.freeze()  # a million objects of imported modules that no collection needs to look at again
 
+    def _build_model_optimizer(self, *arguments, fsdp_config, role="actor", **others):
+        """verl's, but FSDP1 heeds ``reshard_after_forward`` for the actor; the reference is on the host meanwhile."""
+        with kept_whole(role == "actor" and not fsdp_config.reshard_after_forward):
+            return super()._build_model_optimizer(*arguments, fsdp_config=fsdp_config, role=role, **others)
+
     def _own_actor(self, config, module, optimizer) -> ArcherActor:
         with open_dict(config):
             config.use_fused_kernels = True  # our forward answers as upstream's fused kernels do
@@ -131,10 +137,10 @@ class ArcherWorker(fsdp_workers.ActorRolloutRefWorker):
         return written_by_all(write)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def load_state(self, path: str, trust_old: bool = False) -> None:
+    def load_state(self, path: str, trust_old: bool = False, fresh_optimizer: bool = False) -> None:
         """Reads back what :meth:`save_state` wrote, also with another number of workers."""
         with self._on_device():
-            load_shards(path, self._state(), trust_old)
+            load_shards(path, self._state(), trust_old, fresh_optimizer)
         if self._reference is not None:
             self._reference_moved = load_reference(path, self._reference)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE
+from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE, Cause
 from trainer_cases import CAP, PROMPT, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
 
 POLICY_KEYS = ("actor/entropy", *(f"rollout/log_ratio/{name}" for name in ("mean", "abs_mean", "abs_max")))
@@ -169,17 +169,18 @@ def _skipping(trainer, counts: list[tuple[int, int, int]]):
 
 
 @pytest.mark.parametrize(
-    ("counts", "steps"),
+    ("counts", "steps", "since"),
     [
-        ([(0, 12, 12)], 1),  # twelve updates a step: the bound is on updates, not on steps
-        ([(1, 0, 0), (7, 5, 3), (0, 6, 6), (0, 1, 1)], 4),
-        ([(4, 8, 8), (11, 1, 1), (0, 9, 9)], 3),  # in a row: one that is applied starts the count anew
+        ([(0, 12, 12)], 1, 1),  # twelve updates a step: the bound is on updates, not on steps
+        ([(1, 0, 0), (7, 5, 3), (0, 6, 6), (0, 1, 1)], 4, 2),
+        ([(4, 8, 8), (11, 1, 1), (0, 9, 9)], 3, 2),  # in a row: one that is applied starts the count anew
     ],
 )
-def test_updates_skipped_in_a_row_end_a_run_and_one_that_goes_on_from_it(counts, steps):
+def test_updates_skipped_in_a_row_end_a_run_and_one_that_goes_on_from_it(counts, steps, since):
     trainer = _skipping(make_trainer(mixed, trainer__max_skipped_updates=10), counts)
     ending = trainer.fit()
     assert ending.exit_code == NOT_FINITE and "updates in a row (trainer.max_skipped_updates)" in ending.reason
+    assert ending.cause == Cause("trainer.max_skipped_updates", "actor/grad_norm", since)
     assert len(trainer.report.rows) == steps
     again = make_trainer(mixed, trainer__max_skipped_updates=10)
     again.load_state_dict(trainer.state_dict())
@@ -203,6 +204,8 @@ def test_a_run_without_a_right_answer_ends_with_a_reason_and_every_step_on_recor
     trainer = make_trainer(never, trainer__max_empty_steps=3)
     ending = trainer.fit()
     assert ending.exit_code == EMPTY and "no valid group in 3 steps" in ending.reason
+    assert ending.cause == Cause("trainer.max_empty_steps", "batch/valid", 1)
+    assert not trainer.state_dict()["sound"]
     assert [row["step"] for row in trainer.report.rows] == [1, 2, 3]
     assert trainer.calls.prompts == list(range(12))  # each step takes further prompts
     assert trainer.calls.updates == []

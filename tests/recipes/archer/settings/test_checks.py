@@ -42,6 +42,15 @@ def refusal(*settings: str, **chosen: str) -> str:
         ([f"{MODEL}.path=null"], f"{MODEL}.path=null: use the path of a folder"),
         ([f"{ROLLOUT}.n=1"], f"{ROLLOUT}.n=1: use a whole number, 2 or more"),
         (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: use a whole number, 1 or more"),
+        (["guard.action=rollback", "trainer.save_freq=-1"], "guard.action=rollback goes back to checkpoints, but"),
+        (["guard.action=rollback", "guard.rollback.max=0"], "guard.rollback.max=0: use a whole number, 1 or more"),
+        (["guard.rollback.max=2"], "guard.rollback.max=2 has no effect here; leave it out"),
+        (["guard.action=rollback", "guard.rollback.courses=[[]]"], "guard.rollback.courses=[[]]: use a list of lists"),
+        (["guard.action=rollback", "guard.rollback.courses=3"], "guard.rollback.courses=3: use a list of lists"),
+        (
+            ["guard.action=rollback", "guard.rollback.to_start=false", "trainer.save_freq=50"],
+            "trainer.save_freq=50 makes none before the last",
+        ),
         (["trainer.save_freq=null"], "trainer.save_freq=null: use a whole number, -1 or more"),
         (["trainer.max_failed_saves=0"], "trainer.max_failed_saves=0: use a whole number, 1 or more"),
         (["trainer.total_training_steps=0"], "trainer.total_training_steps=0: use a whole number, 1 or more or null"),
@@ -168,11 +177,11 @@ def refusal(*settings: str, **chosen: str) -> str:
         ([f"{REF}.refresh.reset_optimizer=true"], f"it counts with {REF}.refresh.every"),
         (
             [f"{REF}.refresh.every=5", f"{ACTOR}.kl_loss_coef=0"],
-            f"=5 has no effect with {ACTOR}.kl_loss_coef=0: nothing",
+            f"{REF}.refresh.every=5 has no effect here; leave it out (nothing pulls to a reference without",
         ),
         (
             [f"{REF}.refresh.every=5", f"{ACTOR}.use_kl_loss=false"],
-            f"{REF}.refresh.every=5 has no effect with {ACTOR}.use_kl_loss=false: nothing pulls to a reference",
+            f"{REF}.refresh.every=5 has no effect here; leave it out (nothing pulls to a reference without",
         ),
         ([f"{ENTROPY}.actuator=temperature"], f"{ENTROPY}.actuator=temperature: use bonus or advantage or null"),
         *(
@@ -222,7 +231,7 @@ def test_settings(settings, problem):
         (["trainer.device=cpu"], "trainer.device=cpu alone is half of it; write device=cpu"),
         ([f"{ROLLOUT}.tensor_model_parallel_size=3"], "does not divide 4 workers"),
         ([f"{ACTOR}.fsdp_config.offload_policy=true"], f"it counts with {ACTOR}.strategy=fsdp2"),
-        ([f"{ACTOR}.fsdp_config.reshard_after_forward=false"], f"it counts with {ACTOR}.strategy=fsdp2"),
+        ([f"{REF}.fsdp_config.reshard_after_forward=false"], f"it counts with {ACTOR}.strategy=fsdp2"),
         (
             [f"{ACTOR}.strategy=fsdp2", f"{ACTOR}.fsdp_config.forward_prefetch=true"],
             f"counts with {ACTOR}.strategy=fsdp",

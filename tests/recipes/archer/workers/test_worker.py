@@ -1,11 +1,18 @@
 """Small parts of the worker; the whole of it is the end-to-end tests' affair."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from omegaconf import OmegaConf
+from torch.distributed.fsdp import ShardingStrategy
 
 from actor_cases import make_batch, plain_log_probs, small_qwen3
-from recipes.archer.workers.model_forward import bind_token_forward
-from recipes.archer.workers.worker import _GatedScheduler
+from recipes.archer.workers.fsdp import WHOLE, kept_whole
+from recipes.archer.workers.groups import roles_of
+from recipes.archer.workers.model_forward import bind_token_forward, packed_borders
+from recipes.archer.workers.worker import ArcherWorker, _GatedScheduler
+from verl.workers import fsdp_workers
 
 
 def test_the_schedule_stands_still_without_an_applied_update():
@@ -46,3 +53,41 @@ def test_a_model_without_a_plain_head_is_refused():
     model.lm_head = torch.nn.Linear(32, 48, bias=True)
     with pytest.raises(TypeError, match="Qwen3ForCausalLM is not"):
         bind_token_forward(model)
+
+
+@pytest.mark.parametrize(("use", "coefficient", "roles"), [(True, 0.01, 2), (True, 0.0, 1), (False, 0.01, 1)])
+def test_there_is_a_reference_only_where_the_kl_term_pulls(use, coefficient, roles):
+    actor = OmegaConf.create({"use_kl_loss": use, "kl_loss_coef": coefficient})
+    assert len(roles_of(actor)) == roles
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_fsdp1_heeds_whether_parameters_stay_whole(keep):
+    """While a model is wrapped, and not afterwards."""
+    sharded, hybrid = ShardingStrategy.FULL_SHARD, ShardingStrategy.HYBRID_SHARD
+    with kept_whole(keep):
+        found = [fsdp_workers.get_sharding_strategy(SimpleNamespace(ndim=ndim)) for ndim in (1, 2)]
+    assert found == ([WHOLE[sharded], WHOLE[hybrid]] if keep else [sharded, hybrid])
+    assert fsdp_workers.get_sharding_strategy(SimpleNamespace(ndim=1)) == sharded
+
+
+def test_the_worker_asks_for_it_of_the_actor_alone(monkeypatch):
+    """By the setting; the reference is on the host between its passes."""
+    seen = []
+    mesh = SimpleNamespace(ndim=1)
+    build = lambda self, **_: seen.append(fsdp_workers.get_sharding_strategy(mesh))  # noqa: E731
+    monkeypatch.setattr(fsdp_workers.ActorRolloutRefWorker, "_build_model_optimizer", build)
+    worker = object.__new__(ArcherWorker)
+    for role in ("actor", "ref"):
+        for reshard in (False, True):
+            settings = OmegaConf.create({"reshard_after_forward": reshard})
+            worker._build_model_optimizer(fsdp_config=settings, role=role)
+    sharded = ShardingStrategy.FULL_SHARD
+    assert seen == [ShardingStrategy.SHARD_GRAD_OP, sharded, sharded, sharded]
+
+
+def test_borders_of_sequences_one_behind_the_other():
+    borders = packed_borders(torch.tensor([[0, 1, 2, 0, 0, 1]]))
+    assert borders["cu_seq_lens_q"].tolist() == borders["cu_seq_lens_k"].tolist() == [0, 3, 4, 6]
+    assert borders["cu_seq_lens_q"].dtype == torch.int32
+    assert type(borders["max_length_q"]) is type(borders["max_length_k"]) is int and borders["max_length_q"] == 3
