@@ -229,7 +229,9 @@ def _build(config: DictConfig, courses, log, pool, stop, tokenizer, datasets, sa
         config,
         tokenizer=tokenizer,
         role_worker_mapping=roles,
-        resource_pool_manager=HostResourcePoolManager.for_roles(roles, config.trainer),
+        resource_pool_manager=HostResourcePoolManager.for_roles(
+            roles, config.trainer, lambda: roster.deadlines.of("set_up")
+        ),
         ray_worker_group_cls=roster.group,
         train_dataset=datasets[0],
         val_dataset=datasets[1],
