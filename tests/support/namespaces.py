@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PORT, CABLE = 6379, "pair"
+import psutil
+
+PREFIX, PORT, CABLE = "archer-nodes-", 6379, "pair"
 ADDRESS = f"10.77.0.1:{PORT}"
 RAY = (sys.executable, "-P", "-m", "ray.scripts.scripts")
-# files of a machine's own: Ray's, shared memory, and what a folder hides that is not shared
+GONE_S = 30
+# folders that each machine has for itself: Ray's, and shared memory
 OWN = ("/tmp/ray", "/dev/shm")
 
 
@@ -55,8 +58,9 @@ class Node:
         ray = [*RAY, "start", *where, f"--node-ip-address={self.address}", "--num-cpus=2", "--block"]
         ray += ["--object-store-memory=200000000", "--disable-usage-stats"]
         script = f'set -e; hostname {self.name}; {mounts}; exec "$@"'
-        # --kill-child: with whoever started it gone, so is the machine
-        apart = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
+        # with whoever started it gone, so is the machine
+        apart = ["setpriv", "--pdeathsig=KILL", "unshare", "--kill-child", "--fork"]
+        apart += ["--mount", "--pid", "--uts", "--mount-proc"]
         self._process = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *apart, "bash", "-c", script, "node", *ray],
             env=self._environment,
@@ -74,10 +78,8 @@ class Node:
     @property
     def first_process(self) -> int:
         """The number, as this test sees it, of the process whose end is the machine's."""
-        found = subprocess.run(
-            ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=True
-        ).stdout.split()
-        return int(found[0])
+        (first,) = psutil.Process(self._process.pid).children()
+        return first.pid
 
     @property
     def inside(self) -> list[str]:
@@ -86,10 +88,14 @@ class Node:
 
     def kill(self) -> None:
         """All its processes at once, as a machine that loses its power."""
-        with suppress(subprocess.CalledProcessError, IndexError, ProcessLookupError):
-            os.kill(self.first_process, 9)
+        if self._process is None:
+            return
+        with suppress(psutil.Error, ValueError):
+            first = psutil.Process(self.first_process)
+            first.kill()
+            first.wait(timeout=GONE_S)  # the kernel ends all others before it
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 @contextmanager
@@ -103,7 +109,8 @@ def two_nodes(
         second: what the second one's has besides.
         hidden: folder that is another one on the second than on the first.
     """
-    names = [f"archer-{os.getpid()}-{number}" for number in (0, 1)]
+    _remove_leftovers()
+    names = [f"{PREFIX}{os.getpid()}-{number}" for number in (0, 1)]
     environment = environment | {"GLOO_SOCKET_IFNAME": CABLE, "RAY_USAGE_STATS_ENABLED": "0"}
     nodes = Node(0, names[0], environment), Node(1, names[1], environment | second, hidden)
     try:
@@ -119,8 +126,7 @@ def two_nodes(
         yield nodes
     finally:
         for node in nodes:
-            if node._process is not None:
-                node.kill()
+            node.kill()
         for name in names:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
         with suppress(OSError):  # what was mounted over on both; somebody else's is not empty
@@ -136,6 +142,13 @@ def connect(node: Node, peer: Node) -> None:
 def cut(node: Node) -> None:
     """Pulls the cable out."""
     _ip("-n", node.namespace, "link", "set", CABLE, "down")
+
+
+def _remove_leftovers() -> None:
+    """Networks of tests that were killed."""
+    for file in Path("/run/netns").glob(f"{PREFIX}*"):
+        if not Path("/proc", file.name.removeprefix(PREFIX).split("-")[0]).exists():
+            subprocess.run(["ip", "netns", "delete", file.name], capture_output=True)
 
 
 def _ip(*arguments: str) -> None:
