@@ -18,6 +18,7 @@ from verl.trainer.ppo.ray_trainer import ResourcePoolManager
 POOL = "global_pool"
 QUIET_S = 10.0  # what an earlier session of this run held takes a moment to be free again
 POLL_S = 1.0
+LONGEST_S = 1e6  # that Ray can be asked to wait
 A_LITTLE = 0.001  # of what Ray has each machine have under its own address
 
 
@@ -40,28 +41,46 @@ class HostResourcePoolManager(ResourcePoolManager):
         return manager
 
     def create_resource_pool(self) -> None:
-        """As upstream on GPUs; one CPU a worker otherwise.
-
-        Raises:
-            WorkerHungError: as :func:`wait_for_machines`.
-        """
+        """As upstream on GPUs; one CPU a worker otherwise. Nothing is asked of Ray yet."""
         for name, processes in self.resource_pool_spec.items():
-            kind = RayResourcePool if self.use_gpu or len(processes) == 1 else _OnMachinesApart
-            self.resource_pool_dict[name] = kind(
-                process_on_nodes=processes, use_gpu=self.use_gpu, max_colocate_count=1, name_prefix=name
+            self.resource_pool_dict[name] = _PatientPool(
+                self.deadline,
+                process_on_nodes=processes,
+                use_gpu=self.use_gpu,
+                max_colocate_count=1,
+                name_prefix=name,
             )
-            wait_for_machines("GPU" if self.use_gpu else "CPU", processes, self.deadline)
 
 
-class _OnMachinesApart(RayResourcePool):
-    """verl's of CPUs, but with a machine for each group of workers: Ray would put two small ones onto one."""
+class _PatientPool(RayResourcePool):
+    """verl's, but every wait has a deadline, and each group of workers a machine: Ray would put two small ones on one.
+
+    Args:
+        deadline: as ``HostResourcePoolManager.for_roles`` has it.
+        others: as verl's.
+    """
+
+    def __init__(self, deadline: Callable[[], tuple[float, str]], **others):
+        super().__init__(**others)
+        self._deadline = deadline
 
     def get_placement_groups(self, strategy="STRICT_PACK", name=None, device_name="cuda"):
+        """One group a machine.
+
+        Raises:
+            WorkerHungError: there are too few machines, or Ray does not give them, within the deadline.
+        """
         if self.pgs is None:
-            machines = free_machines("CPU", self.store[0])
-            bundles = [{"CPU": 1, machine: A_LITTLE} for machine in machines[: len(self.store)]]
-            self.pgs = [placement_group([bundle] * self.store[0], strategy=strategy) for bundle in bundles]
-            ray.get([group.ready() for group in self.pgs])
+            machines = wait_for_machines("GPU" if self.use_gpu else "CPU", self.store, self._deadline)
+            worker = {"CPU": 1} | ({"GPU": 1} if self.use_gpu else {})
+            groups = [
+                placement_group([worker | {machine: A_LITTLE}] * number, strategy=strategy)
+                for machine, number in zip(machines, self.store, strict=True)
+            ]
+            (seconds, setting), ready = self._deadline(), [group.ready() for group in groups]
+            if ray.wait(ready, num_returns=len(ready), timeout=min(seconds, LONGEST_S))[1]:
+                raise WorkerHungError(f"hung in set-up: Ray has not given the run its machines within {setting}")
+            self.pgs = groups
         return self.pgs
 
 
@@ -72,17 +91,22 @@ def free_machines(resource: str, number: int) -> list[str]:
     return sorted(filter(None, names))
 
 
-def wait_for_machines(resource: str, processes: list[int], deadline: Callable[[], tuple[float, str]]) -> None:
-    """Returns once there is a machine with so many of a resource for each entry of ``processes``.
+def wait_for_machines(resource: str, processes: list[int], deadline: Callable[[], tuple[float, str]]) -> list[str]:
+    """Waits until there is a machine with so many of a resource for each entry of ``processes``.
 
     One that went down may come back, with or without somebody's help; what is waited for is said once.
+
+    Returns:
+        As many machines, as :func:`free_machines` names them.
 
     Raises:
         WorkerHungError: there are too few within the deadline.
     """
     (seconds, setting), start, said = deadline(), time.monotonic(), False
-    while (found := len(free_machines(resource, processes[0]))) < len(processes):
-        missing = f"{found} of {len(processes)} machines with {processes[0]} free {resource}{'s' * (processes[0] > 1)}"
+    while len(found := free_machines(resource, processes[0])) < len(processes):
+        missing = (
+            f"{len(found)} of {len(processes)} machines with {processes[0]} free {resource}{'s' * (processes[0] > 1)}"
+        )
         waited = time.monotonic() - start
         if waited > seconds:
             raise WorkerHungError(f"hung in set-up: {missing} within {setting}")
@@ -90,6 +114,7 @@ def wait_for_machines(resource: str, processes: list[int], deadline: Callable[[]
             complain(f"waiting for machines: there are {missing} in the Ray cluster")
             said = True
         time.sleep(POLL_S)
+    return found[: len(processes)]
 
 
 def _name(held: dict[str, float]) -> str | None:

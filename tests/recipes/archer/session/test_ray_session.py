@@ -18,7 +18,6 @@ from recipes.archer.ending import UserError
 from recipes.archer.session import ray_session, reaper, temporary
 from recipes.archer.session.ray_session import remove_stale, worker_environment
 from recipes.archer.settings.configuration import compose
-from recipes.archer.workers import resources
 from recipes.archer.workers.resources import POOL, HostResourcePoolManager
 
 
@@ -234,8 +233,7 @@ def test_workers_look_for_modules_in_the_checkout_and_not_in_the_current_folder(
 
 
 @pytest.mark.parametrize(("device", "use_gpu"), [("cpu", False), ("cuda", True)])
-def test_one_pool_for_every_role(monkeypatch, device, use_gpu):
-    monkeypatch.setattr(resources, "wait_for_machines", lambda *_: None)  # asks the cluster
+def test_one_pool_for_every_role(device, use_gpu):
     manager = HostResourcePoolManager.for_roles(["actor", "reference"], _config(device, 3).trainer, None)
     manager.create_resource_pool()
     pool = manager.resource_pool_dict[POOL]
