@@ -103,15 +103,14 @@ def wait_for_machines(resource: str, processes: list[int], deadline: Callable[[]
         WorkerHungError: there are too few within the deadline.
     """
     (seconds, setting), start, said = deadline(), time.monotonic(), False
+    kind = resource + "s" * (processes[0] > 1)
     while len(found := free_machines(resource, processes[0])) < len(processes):
-        missing = (
-            f"{len(found)} of {len(processes)} machines with {processes[0]} free {resource}{'s' * (processes[0] > 1)}"
-        )
+        there_are = f"{len(found)} of {len(processes)} machines with {processes[0]} free {kind}"
         waited = time.monotonic() - start
         if waited > seconds:
-            raise WorkerHungError(f"hung in set-up: {missing} within {setting}")
+            raise WorkerHungError(f"hung in set-up: {there_are} within {setting}")
         if waited > QUIET_S and not said:
-            complain(f"waiting for machines: there are {missing} in the Ray cluster")
+            complain(f"waiting for machines: there are {there_are} in the Ray cluster")
             said = True
         time.sleep(POLL_S)
     return found[: len(processes)]
