@@ -32,7 +32,7 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("cut", ["one row", "all"])
 def test_a_delayed_exchange_loses_nothing_in_bf16(results, cut):
-    """FSDP1's own ``no_sync`` would sum the micro-batches in bf16, 1e-3 off."""
+    """FSDP1's own ``no_sync`` would sum the micro-batches in bf16."""
     gradients = results[2]["delayed"]
     assert difference(gradients[cut, True], gradients[cut, False]) < 1e-6
 

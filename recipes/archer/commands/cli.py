@@ -12,6 +12,7 @@ from recipes.archer.commands.monitor import monitor
 from recipes.archer.commands.report import report
 from recipes.archer.commands.runs import runs
 from recipes.archer.commands.samples import samples
+from recipes.archer.commands.search import search_app
 from recipes.archer.commands.submit import submit
 from recipes.archer.ending import UserError
 from recipes.archer.printable import complain, guard_logs
@@ -20,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Reinforcement-learning runs: grade, monitor, compare, report, export, evaluate, and submit them.",
+    help="Reinforcement-learning runs: grade, monitor, compare, report, export, evaluate, submit them, and search.",
 )
 app.command()(submit)
 app.command("grade")(grade_command)
@@ -28,6 +29,7 @@ for command in (monitor, runs, compare, report, samples, export, evaluate):
     app.command()(command)
 app.add_typer(experiment_app, name="experiment")
 app.add_typer(job_app, name="job")
+app.add_typer(search_app, name="search")
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,20 @@ from recipes.archer.settings.checks import check_settings
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def write_new(name: str, parent: str, overrides: list[str], hypothesis: str) -> Path:
+@dataclass(frozen=True)
+class Words:
+    """What of a plan is known already; the rest says TODO.
+
+    Attributes:
+        why: key to the reason for its value.
+    """
+
+    title: str = f"{TODO}: one line"
+    problem: str | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_new(name: str, parent: str, overrides: list[str], hypothesis: str, words: Words | None = None) -> Path:
     """Writes ``config/experiment/<name>.yaml``.
 
     Args:
@@ -28,6 +43,7 @@ def write_new(name: str, parent: str, overrides: list[str], hypothesis: str) -> 
         parent: the experiment that it changes; its criteria and contingency are where the plan starts from.
         overrides: ``key=value``, Hydra's syntax.
         hypothesis: what is expected.
+        words: what else of the plan is known.
 
     Raises:
         UserError: a bad name, an experiment of that name, an unknown parent or key, or a value that changes nothing.
@@ -41,7 +57,7 @@ def write_new(name: str, parent: str, overrides: list[str], hypothesis: str) -> 
     changed = _changed(parent, overrides)
     run = registry.composed(parent).trainer.experiment_name
     changed["trainer.experiment_name"] = derived_name(run, parent, name)
-    text = _text(name, parent, changed, hypothesis)
+    text = experiment_text(name, parent, changed, hypothesis, words or Words())
     _check_text(text, name, parent)
     try:
         write_atomically(path, text)
@@ -106,32 +122,31 @@ def _check_text(text: str, name: str, parent: str) -> None:
         raise UserError(f"{name}.yaml: the record would change when it is resolved: write ${{…}} without its dollar")
 
 
-def _text(name: str, parent: str, changed: dict[str, Any], hypothesis: str) -> str:
+def experiment_text(name: str, parent: str, changed: dict[str, Any], hypothesis: str, words: Words) -> str:
+    """An experiment's file: its delta, key to value, and its record."""
     nested = OmegaConf.create({})
     for key, value in changed.items():
         OmegaConf.update(nested, key, value)
     parts = [{"defaults": [parent, "_self_"]}, OmegaConf.to_container(nested)]
-    parts.append({"record": _record(name, parent, changed, hypothesis)})
+    parts.append({"record": _record(name, parent, changed, hypothesis, words)})
     body = "\n".join(yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=120) for part in parts)
     return f"# @package _global_\n{body}"
 
 
-def _record(name: str, parent: str, changed: dict[str, Any], hypothesis: str) -> dict[str, Any]:
+def _record(name: str, parent: str, changed: dict[str, Any], hypothesis: str, words: Words) -> dict[str, Any]:
     """The plan: what is known is filled in, the rest says TODO; criteria and contingency are the parent's."""
     plan = registry.plan_as_written(parent)
+    why = {"trainer.experiment_name": "Its own W&B run.", **words.why}
     return {
         "name": name,
-        "title": f"{TODO}: one line",
+        "title": words.title,
         "parent": parent,
         "date": None,
         "commit": None,
         "job": registry.launcher(name).job_prefix + name.replace("_", "-"),
-        "problem": f"{TODO}: what {parent} showed that makes this run necessary",
+        "problem": words.problem or f"{TODO}: what {parent} showed that makes this run necessary",
         "hypothesis": hypothesis,
-        "changes": [
-            {"key": key, "why": "Its own W&B run." if key == "trainer.experiment_name" else f"{TODO}: why this value"}
-            for key in changed
-        ],
+        "changes": [{"key": key, "why": why.get(key, f"{TODO}: why this value")} for key in changed],
         **plan,
         "results": None,
     }

@@ -57,27 +57,37 @@ def as_page(content: Content, picture: bytes) -> str:
     Args:
         picture: the curves as PNG.
     """
-    data = base64.b64encode(picture).decode("ascii")
     body = [
         _header(content),
         _verdicts(content.judgement),
-        f'<h2>Curves</h2>\n<img src="data:image/png;base64,{data}" alt="Curves of the run over its steps">',
+        f"<h2>Curves</h2>\n{image(picture, 'Curves of the run over its steps')}",
         _courses(content),
         _figures(content),
         _evaluations(content),
-        _facts("Plan", content.judgement.plan),
+        facts("Plan", content.judgement.plan),
         _samples(content.samples),
-        _facts("Settings", content.settings),
-        _facts("Provenance", content.provenance),
+        facts("Settings", content.settings),
+        facts("Provenance", content.provenance),
         _config(content.config),
     ]
+    return document(content.title, body)
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """A page of parts that are HTML already; the title is text."""
     head = (
         f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(content.title)}</title>\n<style>{STYLE}</style>"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>"
     )
     shown = "\n".join(filter(None, body))
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{shown}\n</body>\n</html>\n'
+
+
+def image(picture: bytes, alt: str) -> str:
+    """A PNG inside the page; ``alt`` is text."""
+    data = base64.b64encode(picture).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
 
 
 def state_mark(state: str) -> str:
@@ -88,11 +98,11 @@ def state_mark(state: str) -> str:
 def _header(content: Content) -> str:
     known = dict(content.provenance)
     names = ("experiment", "status", "steps", "took", "device")
-    facts = " · ".join(f"{name} {escape(known[name])}" for name in names if name in known)
+    known_facts = " · ".join(f"{name} {escape(known[name])}" for name in names if name in known)
     return (
         f"<header>\n<h1>{escape(content.title)}</h1>\n"
         f"<p>{state_mark(content.judgement.state)} {escape(content.judgement.reason)}</p>\n"
-        f'<p class="quiet">{facts}</p>\n</header>'
+        f'<p class="quiet">{known_facts}</p>\n</header>'
     )
 
 
@@ -110,29 +120,29 @@ def _verdicts(judgement: Judgement) -> str:
         for finding in judgement.findings
     ]
     heads = ("", "criterion", "what was seen", "since step", "what to try")
-    return "<h2>Verdicts</h2>\n" + _table(heads, rows, "verdicts")
+    return "<h2>Verdicts</h2>\n" + table(heads, rows, "verdicts")
 
 
 def _courses(content: Content) -> str:
     if not content.courses:
         return ""
     rows = [tuple(escape(cell) for cell in line) for line in content.courses]
-    return f"<h2>Courses</h2>\n{_table(COURSE_HEADINGS, rows, 'verdicts')}"
+    return f"<h2>Courses</h2>\n{table(COURSE_HEADINGS, rows, 'verdicts')}"
 
 
 def _figures(content: Content) -> str:
     if not content.figures:
         return "<h2>Figures</h2>\n<p>No step has been recorded.</p>"
     rows = [tuple(escape(cell) for cell in line) for line in content.figures]
-    table = _table(("", "first", "best", "last"), rows, "figures")
-    return f'<h2>Figures</h2>\n{table}\n<p class="quiet">{escape(content.best_title)}</p>'
+    shown = table(("", "first", "best", "last"), rows, "figures")
+    return f'<h2>Figures</h2>\n{shown}\n<p class="quiet">{escape(content.best_title)}</p>'
 
 
 def _evaluations(content: Content) -> str:
     if not content.evaluations:
         return ""
     rows = [tuple(escape(cell) for cell in line) for line in content.evaluations]
-    return f'<h2>Evaluations</h2>\n{_table(HEADINGS, rows, "figures")}\n<p class="quiet">{NOTE}</p>'
+    return f'<h2>Evaluations</h2>\n{table(HEADINGS, rows, "figures")}\n<p class="quiet">{NOTE}</p>'
 
 
 def _samples(steps: Sequence[StepSamples]) -> str:
@@ -161,7 +171,8 @@ def _preformatted(text: str) -> str:
     return "\n" + escape(shortened(text)) if text else "(empty)"
 
 
-def _facts(title: str, lines: Iterable[tuple[str, str]]) -> str:
+def facts(title: str, lines: Iterable[tuple[str, str]]) -> str:
+    """Lines of (name, text), none of them HTML, under a heading."""
     rows = "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in lines)
     return f'<h2>{title}</h2>\n<div class="wide"><table class="facts">\n{rows}\n</table></div>' if rows else ""
 
@@ -172,7 +183,7 @@ def _config(config: str) -> str:
     return f"<details>\n<summary>Whole configuration</summary>\n<pre>\n{escape(config)}</pre>\n</details>"
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """A table of cells that are HTML already."""
     head = "".join(f"<th>{heading}</th>" for heading in headings)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
