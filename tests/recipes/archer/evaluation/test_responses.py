@@ -6,7 +6,7 @@ import json
 import pytest
 
 from recipes.archer.ending import DISK, DiskFullError, UserError
-from recipes.archer.evaluation.responses import RESPONSES, SCORES, Response, ResponseFile, rewrite_scores
+from recipes.archer.evaluation.responses import RESPONSES, SCORES, Response, ResponseFile, rewrite_scores, write_result
 
 PLACES = {("a", 0): None, ("a", 1): None, ("b", 0): None, ("b", 1): None}.keys()
 
@@ -103,3 +103,12 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path):
             path.write_bytes(whole[:20])
         begin()
         assert {path.name for path in tmp_path.iterdir()} - {SCORES} == {RESPONSES, kept.name}
+
+
+def test_a_disk_that_has_no_room_for_a_result_is_said_in_one_line(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("recipes.archer.evaluation.responses.write_atomically", full)
+    with pytest.raises(DiskFullError, match="the disk is full; the responses so far are kept"):
+        write_result(tmp_path / "sums.png", b"picture")
