@@ -237,7 +237,9 @@ def _build(config: DictConfig, courses, run: Lasting, pool, saver, checkpoint, r
         config,
         tokenizer=run.tokenizer,
         role_worker_mapping=roles,
-        resource_pool_manager=HostResourcePoolManager.for_roles(roles, config.trainer),
+        resource_pool_manager=HostResourcePoolManager.for_roles(
+            roles, config.trainer, lambda: roster.deadlines.of("set_up")
+        ),
         ray_worker_group_cls=roster.group,
         train_dataset=run.datasets[0],
         val_dataset=run.datasets[1],
