@@ -17,6 +17,7 @@ import torch.distributed as dist
 from ray.exceptions import RayError
 from ray.experimental import internal_kv
 
+from recipes.archer.reading.json import parse_json
 from verl.single_controller.ray.base import func_generator
 
 POLL_S = 0.5  # between two looks at whether a stop was asked for
@@ -196,4 +197,4 @@ def _key(rank: int) -> str:
 def _sign(rank: int) -> list[int] | None:
     """(signs so far, collectives so far) of a rank; None where it gave none yet."""
     found = internal_kv._internal_kv_get(_key(rank))
-    return None if found is None else json.loads(found)
+    return None if found is None else parse_json(found, _key(rank))

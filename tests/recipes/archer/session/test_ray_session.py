@@ -1,7 +1,9 @@
 """What a run asks of Ray, without starting it; starting it is the end-to-end tests' affair."""
 
+import ctypes
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -255,6 +257,30 @@ def test_rays_handler_does_not_replace_ours():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
             signal.raise_signal(signal.SIGTERM)  # while Ray's is in place
         assert received == [1, 1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _is_caught(number: int) -> bool:
+    """Whether the kernel knows a handler of this process for a signal."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_a_stop_after_the_session_is_ours_again(started, monkeypatch, address):
+    """Ray's library resets SIGTERM where it ends: between two sessions of a run nothing of Python's would see one."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray_session, "_words_of_workers_to", lambda notes: None)
+    monkeypatch.setattr("ray.shutdown", lambda: ctypes.CDLL(None).signal(signal.SIGTERM.value, None))
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
+    try:
+        with ray_session.ray_session(started[1]):
+            pass
+        assert _is_caught(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [1]
     finally:
         signal.signal(signal.SIGTERM, before)
 
