@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,15 +57,16 @@ def launch(
     until=None,
     send=signal.SIGKILL,
     then=None,
+    within: Sequence[str] = (),
     deadline_s: float = DEADLINE_S,
     **variables,
 ):
     """Runs a launcher to its end, or until ``until(folder)`` holds: then a signal is sent, or ``then(pid)`` called.
 
-    It is the leader of a process group, as a job of a shell is.
+    It is the leader of a process group, as a job of a shell is. ``within`` is what its command is preceded by.
     """
     process = subprocess.Popen(
-        command(launcher, *overrides),
+        [*within, *command(launcher, *overrides)],
         cwd=folder_of_traps(),
         env=environment(output, **variables),
         stdout=subprocess.PIPE,
@@ -104,21 +106,22 @@ def workers_of(driver: int) -> list[int]:
 def left_behind() -> list[str]:
     """Processes, folders and shared memory of runs that are over; none should be going on."""
     folders = [*Path("/tmp").glob("archer-*"), *Path("/dev/shm").iterdir()]
-    return _processes("archer-ray-") + [str(path) for path in folders]
+    return processes_with("archer-ray-") + [str(path) for path in folders]
 
 
 def left_behind_by(*launches: Launch) -> list[str]:
     """Processes and folders of these runs, while others may be going on."""
     sessions = [f"archer-ray-{launch.driver}-" for launch in launches]
     folders = [str(path) for session in sessions for path in Path("/tmp").glob(f"{session}*")]
-    return folders + [found for session in sessions for found in _processes(session)]
+    return folders + [found for session in sessions for found in processes_with(session)]
 
 
-def _processes(session: str) -> list[str]:
+def processes_with(word: str) -> list[str]:
+    """Processes that have the word in their command or their environment."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if any(session in word for word in [*process.cmdline(), *process.environ().values()]):
+            if any(word in each for each in [*process.cmdline(), *process.environ().values()]):
                 found.append(str(process))
     return found
 

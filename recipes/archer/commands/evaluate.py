@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from recipes.archer.ending import UserError
-from recipes.archer.files import write_atomically
 from recipes.archer.printable import complain, printable
 
 
@@ -127,14 +126,14 @@ class _Base:
             UserError: none of them has.
         """
         from recipes.archer.evaluation.comparison import shared, with_comparison
-        from recipes.archer.evaluation.responses import write_scores
+        from recipes.archer.evaluation.responses import rewrite_scores
 
         compared = []
         for folder, scores in results:
             other = next((other for other in theirs if shared(scores, other)), None)
             if other is not None:
                 compared.append((folder, with_comparison(scores, other)))
-                write_scores(*compared[-1])
+                rewrite_scores(*compared[-1])
         if self.name is not None and not compared:
             raise UserError(f"--against {self.name}: it was evaluated on other questions than --data has")
         return compared
@@ -162,6 +161,7 @@ def _show(results, compared) -> None:
 
 def _show_steps(targets, results) -> None:
     """For each run and file with several steps: the peak, whether the decline after it is real, and a picture."""
+    from recipes.archer.evaluation.responses import write_result
     from recipes.archer.evaluation.tables import course_sentence
     from recipes.archer.reports.curves import scores_png
     from recipes.archer.reports.terminal import console, shown
@@ -176,7 +176,7 @@ def _show_steps(targets, results) -> None:
             continue
         course.sort(key=lambda scores: scores["step"])
         picture = place / f"{Path(data).stem}.png"
-        write_atomically(picture, scores_png(course))
+        write_result(picture, scores_png(course))
         for told in (f"{data}: {course_sentence(course)}", f"picture: {picture}"):
             console().print(shown(told), soft_wrap=True)
 

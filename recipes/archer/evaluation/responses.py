@@ -65,17 +65,9 @@ class ResponseFile:
         self.folder, self.path = folder, folder / RESPONSES
         self.rows: dict[Place, Response] = {}
         self._file: io.FileIO | None = None
+        self._held = _hold(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._held = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _refused(folder, error) from None
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._open(wanted)
-        except BlockingIOError:
-            os.close(self._held)
-            raise UserError(f"{folder}: another process is evaluating into it; wait for it to end") from None
         except OSError as error:
             os.close(self._held)
             raise _refused(self.folder, error) from None
@@ -144,10 +136,57 @@ def write_scores(folder: Path, scores: dict[str, Any]) -> None:
         DiskFullError: there is no room.
         UserError: the disk refuses otherwise.
     """
+    write_result(folder / SCORES, json.dumps(scores, indent=1) + "\n")
+
+
+def write_result(path: Path, content: str | bytes) -> None:
+    """Writes a file of results, whole or not at all.
+
+    Raises:
+        DiskFullError, UserError: as :func:`write_scores`.
+    """
     try:
-        write_atomically(folder / SCORES, json.dumps(scores, indent=1) + "\n")
+        write_atomically(path, content)
+    except OSError as error:
+        raise _refused(path.parent, error) from None
+
+
+def rewrite_scores(folder: Path, scores: dict[str, Any]) -> None:
+    """Replaces the scores of a finished evaluation.
+
+    Raises:
+        UserError: as :class:`ResponseFile`.
+        DiskFullError: there is no room.
+    """
+    held = _hold(folder)
+    try:
+        write_scores(folder, scores)
+    finally:
+        os.close(held)
+
+
+def _hold(folder: Path) -> int:
+    """A descriptor of the folder, made if absent, while which is open no other process writes there.
+
+    What a process that was killed had half written is removed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _refused(folder, error) from None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for name in (RESPONSES, SCORES):
+            for torn in folder.glob(f".{name}.*.tmp"):
+                torn.unlink()
+    except BlockingIOError:
+        os.close(held)
+        raise UserError(f"{folder}: another process is evaluating into it; wait for it to end") from None
+    except OSError as error:
+        os.close(held)
+        raise _refused(folder, error) from None
+    return held
 
 
 def _refused(folder: Path, error: OSError) -> UserError:

@@ -17,7 +17,7 @@ from recipes.archer.export.choosing import Chosen, choose
 from recipes.archer.export.placing import unwritable
 from recipes.archer.reading.regular import read_bytes
 from recipes.archer.runs.folder import OUTPUT, Run, is_run, locate, read_run
-from recipes.archer.session.temporary import temporary_folder
+from recipes.archer.session.temporary import remove_leftovers, temporary_folder
 from recipes.archer.settings.model_folder import model_folder, model_settings
 
 ALL = "all"
@@ -61,8 +61,7 @@ class Target:
             return
         from recipes.archer.export.folder import export_model
 
-        # a disk that is shared has leftovers of other nodes, whose processes are not known here
-        prefix = f"{PREFIX_OF_MODELS}{os.uname().nodename}-" if shared else PREFIX_OF_MODELS
+        prefix = _prefix_beside_results() if shared else PREFIX_OF_MODELS
         place = self.home if shared else Path(tempfile.gettempdir())
         with ExitStack() as stack:
             try:
@@ -71,6 +70,15 @@ class Target:
             except OSError as error:
                 raise unwritable(place, error) from None
             yield export_model(self.checkpoint, temporary / "model").folder
+
+    def remove_leftovers(self) -> None:
+        """Removes the exports beside the results that killed processes of this node have left."""
+        remove_leftovers(_prefix_beside_results(), self.home)
+
+
+def _prefix_beside_results() -> str:
+    """A disk that is shared has leftovers of other nodes, whose processes are not known here."""
+    return f"{PREFIX_OF_MODELS}{os.uname().nodename}-"
 
 
 def find_targets(names: list[str], steps: str | None, out: Path | None) -> list[Target]:

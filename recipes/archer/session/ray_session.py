@@ -98,7 +98,7 @@ def ray_session(config, notes: TextIO | None = None):
                 _words_of_workers_to(notes)
             yield None
         finally:
-            ray.shutdown()
+            _shut_down()
         return
     if config.trainer.nnodes > 1:
         raise UserError(
@@ -128,7 +128,7 @@ def ray_session(config, notes: TextIO | None = None):
                 _check_private(folder)
                 yield folder / "ray"
             finally:
-                ray.shutdown()
+                _shut_down()
     finally:
         watcher.communicate()  # closes its input: it kills what is left and removes the folder
         if watcher.returncode:  # it was killed
@@ -183,6 +183,14 @@ def _own_sigterm_handler() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, ours)
+
+
+def _shut_down() -> None:
+    """Ends Ray; with it goes every handler of SIGTERM, unseen by Python, which still names ours."""
+    import ray
+
+    ray.shutdown()
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 @contextmanager

@@ -174,6 +174,7 @@ class Work:
             target: what is evaluated.
             watched: (description, total) to a context manager that gives a ``Progress``.
         """
+        target.remove_leftovers()
         evaluations = self.planned(target)
         with self.engines.of(target, evaluations) as responder:
             found = []

@@ -18,11 +18,12 @@ from ray.exceptions import (
 from ray.util import list_named_actors
 
 from recipes.archer.runs.log import open_notes
-from recipes.archer.workers.deadlines import Deadlines, hung
+from recipes.archer.workers.deadlines import Deadlines, hung, on_machine
 from verl.single_controller.ray import RayWorkerGroup
 
 DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)
 PROBE_S = 5.0  # one whose peer has died fails in a moment; Ray knows of the death a moment later
+MACHINE_PROBE_S = 120.0  # of a machine that is gone or out of reach it knows after a minute
 LAST_WORDS = 100  # lines
 
 
@@ -41,7 +42,7 @@ class Roster:
     """
 
     def __init__(self, roles: str, session: Path | None, notes: Path, deadlines: Deadlines):
-        self.deadlines = deadlines
+        self.deadlines, deadlines.machines = deadlines, []  # those of an earlier session may have changed
         self.workers: list = []
         self._roles, self._session, self._notes, self._oom_kills = roles, session, notes, _oom_kills()
 
@@ -74,7 +75,7 @@ class Roster:
         if not ray.is_initialized():
             return None, None
         pending = {worker.__ray_ready__.remote(): rank for rank, worker in enumerate(self.workers)}
-        deadline = time.monotonic() + PROBE_S
+        deadline = time.monotonic() + (PROBE_S if self._session else MACHINE_PROBE_S)
         while pending and (left := deadline - time.monotonic()) > 0:
             for answer in ray.wait(list(pending), timeout=left)[0]:
                 rank = pending.pop(answer)
@@ -93,7 +94,8 @@ class Roster:
             return f"a process of the run's Ray session died: {cause}"
         self._keep_last_words(rank, pid)
         process = f", process {pid}" if pid else ""
-        return f"worker rank {rank} of {len(self.workers)} ({self._roles}{process}) died: {cause}"
+        where = on_machine(rank, self.deadlines.machines)
+        return f"worker rank {rank} of {len(self.workers)}{where} ({self._roles}{process}) died: {cause}"
 
     def _logs(self, pid: str | None) -> list[Path]:
         if self._session is None or pid is None:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from recipes.archer.ending import DISK, DiskFullError, UserError
-from recipes.archer.evaluation.responses import RESPONSES, Response, ResponseFile
+from recipes.archer.evaluation.responses import RESPONSES, SCORES, Response, ResponseFile, rewrite_scores, write_result
 
 PLACES = {("a", 0): None, ("a", 1): None, ("b", 0): None, ("b", 1): None}.keys()
 
@@ -91,3 +91,24 @@ def test_a_folder_that_cannot_be_is_said_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written .*name another folder"):
         ResponseFile(tmp_path / "file" / "folder", PLACES)
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+    """Also of what is finished, whose scores are written again where it is compared; nothing else is."""
+    whole = written(tmp_path)
+    torn = [tmp_path / f".{name}.4194305.tmp" for name in (RESPONSES, SCORES)]
+    kept = tmp_path / ".notes.4194305.tmp"
+    for begin in (lambda: written(tmp_path), lambda: rewrite_scores(tmp_path, {})):
+        for path in (*torn, kept):
+            path.write_bytes(whole[:20])
+        begin()
+        assert {path.name for path in tmp_path.iterdir()} - {SCORES} == {RESPONSES, kept.name}
+
+
+def test_a_disk_that_has_no_room_for_a_result_is_said_in_one_line(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("recipes.archer.evaluation.responses.write_atomically", full)
+    with pytest.raises(DiskFullError, match="the disk is full; the responses so far are kept"):
+        write_result(tmp_path / "sums.png", b"picture")

@@ -1,5 +1,8 @@
 """Which models a name means, and where the results of evaluating them go."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -60,3 +63,15 @@ def test_a_checkpoint_without_a_models_settings_is_refused(run):
     (run / "global_step_8" / "model_config" / "config.json").unlink()
     with pytest.raises(UserError, match="holds no settings of a model"):
         find_targets(["r"], None, None)
+
+
+def test_an_export_beside_the_results_goes_with_the_next_evaluation_of_this_node(run, tmp_path):
+    """Whether that one uses a cluster or not; another node's stays, whose processes are not known here."""
+    (target,) = find_targets([str(run)], None, None)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    own, foreign = (target.home / f"archer-model-{node}-{ended.pid}-abc" for node in (os.uname().nodename, "elsewhere"))
+    for folder in (own, foreign):
+        (folder / "model").mkdir(parents=True)
+    target.remove_leftovers()
+    assert list(target.home.iterdir()) == [foreign]
