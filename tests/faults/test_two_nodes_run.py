@@ -145,6 +145,7 @@ def test_a_network_that_is_cut_for_a_while_costs_nothing(run_on, planned, expect
 
         run = run_on(head, "cut-for-a-while", until=lambda _: plan.num_fired == 1, then=cut_for_a_while)
     assert_same(run, expected)
+    assert "restarts" not in run.run, run.output[-3000:]
 
 
 def test_a_network_that_is_cut_for_longer_than_the_deadline(run_on, planned, expected, output):
