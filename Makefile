@@ -1,9 +1,9 @@
-# make setup | train | test | test-faults | lint | bench | lock
-.PHONY: help setup train test test-faults lint bench lock
+# make setup | train | test | test-faults | test-gpu-stack | lint | bench | lock
+.PHONY: help setup train test test-faults test-gpu-stack lint bench lock
 python := $(or $(VENV),.venv)/bin/python
 
 help: ## this list
-	@sed -n "s/^\([a-z-]*\):.*## /\1\t/p" Makefile | expand -t 14
+	@sed -n "s/^\([a-z-]*\):.*## /\1\t/p" Makefile | expand -t 16
 
 setup: ## the environment, from a lock file
 	@bash tools/setup.sh
@@ -25,6 +25,13 @@ test: setup lint ## lint, unit tests, end-to-end runs
 
 test-faults: setup ## kills, stops and worker deaths at many points of real runs (long)
 	$(python) -P -m pytest -q -m fault
+
+# what of the ordinary tests runs models: with this lock under FSDP1, as on GPUs
+stack := tests/gpu_stack $(addprefix tests/recipes/archer/,losses workers checkpoints/test_shards.py)
+gpu_venv := $(or $(VENV),.venv-gpu)
+test-gpu-stack: ## the GPUs' lock on any machine: imports, FSDP1, experiments (an environment of 7 GB beside the CPU's)
+	@VENV=$(gpu_venv) DEVICE=gpu bash tools/setup.sh
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(gpu_venv)/bin/python -P -m pytest -q -n 2 --dist loadfile --durations 10 $(stack)
 
 bench: setup ## speed and memory, side by side, as ratios
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(python) -P -m benchmarks.run

@@ -1,14 +1,17 @@
 """One update of the actor at Qwen3-0.6B's shapes, with random weights: seconds and peak memory.
 
 Run: python -m benchmarks.bench_actor_update [--device cuda|cpu] [--responses 16] [--tokens 4096] [--loss aspo]
-         [--micro-batch-tokens 4224 8448 16896]
+         [--micro-batch-tokens 4224 8448 16896] [--before]
 
-The recipe's own actor under FSDP2 on one device, with the settings of the experiment `archer` for that device: forward
+The recipe's own actor on one device under FSDP2, with the settings of the experiment `archer` for that device: forward
 and backward over so many responses, policy loss, KL to a reference, AdamW. On a GPU, which needs flash-attn, parameters
 are gathered in bf16, activations are recomputed and padding is removed; on a CPU everything is fp32. The same batch is
 cut into micro-batches of each budget of tokens in turn, smallest first. The first update with each, which allocates and
 compiles, is left out of the time, not of the peak. Peak is of allocated memory on a GPU; on a CPU of resident memory,
-with the budgets before. Nothing is downloaded.
+with the budgets before. Nothing is downloaded. How often the host waits for the device is counted over one update more.
+
+With --before, each budget is measured as it was, too, in the same go: the borders of packed sequences worked out in
+every layer. What the exchange of gradients and the gathering of parameters take shows on several devices only.
 
 Writes benchmarks/results/actor_update_<device>.json and a paragraph of docs/algorithms.md.
 """
@@ -26,6 +29,7 @@ from datetime import UTC, datetime
 from omegaconf import open_dict
 
 from benchmarks.bench_chunked_head import PAGE, described, peak_bytes
+from benchmarks.host_syncs import host_syncs
 from benchmarks.page import marks, put_between
 from recipes.archer.settings.configuration import ROOT, compose
 from recipes.archer.startup.preflight import NEEDS_FLASH_ATTN
@@ -82,12 +86,11 @@ def build_actor(shape: str, device: str, config):
     """The recipe's actor over a model with random weights; joins no other process."""
     import torch
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     from recipes.archer.workers.actor import ArcherActor
     from recipes.archer.workers.model_forward import bind_token_forward
-    from verl.utils.fsdp_utils import apply_fsdp2
+    from verl.utils.fsdp_utils import MixedPrecisionPolicy, apply_fsdp2
 
     torch.manual_seed(1)
     attention = "flash_attention_2" if config.actor.use_remove_padding else "sdpa"
@@ -159,13 +162,37 @@ def attention(config) -> str:
     return f"flash-attn {flash_attn.__version__}"
 
 
-def measure(shape: str, device: str, loss: str, responses: int, tokens: int, repeats: int, budgets: list[int]) -> dict:
+@contextmanager
+def as_before():
+    """The borders of packed sequences are left for transformers to find, in every layer."""
+    from unittest.mock import patch
+
+    from recipes.archer.workers import model_forward
+
+    with patch.object(model_forward, "packed_borders", lambda position_ids: {}):
+        yield
+
+
+def measure(
+    shape: str,
+    device: str,
+    loss: str,
+    responses: int,
+    tokens: int,
+    repeats: int,
+    budgets: list[int],
+    before: bool = False,
+) -> dict:
     """Seconds and peak memory of updates over the same batch, with each budget of tokens a micro-batch."""
     config = actor_config(device, loss, responses, tokens)
     with alone(device):
         actor = build_actor(shape, device, config)
         batch = make_batch(SHAPES[shape]["vocab_size"], responses, tokens).to(device)
-        return {
+        earlier = {}
+        if before:
+            with as_before():
+                earlier["before"] = [with_budget(actor, batch, device, budget, repeats) for budget in sorted(budgets)]
+        return earlier | {
             "shape": shape,
             "loss": loss,
             "responses": responses,
@@ -193,8 +220,11 @@ def with_budget(actor, batch, device: str, budget: int, repeats: int) -> dict:
     if metrics["actor/num_updates"] != 1:
         raise SystemExit("the update was skipped: its gradient is not finite")
     median = statistics.median(seconds[1:])
+    with host_syncs(device) as waits:
+        actor.update_policy(batch)
     return {
         "tokens_a_micro_batch": budget,
+        "host_syncs": waits[0],
         "update_s": [round(value, 3) for value in seconds[1:]],
         "median_s": round(median, 3),
         "tokens_a_second": round(int(batch.batch["attention_mask"].sum()) / median),
@@ -233,6 +263,7 @@ def main() -> None:
     parser.add_argument("--loss", default="aspo")
     budgets = "default: one, two and four times a prompt and the cap"
     parser.add_argument("--micro-batch-tokens", type=int, nargs="+", help=budgets)
+    parser.add_argument("--before", action="store_true", help="also without what makes it faster")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-result", action="store_true", help="print only: a trial")
     args = parser.parse_args()
@@ -242,7 +273,9 @@ def main() -> None:
         sys.exit(f"--device cuda: {NEEDS_FLASH_ATTN}")
     head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **described(args.device)}
     budgets = args.micro_batch_tokens or [times * (PROMPT + args.tokens) for times in (1, 2, 4)]
-    result = head | measure(args.shape, args.device, args.loss, args.responses, args.tokens, args.repeats, budgets)
+    result = head | measure(
+        args.shape, args.device, args.loss, args.responses, args.tokens, args.repeats, budgets, args.before
+    )
     print(json.dumps(result, indent=1))
     if not args.no_result and args.shape == "qwen3-0.6b":
         (RESULTS / f"actor_update_{args.device}.json").write_text(json.dumps(result, indent=1) + "\n")

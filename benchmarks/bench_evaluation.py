@@ -34,13 +34,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     repeats, load = parser.parse_args().repeats, os.getloadavg()[0]
     from recipes.archer.export.targets import find_targets
+    from recipes.archer.startup.engines import Engines
     from recipes.archer.startup.evaluating import Options, Work, settings_for
 
     folder, plain, ours = tiny(), [], []
     options = Options(n=N, temperature=0.8, top_p=0.95, max_tokens=CAP)
     with tempfile.TemporaryDirectory(prefix="archer-bench-") as out:
         (target,) = find_targets([str(folder / "model")], None, Path(out))
-        with Work([folder / "val.json"], settings_for([target], options), "cpu") as work:
+        with (
+            Engines("cpu", None) as engines,
+            Work([folder / "val.json"], settings_for([target], options), engines) as work,
+        ):
             from recipes.archer.evaluation.engine import Engine
 
             work.pool.wait_until_ready()

@@ -16,6 +16,23 @@ TERMINATED = 143
 
 
 @dataclass(frozen=True)
+class Cause:
+    """What makes a run not worth going on with.
+
+    Attributes:
+        name: a criterion in words, a detector, or the setting of a rule; by it a cause is known again.
+        metric: that it is mainly about.
+        since: the step at which it began.
+        goes: ``up`` or ``down``, as the metric has; None: that is not said.
+    """
+
+    name: str
+    metric: str
+    since: int
+    goes: str | None = None
+
+
+@dataclass(frozen=True)
 class Ending:
     """Why training is over.
 
@@ -23,11 +40,13 @@ class Ending:
         status: ``finished`` (as planned), ``stopped`` (a rule or a signal), ``failed`` (an error).
         reason: one sentence.
         exit_code: one of this module's constants.
+        cause: where a rule ends a run that is not worth going on with.
     """
 
     status: str
     reason: str
     exit_code: int
+    cause: Cause | None = None
 
 
 class UserError(Exception):

@@ -4,6 +4,7 @@ Checks everything it can, takes the run folder, starts Ray, trains, and leaves n
 in this process, so that a signal to it is a signal to the loop.
 """
 
+import copy
 import gc
 import os
 import sys
@@ -32,6 +33,7 @@ def main(config: DictConfig) -> None:
 
 def run(config: DictConfig) -> int:
     """Trains a composed configuration and returns the exit code."""
+    written = copy.deepcopy(config)
     with best_effort_output(), StopSignals() as stop:
         try:
             with stop.nothing_to_save():
@@ -47,7 +49,7 @@ def run(config: DictConfig) -> int:
         stop.grace_s, stop.record = config.trainer.grace_s, log.ended
         ending = Ending("failed", "ended without a reason", FAILED)
         try:
-            ending = _train(config, log, stop)
+            ending = _train(config, written, log, stop)
             _leave_model(config, ending)
         except UserError as error:
             ending = Ending("failed", str(error), WRONG_CALL)
@@ -89,28 +91,36 @@ def _judged(config: DictConfig) -> None:
     check_anywhere(config)
 
 
-def _train(config: DictConfig, log, stop: StopSignals) -> Ending:
-    """Trains to the run's end, in as many Ray sessions as deaths of workers make necessary."""
+def _train(config: DictConfig, written: DictConfig, log, stop: StopSignals) -> Ending:
+    """Trains to the run's end, in as many Ray sessions as deaths of workers and turns of its course make necessary."""
+    from recipes.archer.control.going_back import settle
     from recipes.archer.session.secrets import wandb_environment
     from recipes.archer.startup.inputs import tokenizer_and_prompts
+    from recipes.archer.startup.opening import on_course
     from recipes.archer.startup.restarts import Restarts
+    from recipes.archer.startup.resuming import store_of
     from recipes.archer.startup.stop_tokens import settle_stop_tokens
-    from recipes.archer.workers.calls import RolloutHungError
+    from recipes.archer.workers.deadlines import Deadlines, WorkerHungError
     from recipes.archer.workers.death import WorkerDiedError
 
     with stop.nothing_to_save():
         os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
         inputs = tokenizer_and_prompts(config)
-        settle_stop_tokens(config, inputs[0])
-    restarts, again = Restarts(config.trainer.max_restarts, log), False
+    restarts, deadlines, again = Restarts(config.trainer.max_restarts, log), Deadlines(config), False
     while True:
+        with stop.nothing_to_save():
+            courses = settle(log.folder, store_of(config))
+            course = on_course(written, courses)
+            settle_stop_tokens(course[1], inputs[0])
         try:
-            return _attempt(config, log, stop, *inputs, again)
-        except (WorkerDiedError, RolloutHungError) as fault:
+            ending = _attempt(*course, courses, log, stop, *inputs, deadlines, again)
+            if ending is not None:
+                return ending
+        except (WorkerDiedError, WorkerHungError) as fault:
             ending = stop.ending(f", but {fault}") if stop.requested else restarts.after(fault)
-        if ending is not None:
-            complain(f"error: {ending.reason}")
-            return ending
+            if ending is not None:
+                complain(f"error: {ending.reason}")
+                return ending
         gc.collect()  # what refers to the session that is over, before there is another
         again = True
 
@@ -126,24 +136,42 @@ def _leave_model(config: DictConfig, ending: Ending) -> None:
         say(line, flush=True)
 
 
-def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, again: bool) -> Ending:
+def _attempt(
+    written: DictConfig,
+    config: DictConfig,
+    courses,
+    log,
+    stop: StopSignals,
+    tokenizer,
+    datasets,
+    deadlines,
+    again: bool,
+) -> Ending | None:
     """Trains in one Ray session; ``again`` after another one of this process.
 
+    Args:
+        written, config: of the present course, not resolved and resolved.
+
+    Returns:
+        The run's end; None where it goes back and on.
+
     Raises:
-        WorkerDiedError, RolloutHungError: the session is lost, the run is not.
+        WorkerDiedError, WorkerHungError: the session is lost, the run is not.
         StopRequested: a signal came before there was anything to save.
     """
+    from recipes.archer.control.going_back import GoingBack
+    from recipes.archer.losses.constants import uses_reference
     from recipes.archer.runs.log import open_notes
     from recipes.archer.session.ray_session import ray_session
     from recipes.archer.startup.forking import fork_of
     from recipes.archer.startup.inputs import check_ground_truths, grading_pool
     from recipes.archer.startup.resuming import saver_and_checkpoint
-    from recipes.archer.workers.calls import RolloutHungError
+    from recipes.archer.workers.deadlines import WorkerHungError
     from recipes.archer.workers.death import Roster
 
     with ExitStack() as session:
         with stop.nothing_to_save():
-            saver, checkpoint = saver_and_checkpoint(config, datasets, again)
+            saver, checkpoint = saver_and_checkpoint(config, datasets, again, courses)
             fork = fork_of(config, saver.identity) if checkpoint is None else None
             # what verl, Ray and the workers' start have to say is for when something goes wrong
             notes = session.enter_context(open_notes(log.folder / "setup.log"))
@@ -151,10 +179,10 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                 session.enter_context(redirect_stdout(notes))
             pool = session.enter_context(grading_pool(config))
             check_ground_truths(config, pool)
-            folder = session.enter_context(ray_session(config))
-            roles = "actor, rollout" + ", reference" * config.actor_rollout_ref.actor.use_kl_loss
-            roster = Roster(roles, folder, log.folder / "setup.log")
-            trainer = _build(config, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
+            folder = session.enter_context(ray_session(config, notes))
+            roles = "actor, rollout" + ", reference" * uses_reference(config.actor_rollout_ref.actor)
+            roster = Roster(roles, folder, log.folder / "setup.log", deadlines)
+            trainer = _build(config, courses, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
         try:
             with stop.nothing_to_save():
                 trainer.init_workers()
@@ -163,8 +191,9 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                 elif fork:
                     log.note(**fork.lineage)
                     trainer.fork(fork)
-            ending = trainer.fit()
-        except (UserError, StopRequested, RolloutHungError):
+            reached = trainer.fit()
+            ending = GoingBack(written, log).after(reached, saver.store)
+        except (UserError, StopRequested, WorkerHungError):
             trainer.report.broke_off()
             raise
         except Exception as error:
@@ -174,11 +203,14 @@ def _attempt(config: DictConfig, log, stop: StopSignals, tokenizer, datasets, ag
                 raise
             raise death from None
         stop.disarm()
-        trainer.report.end(ending)
+        if ending is None:
+            trainer.report.broke_off(reached.exit_code)
+        else:
+            trainer.report.end(ending)
         return ending
 
 
-def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster):
+def _build(config: DictConfig, courses, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster):
     """The trainer, before its workers start; the run folder is written to from here on."""
     from recipes.archer.monitoring.guard import Guard
     from recipes.archer.reports.live import Report
@@ -209,10 +241,12 @@ def _build(config: DictConfig, log, pool, stop, tokenizer, datasets, saver, chec
         saver=saver,
     )
     first, row = (checkpoint.step, checkpoint.state.get("row")) if checkpoint else (0, None)
-    log.open(config, run_facts(config), first, row)
+    log.open(config, run_facts(config, courses, first, saver.store), first, row)
     plain = OmegaConf.to_container(config, resolve=True)
     names = config.trainer
-    trackers = Trackers(names.logger, log.folder, plain, names.project_name, names.experiment_name, first + 1)
+    trackers = Trackers(
+        names.logger, log.folder, plain, names.project_name, names.experiment_name, first + 1, courses.number
+    )
     trainer.report = Report(log, trackers, config.trainer, total_steps)
     return trainer
 

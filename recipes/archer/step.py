@@ -59,6 +59,12 @@ class Step:
         """Groups that are trained on."""
         return sum(len(r.kept) for r in self.rounds)
 
+    def wants_more(self, config) -> bool:
+        """Whether it generates (again): until its batch is full or the bound of the group filter is met."""
+        settings = config.algorithm.group_filter
+        bound = settings.max_gen_batches if settings.enable else 1
+        return len(self.rounds) < bound and self.num_kept < config.data.train_batch_size
+
     def batch(self) -> DataProto:
         """Everything generated in the step."""
         return concatenate([r.batch for r in self.rounds])

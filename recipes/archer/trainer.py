@@ -3,6 +3,9 @@
 The only file that knows the whole way; what happens on it is the rooms' affair.
 """
 
+from contextlib import suppress
+
+from recipes.archer.control.entropy import EntropyControl
 from recipes.archer.control.rules import Rules
 from recipes.archer.ending import Ending
 from recipes.archer.metrics.measure import step_metrics, validation_metrics
@@ -38,7 +41,7 @@ class ArcherTrainer(WorkerGroups):
         super().__init__(config, train_dataset=train_dataset, val_dataset=val_dataset, **others)
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.reward, self.report, self.saver = reward, report, saver
-        self.rules = Rules(config.trainer, guard)
+        self.rules, self.entropy = Rules(config.trainer, guard), EntropyControl(config.control.entropy)
         self.n, self.cap = config.actor_rollout_ref.rollout.n, config.data.max_response_length
         self.stream = PromptStream(len(train_dataset), config.data.seed, config.data.shuffle)
         self.step = 0
@@ -65,7 +68,7 @@ class ArcherTrainer(WorkerGroups):
         """One pass along the line above, to the run log and the monitor."""
         step = Step(self.step + 1)
         with step.timed("step"):
-            while self._wants_more(step):
+            while step.wants_more(self.config):
                 batch = self._rollout(step, self.stream.take(self.config.data.train_batch_size))
                 rewards = self._reward(step, batch)
                 self._filter(step, batch, rewards)
@@ -76,12 +79,6 @@ class ArcherTrainer(WorkerGroups):
             self._validate_when_due(step)
         self._log(step)
         self._judge()
-
-    def _wants_more(self, step: Step) -> bool:
-        """Whether the step generates (again): until its batch is full or the bound is met."""
-        settings = self.config.algorithm.group_filter
-        bound = settings.max_gen_batches if settings.enable else 1
-        return len(step.rounds) < bound and step.num_kept < self.config.data.train_batch_size
 
     def _rollout(self, step: Step, prompts: list[int]) -> DataProto:
         self.stop.check()
@@ -134,39 +131,45 @@ class ArcherTrainer(WorkerGroups):
         batch = step.trained(self.n)
         if batch is not None:
             with step.timed("adv"):
-                cut = None
-                if self.config.reward.overlong_filter:
-                    lengths = batch.batch["response_mask"].sum(-1)
-                    cut = overlong_filter_mask(lengths, self.cap, batch.batch["ended"])
-                by_std = self.config.algorithm.norm_adv_by_std_in_grpo
-                add_advantages(batch, self.n, norm_by_std=by_std, cut=cut)
+                cap = self.cap if self.config.reward.overlong_filter else None
+                add_advantages(batch, self.n, norm_by_std=self.config.algorithm.norm_adv_by_std_in_grpo, cap=cap)
+                self.entropy.act(batch)
         return batch
 
     def _update(self, step: Step, batch: DataProto | None) -> None:
-        """The optimizer updates of the step."""
-        if batch is None:
-            return
-        self.stop.check()
-        with step.timed("update_actor"):
-            mini_batch_rows = self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.n
-            step.metrics.update(self.calls.update(dealt(batch, mini_batch_rows, self.calls.dp_size)))
+        """The optimizer updates of the step, and what the reference becomes after them."""
+        if batch is not None:
+            self.stop.check()
+            with step.timed("update_actor"):
+                mini_batch_rows = self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.n
+                step.metrics.update(self.calls.update(dealt(batch, mini_batch_rows, self.calls.dp_size)))
+        if self.use_reference_policy:
+            with step.timed("ref"):
+                self.calls.refresh_reference(step.number)
 
     def _measure(self, step: Step, trained: DataProto | None, rest: DataProto | None) -> None:
         with step.timed("metrics"):
             step.metrics.update(step_metrics(step, trained, rest, self.n, self.cap))
+            step.metrics.update(self.entropy.measured(step.number, step.metrics["actor/entropy"]))
 
     def _validate_when_due(self, step: Step) -> None:
         # a refilled step takes more prompts than planned, so that the epochs may be over first
         last = self.rules.done(step.number, self.total_training_steps, self.stream.epoch) is not None
         if last or (self.config.trainer.test_freq > 0 and step.number % self.config.trainer.test_freq == 0):
-            with step.timed("testing"):
+            with suppress(StopRequested), step.timed("testing"):  # the step is saved without them
                 step.metrics.update(self._validate(step.number))
 
     def _validate(self, step: int) -> dict[str, float | None]:
-        """Accuracy on every held-out prompt."""
+        """Accuracy on every held-out prompt.
+
+        Raises:
+            StopRequested: a signal has come, so that there is none.
+        """
+        self.stop.check()
         numbers, n = list(range(len(self.val_dataset))), self.config.actor_rollout_ref.rollout.val_kwargs.n
         seeds = response_seeds(self.config.seed, -1 - step, numbers, n)
         batch = self._respond(prompt_batch(self.val_dataset, numbers, n), seeds, validate=True)
+        self.stop.check()
         return validation_metrics(self.reward.start(batch, evaluation=True).result(), batch)
 
     def _log(self, step: Step) -> None:
@@ -185,7 +188,8 @@ class ArcherTrainer(WorkerGroups):
     def state_dict(self) -> dict:
         """The driver's whole state after a completed step; the workers save theirs beside it."""
         row = self.report.last_row  # by which the best checkpoint is found
-        return {"step": self.step, "stream": self.stream.state_dict(), "row": row, **self.rules.state_dict()}
+        parts = {"stream": self.stream.state_dict(), "entropy_control": self.entropy.state_dict()}
+        return {"step": self.step, "row": row, **parts, **self.rules.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         """Continues after the step that ``state`` was taken at."""
@@ -193,6 +197,7 @@ class ArcherTrainer(WorkerGroups):
         self.saver.continue_after(self.step)
         self.stream.load_state_dict(state["stream"])
         self.rules.load_state_dict(state)
+        self.entropy.load_state_dict(state.get("entropy_control"))
 
     def resume(self, checkpoint) -> None:
         """Loads a whole checkpoint into the driver and the workers."""
@@ -203,7 +208,7 @@ class ArcherTrainer(WorkerGroups):
 
     def fork(self, fork) -> None:
         """Begins with the parameters of another run's checkpoint."""
-        self.actor_rollout_wg.fork_state(str(fork.checkpoint.path), fork.with_optimizer)
+        self.actor_rollout_wg.fork_state(str(fork.checkpoint.path.absolute()), fork.with_optimizer)
         self.report.say(str(fork))
 
     def _save_when_due(self) -> Ending | None:
@@ -214,4 +219,4 @@ class ArcherTrainer(WorkerGroups):
 
     def _save(self, state: dict) -> None:
         """Saves a state once; a disk that refuses is told, and counted."""
-        self.saver.save(state, self.actor_rollout_wg.save_state, self.report)
+        self.saver.save(state, self.calls.save, self.report)

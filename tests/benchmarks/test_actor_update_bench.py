@@ -34,6 +34,7 @@ def test_updates_of_a_small_model_are_measured_with_each_budget(monkeypatch):
     assert result["tokens_computed"] == result["response_tokens"] + 4 * bench.PROMPT
     assert not result["padding_removed"] and not result["activations_recomputed"]  # as device=cpu says
     assert result["attention"] == "sdpa"
+    assert all(each["host_syncs"] > 0 for each in result["budgets"])
 
 
 def test_an_error_leaves_no_process_group():
@@ -62,7 +63,7 @@ def test_padding_is_removed_as_the_device_says_and_the_result_says_whose_attenti
 @pytest.mark.parametrize("given, budgets", [("", [144, 288, 576]), ("--micro-batch-tokens 150 300", [150, 300])])
 def test_the_budgets_are_those_given_or_multiples_of_prompt_and_cap(monkeypatch, given, budgets):
     asked = []
-    monkeypatch.setattr(bench, "measure", lambda *arguments: asked.extend(arguments[-1]) or {})
+    monkeypatch.setattr(bench, "measure", lambda *arguments: asked.extend(arguments[-2]) or {})
     options = ["--device", "cpu", "--shape", "tiny", "--tokens", "16"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["bench_actor_update", *options, *given.split()])

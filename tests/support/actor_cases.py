@@ -1,19 +1,19 @@
 """A small Qwen3, a batch of rows, and the actor's update of it on one worker or several.
 
-With padding removed, too, which is what runs on a GPU. flash-attn, which packs the rows, needs one: its four helpers
-and its attention within packed rows are written out here with torch, so that upstream's code around them, and ours, run
-as they are.
+With padding removed, too, which is what runs on a GPU (:mod:`packing`), and under FSDP of either version
+(:mod:`wrapping`).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import pytest
 import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
+
+from packing import like_a_gpu
+from wrapping import BF16, plain_module, whole_gradients, whole_parameters, wrap
 
 VOCAB, PROMPT = 48, 6
 RESPONSE_LENGTHS = (10, 1, 0, 7, 3, 10, 5, 2, 9, 4, 6)  # one empty, one of one token; odd: two workers need filler
@@ -131,58 +131,16 @@ def rows_of_worker(batch: dict[str, torch.Tensor], case: Case, workers: int, ran
     return dealt(DataProto.from_dict(filled), case.mini_batch_rows, workers).chunk(workers)[rank]
 
 
-def packed_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, position_ids=None, **_):
-    """Causal attention within each of the rows that lie one behind the other; a row begins at position 0."""
-    row = (position_ids == 0).cumsum(-1)
-    length = query.shape[-2]
-    allowed = (row[:, :, None] == row[:, None, :]) & torch.ones(length, length, dtype=torch.bool).tril()
-    output = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=allowed[:, None], dropout_p=dropout, scale=scaling, enable_gqa=True
-    )
-    return output.transpose(1, 2).contiguous(), None
-
-
-def unpad_input(hidden_states, attention_mask):
-    indices = attention_mask.flatten().nonzero().flatten()
-    return hidden_states.flatten(0, 1)[indices], indices, None
-
-
-def pad_input(hidden_states, indices, batch, seqlen):
-    empty = hidden_states.new_zeros(batch * seqlen, *hidden_states.shape[1:])
-    return empty.index_put((indices,), hidden_states).unflatten(0, (batch, seqlen))
-
-
-@contextmanager
-def like_a_gpu(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
-    """What is there on a GPU for removing padding; packed rows are told apart by their positions."""
-    from einops import rearrange
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    from verl.workers.actor import dp_actor
-
-    helpers = {"unpad_input": unpad_input, "pad_input": pad_input, "rearrange": rearrange}
-    helpers["index_first_axis"] = lambda values, indices: values[indices]
-    ALL_ATTENTION_FUNCTIONS["packed"] = packed_attention
-    with pytest.MonkeyPatch.context() as patch:
-        for name, helper in helpers.items():
-            patch.setattr(dp_actor, name, helper, raising=False)
-        patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # upstream's bf16
-        for module in modules:
-            patch.setattr(module.config, "_attn_implementation", "packed")
-        yield
-
-
 class Recorder(torch.optim.SGD):
     """Keeps every whole gradient it steps with."""
 
     def __init__(self, module, learning_rate: float):
         super().__init__(module.parameters(), lr=learning_rate)
+        self.module = module
         self.gradients: list[torch.Tensor] = []
 
     def step(self, closure=None):
-        gradients = [p.grad for group in self.param_groups for p in group["params"]]
-        whole = [g.full_tensor() if hasattr(g, "full_tensor") else g for g in gradients]
-        self.gradients.append(torch.cat([g.detach().flatten() for g in whole]).clone())
+        self.gradients.append(torch.cat([gradient.flatten() for gradient in whole_gradients(self.module).values()]))
         super().step(closure)
 
 
@@ -191,7 +149,6 @@ class Worker:
 
     def __init__(self, settings: dict):
         from recipes.archer.workers.model_forward import bind_token_forward
-        from verl.utils.fsdp_utils import apply_fsdp2
 
         self.settings = OmegaConf.create(settings)
         self.batches, self.modules, self.initial = {}, {}, {}
@@ -199,10 +156,13 @@ class Worker:
             model = small_qwen3(tied)
             for wide in (False, True):
                 self.batches[tied, wide] = make_batch(model, wide=wide)
-            apply_fsdp2(model, {"reshard_after_forward": False}, OmegaConf.create({}))
-            bind_token_forward(model)
-            self.modules[tied] = model
-            self.initial[tied] = [p.detach().clone() for p in model.parameters()]
+            if self.settings.get("recomputed"):
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            keep_whole = not self.settings.fsdp_config.reshard_after_forward
+            module = wrap(model, self.settings.strategy, keep_whole, BF16 if self.settings.get("bf16") else None)
+            bind_token_forward(module)
+            self.modules[tied] = module
+            self.initial[tied] = [p.detach().clone() for p in module.parameters()]
 
     def config(self, case: Case):
         config = OmegaConf.merge(self.settings, case.settings, CUTS[case.cut])
@@ -211,10 +171,10 @@ class Worker:
 
     def actor(self, case: Case):
         from recipes.archer.workers.actor import ArcherActor
+        from recipes.archer.workers.fsdp import reshard
 
         module = self.modules[case.tied]
-        for part in filter(lambda part: hasattr(part, "reshard"), module.modules()):
-            part.reshard()  # a forward pass without a backward pass leaves the parameters gathered
+        reshard(module)  # a forward pass without a backward pass leaves the parameters gathered
         with torch.no_grad():
             for parameter, first in zip(module.parameters(), self.initial[case.tied], strict=True):
                 parameter.copy_(first)
@@ -231,7 +191,7 @@ class Worker:
         own.meta_info["temperature"] = TEMPERATURE
         actor = self.actor(case)
         removed = case.settings.get("use_remove_padding")
-        with like_a_gpu(self.modules.values()) if removed else nullcontext():
+        with like_a_gpu(map(plain_module, self.modules.values())) if removed else nullcontext():
             metrics = actor.update_policy(own)
         return actor.actor_optimizer.gradients, metrics
 
@@ -265,8 +225,12 @@ def worker_state(worker: Worker, case: Case):
 
 def whole_state(state) -> list[torch.Tensor]:
     """Parameters and Adam's first moments, not sharded."""
-    parameters = [p.full_tensor() for p in state.model.parameters()]
-    return parameters + [state.optimizer.state[p]["exp_avg"].full_tensor() for p in state.model.parameters()]
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True)
+    parameters = whole_parameters(state.model)
+    moments = get_optimizer_state_dict(state.model, state.optimizer, options=options)["state"]
+    return [*parameters.values(), *(moments[name]["exp_avg"] for name in parameters)]
 
 
 def save_checkpoint(worker: Worker, path: str) -> None:

@@ -1,5 +1,6 @@
 """Tiny Qwen3 models, vLLM engines for them, and the comparison of what the two say."""
 
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,8 +84,19 @@ def update_worker(worker, weights: dict, engine=None, peft_config=None, base_syn
 
 
 def sync(llm, model) -> None:
-    """Sends the weights of ``model`` to every worker of the engine."""
-    llm.collective_rpc(update_worker, args=(model.state_dict(),))
+    """Sends the weights of ``model`` to every worker of the engine.
+
+    As bytes: a tensor on its way to another process is moved into shared memory, by a thread, and what it held is given
+    back, while the first worker is reading it in this one.
+    """
+    file = BytesIO()
+    torch.save(model.state_dict(), file)
+    llm.collective_rpc(load_and_update, args=(file.getvalue(),))
+
+
+def load_and_update(worker, weights: bytes) -> None:
+    """``update_worker`` with a saved state dict."""
+    update_worker(worker, torch.load(BytesIO(weights), weights_only=True))
 
 
 def generate(llm, **arguments) -> list[tuple[list[int], torch.Tensor]]:

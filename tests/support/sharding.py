@@ -1,5 +1,6 @@
 """Checkpoints of one worker and of two, written and read by each other; run in two processes of their own."""
 
+import functools
 import json
 import pickle
 import random
@@ -11,15 +12,17 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
 
 from actor_cases import join
 from forging import Running, archive, forge
 from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.manifest import write_manifest
-from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
+from recipes.archer.checkpoints.shards import WorkerState, aliases, load_shards, save_shards, written_by_all
 from recipes.archer.ending import UserError
+from wrapping import STRATEGY, wrap
 
 
 class Model(torch.nn.Module):
@@ -41,8 +44,7 @@ class Model(torch.nn.Module):
 def worker(seed: int) -> WorkerState:
     """A fresh one, its model sharded over all ranks."""
     torch.manual_seed(seed)
-    model = Model()
-    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    model = wrap(Model(), STRATEGY)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
     return WorkerState(model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9), dist.get_rank())
 
@@ -62,13 +64,10 @@ def train(state: WorkerState, steps: int) -> None:
 def whole(state: WorkerState) -> dict:
     """Everything but random state, not sharded."""
 
-    def full(tensor):
-        return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
-
-    found = {f"model.{name}": full(tensor) for name, tensor in state.model.state_dict().items()}
-    for name, parameter in state.model.named_parameters():
-        moments = state.optimizer.state[parameter]
-        found |= {f"optimizer.{name}.{key}": full(value) for key, value in moments.items()}
+    model, optimizer = get_state_dict(state.model, state.optimizer, options=StateDictOptions(full_state_dict=True))
+    found = {f"model.{name}": tensor.clone() for name, tensor in model.items()}
+    for name, moments in optimizer["state"].items():
+        found |= {f"optimizer.{name}.{key}": value.clone() for key, value in moments.items()}
     return found | {"schedule": state.scheduler.state_dict(), "lr": state.optimizer.param_groups[0]["lr"]}
 
 
@@ -95,6 +94,22 @@ def load(path: Path, seed: int, trust_old: bool = False) -> dict:
     found = whole(state) | {"draws": draws()}
     train(state, 1)
     return {"loaded": found, "one step on": whole(state)}
+
+
+def changed(path: Path, fresh_optimizer: bool) -> dict:
+    """What a worker with other settings of its own holds after loading, and its rates after a step."""
+    state = worker(9)
+    for group in state.optimizer.param_groups:
+        group |= {"lr": 0.02, "initial_lr": 0.02, "weight_decay": 0.3}
+    state.scheduler.base_lrs = [0.02]
+    load_shards(str(path), state, fresh_optimizer=fresh_optimizer)
+    moments = sum(len(moments) for moments in state.optimizer.state.values())
+    group = state.optimizer.param_groups[0]
+    found = {"lr": group["lr"], "weight_decay": group["weight_decay"], "moments": moments}
+    named = state.model.named_parameters()
+    parameters = {f"model.{name}": value.full_tensor().detach().clone() for name, value in named}
+    train(state, 1)
+    return found | {"model": parameters, "lr one step on": group["lr"], "epoch": state.scheduler.last_epoch}
 
 
 def limited(path: Path, rank: int) -> list[str | None]:
@@ -227,6 +242,12 @@ def old(path: Path) -> dict:
     return {"said": said, "read": load(folder, seed=8, trust_old=True)}
 
 
+def aliases_under_fsdp1() -> dict[str, str]:
+    """As a GPU run wraps the model: each layer, and around them what is left."""
+    layers = functools.partial(lambda_auto_wrap_policy, lambda_fn=lambda module: isinstance(module, torch.nn.LayerNorm))
+    return aliases(FullyShardedDataParallel(Model(), auto_wrap_policy=layers, device_id=torch.device("cpu")))
+
+
 def run(rank: int, folder: str) -> None:
     """Process ``rank`` of two; results go to ``<folder>/<name>.<rank>``."""
     path, results = Path(folder), {}
@@ -239,6 +260,8 @@ def run(rank: int, folder: str) -> None:
     results["one in two"] = load(path / "one", seed=2)
     results["saved by two"] = _trained_and_saved(path / "two")
     results["two in two"] = load(path / "two", seed=3)
+    results["names"] = sorted(pickle.loads((path / "two" / ".metadata").read_bytes()).state_dict_metadata)
+    results["changed"] = {fresh: changed(path / "two", fresh) for fresh in (False, True)}
     results["limited"] = limited(path / "limited", rank)
     results["broken"] = broken(rank)
     results["refused"] = {change.__name__: refused(path / "two", change) for change in CHANGES}
@@ -246,6 +269,7 @@ def run(rank: int, folder: str) -> None:
     if rank == 0:
         results["two in one"] = _alone(path, lambda: load(path / "two", seed=4))
         results["old in one"] = _alone(path, lambda: old(path / "one"))
+        results["aliases of fsdp1"] = _alone(path, aliases_under_fsdp1)
         results["one in one"] = _alone(path, lambda: load(path / "one", seed=5))
     results["ran"] = (path / "ran").exists()
     torch.save(results, path / f"results.{rank}")

@@ -86,6 +86,7 @@ class World:
     """
 
     dp_size = 1
+    save = None  # a saver that is made up lets nobody write
 
     def __init__(self, script, config):
         self.script, self.config, self.loss_config = script, config, loss_config_from(config.actor_rollout_ref.actor)
@@ -94,6 +95,7 @@ class World:
         self.seeds: list[int] = []  # of their responses
         self.scored = 0  # rows
         self.updates: list[DataProto] = []
+        self.refreshed: list[tuple[int, int]] = []  # step, and updates before it
         self.number = 0
 
     def generate(self, batch: DataProto, seeds, validate: bool) -> DataProto:
@@ -125,6 +127,12 @@ class World:
     def add_old_log_probs(self, batch: DataProto) -> None:
         self.scored += len(batch)
         batch.batch["old_log_probs"], batch.batch["rollout_entropy"], _ = self.figures(batch.batch["responses"])
+
+    def add_reference(self, batch: DataProto) -> None:
+        batch.batch["ref_log_prob"] = self.figures(batch.batch["responses"])[0]
+
+    def refresh_reference(self, step: int) -> None:
+        self.refreshed.append((step, len(self.updates)))
 
     def update(self, batch: DataProto) -> dict:
         self.updates.append(batch)

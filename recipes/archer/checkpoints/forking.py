@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
-from recipes.archer.checkpoints.shards import WorkerState, read_into
+from recipes.archer.checkpoints.shards import WorkerState, aliases, read_into
 
 
 def fork_shards(path: str, state: WorkerState, with_optimizer: bool) -> None:
@@ -24,12 +24,12 @@ def fork_shards(path: str, state: WorkerState, with_optimizer: bool) -> None:
     """
     if not with_optimizer:  # whose state would come to be if it were only asked for
         model = get_model_state_dict(state.model)
-        read_into({"model": model}, Path(path))
+        read_into({"model": model}, Path(path), aliases(state.model))
         set_model_state_dict(state.model, model)
         return
     own = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
     model, optimizer = get_state_dict(state.model, state.optimizer)
-    read_into({"model": model, "optimizer": optimizer}, Path(path))
+    read_into({"model": model, "optimizer": optimizer}, Path(path), aliases(state.model))
     set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     for group, settings in zip(state.optimizer.param_groups, own, strict=True):
         group.update(settings)

@@ -12,8 +12,10 @@ from recipes.archer.checkpoints.bounded import files_in, is_plain_name, open_reg
 from recipes.archer.ending import UserError
 
 MANIFEST = "manifest.json"
+REFERENCE = "reference"  # folder of the reference policy's parameters, where they are not the model's own
 # of a checkpoint's folder; raised when an older reader would misunderstand it
-FORMAT = 2  # 1: each worker's own state was a pickle, host_<rank>.pt
+FORMAT = 3  # 2: without a reference, and still written where there is none
+WITHOUT_REFERENCE = 2  # 1: each worker's own state was a pickle, host_<rank>.pt
 MOST_BYTES = 64 << 20  # of the manifest
 
 
@@ -21,7 +23,8 @@ def write_manifest(folder: Path) -> None:
     """Lists every file of a finished folder, and flushes files and folders to the disk."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     described = {str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": _hash(p)} for p in files}
-    text = json.dumps({"format": FORMAT, "files": described}, indent=1)
+    layout = FORMAT if any(name.startswith(f"{REFERENCE}/") for name in described) else WITHOUT_REFERENCE
+    text = json.dumps({"format": layout, "files": described}, indent=1)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     for path in folder.rglob("*"):
         flush(path)
@@ -33,7 +36,7 @@ class Manifest:
     """What a checkpoint's folder holds.
 
     Attributes:
-        layout: number of the format; below ``FORMAT``: the folder has pickles that run what is in them.
+        layout: number of the format; below ``WITHOUT_REFERENCE``: the folder has pickles that run what is in them.
         files: (size in bytes, SHA-256) by name, relative to the folder.
     """
 
@@ -42,7 +45,7 @@ class Manifest:
 
     @property
     def is_old(self) -> bool:
-        return self.layout < FORMAT
+        return self.layout < WITHOUT_REFERENCE
 
 
 def old_refused(folder: Path) -> UserError:

@@ -42,6 +42,25 @@ def read_metadata(folder: Path, sizes: Mapping[str, int]) -> Metadata:
         raise ValueError(f"{METADATA} {problem}") from None
 
 
+def files_named(folder: Path) -> set[str]:
+    """The files, in its folder, that a checkpoint's metadata says its tensors are in, there or not.
+
+    Raises:
+        ValueError, OSError: as :func:`read_metadata`.
+    """
+    return {place.relative_path for place in read_metadata(folder, _Unseen()).storage_data.values()}
+
+
+class _Unseen(dict[str, int]):
+    """Sizes of files that nobody has looked at: whatever is said of them may be so."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> int:
+        return 2 * MOST_SIZE
+
+
 class _Reading:
     """One reading; a list that a pickle refers to many times is one of its few bytes, so they are counted."""
 

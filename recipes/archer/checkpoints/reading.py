@@ -24,17 +24,26 @@ STATE = "state.json"
 MOST_BYTES = 64 << 20  # of the state
 _HOST = re.compile(r"host_(0|[1-9]\d{0,6})\.(?:json|safetensors)", re.ASCII)
 _OF_WORKERS = re.compile(r"host_.*|.*\.distcp", re.DOTALL)
-_MAPPINGS = ("identity", "stream", "guard", "row")  # of what the state may have
+_MAPPINGS = ("identity", "stream", "guard", "row", "entropy_control")  # of what the state may have
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint: its folder, its step, the trainer's state in it, and whether its format is an earlier one."""
+    """A whole checkpoint.
+
+    Attributes:
+        path: its folder.
+        step: its step.
+        state: the trainer's state in it.
+        is_old: whether its format is an earlier one.
+        fresh_optimizer: whether who continues it leaves the optimizer's moments out.
+    """
 
     path: Path
     step: int
     state: dict[str, Any]
     is_old: bool = False
+    fresh_optimizer: bool = False
 
 
 def read(path: Path, trust_old: bool = False) -> Checkpoint:

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,11 +33,14 @@ class CheckpointSaver:
         store: where checkpoints go.
         identity: what they belong to, written into each.
         first_size: bytes that the first one is thought to take; later ones take what the last one took.
+        least_size: bytes that any one is thought to take.
         max_failed_saves: so many in a row end the run.
     """
 
-    def __init__(self, store: CheckpointStore, identity: dict[str, Any], first_size: int, max_failed_saves: int):
-        self.store, self.identity, self.first_size = store, identity, first_size
+    def __init__(
+        self, store: CheckpointStore, identity: dict[str, Any], first_size: int, least_size: int, max_failed_saves: int
+    ):
+        self.store, self.identity, self.first_size, self.least_size = store, identity, first_size, least_size
         self.max_failed_saves, self.num_failed = max_failed_saves, 0
         self.problem: str | None = None
         self.saved_step = self._tried_step = 0
@@ -90,7 +94,7 @@ class CheckpointSaver:
         if ending.exit_code == FINISHED:
             return self._failed(f"{ending.reason}, but the last checkpoint could not be written")
         reason = f"{ending.reason}; its last state could not be saved: {self.problem}"
-        return Ending(ending.status, reason, ending.exit_code)
+        return replace(ending, reason=reason)
 
     def _write(self, state: dict[str, Any], write: Write, report: Report) -> str | None:
         """What the disk refused; None when the checkpoint is whole."""
@@ -105,7 +109,8 @@ class CheckpointSaver:
 
     def _fill(self, partial: Path, state: dict[str, Any], write: Write, report: Report) -> str | None:
         try:
-            if lack := shortage(self.store.folder, self.store.size() or self.first_size):
+            size = max(self.store.size() or self.first_size, self.least_size)
+            if lack := shortage(self.store.folder, size):
                 return lack
             problem = next(filter(None, write(str(partial))), None)
             if problem is None:

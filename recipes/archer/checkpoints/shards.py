@@ -5,7 +5,7 @@ any number of workers.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.optim.lr_scheduler import LRScheduler
 
 from recipes.archer.checkpoints.host import HostState
@@ -25,6 +30,7 @@ from recipes.archer.ending import UserError
 # how the tokenizer's writer, which is not Python's, tells ENOSPC, EDQUOT, EIO and EROFS: in a bare Exception
 FOREIGN_ERRORS = re.compile(r"\(os error (28|122|5|30)\)")
 ARCHIVE_ERRORS = ("inline_container", "iostream error", "PytorchStreamWriter")  # of a file that cannot be written
+_WRAPPERS = {"_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 @dataclass
@@ -79,33 +85,43 @@ def refused_by_disk(error: BaseException) -> str | None:
 def save_shards(path: str, state: WorkerState) -> None:
     """Writes this rank's part into the folder ``path``; every rank calls it, inside :func:`written_by_all`."""
     model, optimizer = get_state_dict(state.model, state.optimizer)
+    for alias in aliases(state.model):
+        del model[alias]
     dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=path)
     HostState.of_this_process(state.scheduler).write(Path(path), state.rank)
 
 
-def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
+def load_shards(path: str, state: WorkerState, trust_old: bool = False, fresh_optimizer: bool = False) -> None:
     """Reads the finished folder ``path`` into model, optimizer, schedule and, where this rank has one, random state.
 
-    With another number of workers than saved, ranks without a state of their own take rank 0's schedule and
-    keep their fresh random state: rollouts are seeded by response, so nothing else depends on it.
+    Learning rate, weight decay and whatever else a group of parameters has are this run's own, the place in the
+    schedule is the checkpoint's.  With another number of workers than saved, ranks without a state of their own take
+    rank 0's schedule and keep their fresh random state: rollouts are seeded by response, so nothing else depends on it.
 
     Args:
         trust_old: whether a folder of an earlier format may be read, which runs what its pickles hold.
+        fresh_optimizer: whether the optimizer's moments stay as they are, those of one that has done nothing.
 
     Raises:
         UserError: the folder holds anything else than tensors and plain values.
         RuntimeError: it cannot be read for another reason.
     """
-    folder = Path(path)
-    model, optimizer = get_state_dict(state.model, state.optimizer)
+    folder, settings = Path(path), OwnSettings(state)
     try:
         host, is_own = _host_state(folder, state.rank, trust_old)  # before what all ranks do together
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"checkpoint {path}: {error}") from None
-    read_into({"model": model, "optimizer": optimizer}, folder)
-    set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+    if fresh_optimizer:  # whose state would come to be if it were only asked for
+        model = get_model_state_dict(state.model)
+        read_into({"model": model}, folder, aliases(state.model))
+        set_model_state_dict(state.model, model)
+    else:
+        model, optimizer = get_state_dict(state.model, state.optimizer)
+        read_into({"model": model, "optimizer": optimizer}, folder, aliases(state.model))
+        set_state_dict(state.model, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     try:
         host.set_schedule(state.scheduler)
+        settings.restore(state)
         if is_own:
             host.set_generators()
     except ValueError as error:
@@ -113,13 +129,61 @@ def load_shards(path: str, state: WorkerState, trust_old: bool = False) -> None:
     dist.barrier()
 
 
-def read_into(state: dict[str, Any], folder: Path) -> None:
+class OwnSettings:
+    """What the configuration, and not a checkpoint, says of an optimizer: taken before the checkpoint is read."""
+
+    def __init__(self, state: WorkerState):
+        self.groups = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in state.optimizer.param_groups
+        ]
+        self.rates = list(state.scheduler.base_lrs)
+
+    def restore(self, state: WorkerState) -> None:
+        """Puts it in force again, at the place in the schedule that the checkpoint has."""
+        scheduler, saved = state.scheduler, list(state.scheduler.base_lrs)
+        rates = list(scheduler.get_last_lr())
+        if saved != self.rates:
+            rates = [
+                now * (own / base) if base else own for now, own, base in zip(rates, self.rates, saved, strict=True)
+            ]
+        for group, own, rate in zip(state.optimizer.param_groups, self.groups, rates, strict=True):
+            group.update(own, lr=rate)
+        scheduler.load_state_dict(scheduler.state_dict() | {"base_lrs": self.rates, "_last_lr": rates})
+
+
+def aliases(model: torch.nn.Module) -> dict[str, str]:
+    """Second names of parameters, and the first of each: a tied head is the embedding, and is written once."""
+    first: dict[int, str] = {}
+    found: dict[str, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if (one := first.setdefault(id(parameter), name)) != name:
+            found[name] = one
+    for prefix, module in model.named_modules():  # FSDP1 keeps a parameter of many in one, and what shares them apart
+        for info in getattr(getattr(getattr(module, "_handle", None), "flat_param", None), "_shared_param_infos", ()):
+            found[f"{prefix}.{info.module_name}.{info.param_name}"] = (
+                f"{prefix}.{info.prim_module_name}.{info.prim_param_name}"
+            )
+    return {_plain(alias): _plain(name) for alias, name in found.items()}
+
+
+def _plain(name: str) -> str:
+    """A parameter's name in a state, without what wraps the modules on its way."""
+    return ".".join(part for part in name.split(".") if part and part not in _WRAPPERS)
+
+
+def read_into(state: dict[str, Any], folder: Path, alike: Mapping[str, str]) -> None:
     """Fills the tensors of ``model`` and, if it is there, ``optimizer`` from a finished folder; every rank calls it.
+
+    Args:
+        alike: the model's :func:`aliases`.
 
     Raises:
         UserError: the folder holds anything else than this state as tensors and plain values.
         RuntimeError: it cannot be read for another reason.
     """
+    for alias in alike:
+        del state["model"][alias]
     try:
         dcp.load(state, storage_reader=DataReader(folder))
     except (ValueError, FileNotFoundError) as error:
@@ -128,6 +192,7 @@ def read_into(state: dict[str, Any], folder: Path) -> None:
         if strange := next(filter(_is_of_content, (cause for cause, _ in error.failures.values())), None):
             raise UserError(f"checkpoint {folder}: {str(strange).splitlines()[0]}") from None
         raise RuntimeError(f"{folder} cannot be loaded: {error}") from None
+    state["model"] |= {alias: state["model"][name] for alias, name in alike.items()}
 
 
 def _is_of_content(error: BaseException) -> bool:

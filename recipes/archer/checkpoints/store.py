@@ -23,6 +23,7 @@ from recipes.archer.files import write_atomically
 POINTER = "latest_checkpointed_iteration.txt"  # verl's name for it
 BEST_POINTER = "best_checkpoint.txt"
 PREFIX = "global_step_"
+NUM_SOUND = 2  # kept to go back to: what is bad from the very next step on began in the last one's own policy
 # a checkpoint that one of an earlier step replaces: it counts until that step's folder is there
 _ASIDE = re.compile(r"\.global_step_(\d+)\.behind_(\d+)")
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of write_atomically, with its process
@@ -56,12 +57,21 @@ class CheckpointStore:
         keep_last: how many to keep, at least 1.
         best_by: besides those, the best by a metric is kept; None: no such one.
         trust_old: whether checkpoints of an earlier format, whose pickles run what is in them, may be continued.
+        keep_sound: besides those, the newest ones that a run may have to go back to are kept.
     """
 
-    def __init__(self, folder: Path, keep_last: int = 3, best_by: BestBy | None = None, trust_old: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        keep_last: int = 3,
+        best_by: BestBy | None = None,
+        trust_old: bool = False,
+        keep_sound: bool = False,
+    ):
         if keep_last < 1:
             raise ValueError(f"trainer.keep_last={keep_last}: keep at least 1 checkpoint")
         self.folder, self.keep_last, self.best_by, self.trust_old = Path(folder), keep_last, best_by, trust_old
+        self.keep_sound = keep_sound
 
     def begin(self, step: int) -> Path:
         """An empty folder to write step ``step`` into; leftovers of an interrupted save are removed."""
@@ -95,8 +105,9 @@ class CheckpointStore:
         best = self._point_to(step, whole)
         # damaged ones do not count, and go when there are enough whole ones after them
         oldest = whole[-self.keep_last] if len(whole) >= self.keep_last else 0
+        kept = {best, *(self._sound(whole)[:NUM_SOUND] if self.keep_sound else ())}
         for old in self._finals():
-            if old < oldest and old != best:
+            if old < oldest and old not in kept:
                 shutil.rmtree(self._final(old), ignore_errors=True)
         self._mend()
         return self._final(best) if best is not None else None
@@ -109,6 +120,38 @@ class CheckpointStore:
         self._mend()
         if whole := [step for step in sorted(self._finals()) if _looks_whole(self._final(step))]:
             self._point_to(whole[-1], whole)
+
+    def sound_before(self, step: int) -> Checkpoint | None:
+        """The newest sound checkpoint whose policy generated a step before ``step``; None where there is none.
+
+        That of step n holds the policy that generates step n + 1, where it shows for the first time.
+
+        Raises:
+            UserError: as :meth:`newest_whole`.
+        """
+        folders = self._counting()
+        for number in self._sound([number for number in folders if number + 1 < step]):
+            with suppress(ValueError):  # damaged
+                return read(folders[number], self.trust_old)
+        return None
+
+    def go_back(self, step: int, branch: Path) -> None:
+        """Takes away the checkpoints after a step; the best of all, where it is one of them, moves into ``branch``.
+
+        A kill in here costs nothing that stays, and the same call brings it to its end.
+        """
+        self._mend()
+        later = [number for number in sorted(self._finals(), reverse=True) if number > step]
+        best = self.best() if not any(branch.glob(f"{PREFIX}*")) else None
+        if best is not None and best in map(self._final, later):
+            os.replace(best, branch / best.name)
+            later = [number for number in later if self._final(number) != best]
+        for number in later:
+            os.replace(self._final(number), self.folder / f".{PREFIX}{number}.partial")
+        self.repair()
+        if not self._finals():
+            for pointer in (POINTER, BEST_POINTER):
+                (self.folder / pointer).unlink(missing_ok=True)
 
     def discard(self, partial: Path) -> None:
         """Removes a folder of :meth:`begin` that could not be written."""
@@ -146,6 +189,11 @@ class CheckpointStore:
         folders = self._counting()
         sizes = (sum(listed(folders[step]).values()) for step in sorted(folders, reverse=True))
         return next(filter(None, sizes), None)
+
+    def _sound(self, steps: list[int]) -> list[int]:
+        """Those of some steps at which nothing spoke against the run, the newest first."""
+        folders = self._counting()
+        return [step for step in sorted(steps, reverse=True) if state_in(folders[step]).get("sound") is True]
 
     def _best(self, folders: dict[int, Path]) -> int | None:
         if self.best_by is None:

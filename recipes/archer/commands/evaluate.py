@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recipes.archer.ending import INTERRUPTED, TERMINATED, UserError
+from recipes.archer.ending import UserError
 from recipes.archer.files import write_atomically
 from recipes.archer.printable import complain, printable
 
@@ -41,22 +41,22 @@ def evaluate(
         str | None, typer.Option(metavar="SCORES_OR_TARGET", help="A scores.json, or a target, to compare with.")
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Default: cuda where there is a GPU.")] = None,
+    engines: Annotated[
+        int | None, typer.Option(min=1, help="Default: one for each GPU, of RAY_ADDRESS's cluster if set; 1 on a CPU.")
+    ] = None,
 ) -> None:
     """Evaluate models on questions: avg@n, pass@k, maj@n with 95% intervals; started again, it goes on."""
-    import signal
+    from recipes.archer.session.signals import StopRequested, StopSignals
 
-    signal.signal(signal.SIGTERM, _terminated)  # so that what is temporary is removed
     names, files = _sorted_out(targets, data or [])
-    try:
-        _evaluate(names, files, (n, temperature, top_p, max_tokens, seed), steps, out, against, device)
-    except KeyboardInterrupt:
-        complain("archer: stopped; the responses so far are kept, the same command goes on")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _terminated(*_: object) -> None:
-    complain("archer: stopped; the responses so far are kept, the same command goes on")
-    raise SystemExit(TERMINATED)
+    with StopSignals() as stop:
+        try:
+            with stop.nothing_to_save():  # responses are on disk as they come
+                where = (device and device.value, engines)
+                _evaluate(names, files, (n, temperature, top_p, max_tokens, seed), steps, out, against, where)
+        except StopRequested:
+            complain("archer: stopped; the responses so far are kept, the same command goes on")
+            raise typer.Exit(stop.ending().exit_code) from None
 
 
 def _sorted_out(targets: list[str], data: list[Path]) -> tuple[list[str], list[Path]]:
@@ -76,20 +76,21 @@ def _sorted_out(targets: list[str], data: list[Path]) -> tuple[list[str], list[P
     return names, files
 
 
-def _evaluate(names, files, options, steps, out, against, device) -> None:
+def _evaluate(names, files, options, steps, out, against, where) -> None:
     from recipes.archer.export.targets import find_targets
+    from recipes.archer.startup.engines import Engines
     from recipes.archer.startup.evaluating import Options, Work, settings_for
 
     found = find_targets(names, steps, out)
     base = _Base(against, out)
     settings = settings_for([*found, *base.targets], Options(*options))
-    chosen = _device(device)
-    complain(f"{settings}; on {chosen.value}")
     results: list[tuple[Path, dict[str, Any]]] = []
-    with Work(files, settings, chosen.value) as work:
-        theirs = base.scores(work, _progress)
-        for target in found:
-            results += work.on(target, _progress)
+    with Engines(*where) as engines:
+        complain(f"{settings}; {engines}")
+        with Work(files, settings, engines) as work:
+            theirs = base.scores(work, _progress)
+            for target in found:
+                results += work.on(target, _progress)
     compared = base.compare(results, theirs)
     _show(results, compared)
     _show_steps(found, results)
@@ -178,15 +179,6 @@ def _show_steps(targets, results) -> None:
         write_atomically(picture, scores_png(course))
         for told in (f"{data}: {course_sentence(course)}", f"picture: {picture}"):
             console().print(shown(told), soft_wrap=True)
-
-
-def _device(given: Device | None) -> Device:
-    from recipes.archer.startup.gpus import num_gpus
-
-    found = num_gpus()
-    if given is Device.cuda and not found:
-        raise UserError("--device cuda: there is no NVIDIA GPU that this environment reaches; leave it out")
-    return given or (Device.cuda if found else Device.cpu)
 
 
 @contextmanager

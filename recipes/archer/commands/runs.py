@@ -11,7 +11,7 @@ from recipes.archer.printable import complain
 def runs(
     output: Annotated[Path, typer.Argument(help="Folder that holds the runs.")] = Path("output"),
 ) -> None:
-    """List all runs: what they were forked from, experiment, steps, status, verdict, best and last figures."""
+    """List all runs: where they began and went back, experiment, steps, status, verdict, best and last figures."""
     from concurrent.futures import ProcessPoolExecutor
 
     from rich.table import Table
@@ -57,7 +57,7 @@ def _line_or_problem(folder: Path) -> list | str:
 def _line(run, now: float) -> list:
     from recipes.archer.evaluation.tables import evaluations_in, highest
     from recipes.archer.reports.figures import TRAIN, best_row, formatted, last, number
-    from recipes.archer.reports.provenance import status
+    from recipes.archer.reports.provenance import status, turns
     from recipes.archer.reports.terminal import colored, shown
     from recipes.archer.reports.verdict import state_of
 
@@ -69,7 +69,8 @@ def _line(run, now: float) -> list:
     row, key = best or ({}, TRAIN)
     best_text = formatted(number(row.get(key)), ".3f") + (f" (step {row['step']})" if row else "")
     origin = f"\n↳ {run.forked_from}" if run.forked_from else ""
-    words = (run.name + origin, run.experiment or "–", str(run.rows[-1]["step"] if run.rows else 0))
+    back = f"\n↩ {turns(run)}" if run.courses else ""
+    words = (run.name + origin + back, run.experiment or "–", str(run.rows[-1]["step"] if run.rows else 0))
     figures = (at_end(key, ".3f"), at_end("actor/entropy", ".2f"), at_end("response_length/mean", ".0f"))
     return [
         *map(shown, words),

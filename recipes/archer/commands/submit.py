@@ -145,6 +145,11 @@ def _remarks(job, settings, overrides: list[str], needs_key: bool = True) -> lis
     if needs_key and "WANDB_API_KEY" not in job.secrets and "WANDB_API_KEY_FILE" not in job.environment:
         where = f"wandb_key_file or secrets.WANDB_API_KEY in {settings.source}"
         said.append(f"no W&B key, so the run will be offline; set {where}")
+    if job.grace_s < job.save_s:
+        said.append(
+            f"grace_s={job.grace_s} in {settings.source} is over before the trainer gives up saving, after "
+            f"{job.save_s} s; set trainer.grace_s={max(0, job.grace_s - 30)}, or leave grace_s out"
+        )
     if not settings.workdir:
         said.append(f"no workdir in {settings.source}: the image's working directory must be a checkout")
     return said

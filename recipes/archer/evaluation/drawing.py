@@ -31,3 +31,12 @@ class Responder(Protocol):
     def respond(
         self, requests: Iterable[Request], sampling: Sampling, stop_token_ids: Iterable[int]
     ) -> Iterable[list[Drawn]]: ...
+
+
+class EngineRefusedError(ValueError):
+    """An engine cannot be made as it is asked for; the message says why, and the remedy."""
+
+
+def refusal(error: ValueError) -> str:
+    """What to say of vLLM's word for a cache that is too small, and for settings that it refuses."""
+    return f"the engine refuses ({str(error).splitlines()[0]!a:.300}); lower --max-tokens"

@@ -44,7 +44,13 @@ class Engine:
         self, requests: Iterable[Request], sampling: Sampling, stop_token_ids: Iterable[int]
     ) -> Iterator[list[Drawn]]:
         """The responses, a list for each of the engine's steps in which some ended."""
-        engine = self.llm.llm_engine
+        self.add(requests, sampling, stop_token_ids)
+        while self.busy:
+            if ended := self.step():
+                yield ended
+
+    def add(self, requests: Iterable[Request], sampling: Sampling, stop_token_ids: Iterable[int]) -> None:
+        """Has the next steps draw these, beside what they draw already."""
         parameters = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p if sampling.temperature > 0 else 1.0,
@@ -56,10 +62,17 @@ class Engine:
             seeded = copy.copy(parameters)
             seeded.seed = request.seed
             seeded.__dict__.pop("sampling_type", None)  # cached: random, greedy, or random with a seed
-            engine.add_request(str(request.number), {"prompt_token_ids": list(request.prompt_ids)}, seeded)
-        while engine.has_unfinished_requests():
-            if ended := [_drawn(output) for output in engine.step() if output.finished]:
-                yield ended
+            prompt = {"prompt_token_ids": list(request.prompt_ids)}
+            self.llm.llm_engine.add_request(str(request.number), prompt, seeded)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a response is not at its end."""
+        return bool(self.llm.llm_engine.has_unfinished_requests())
+
+    def step(self) -> list[Drawn]:
+        """One token of each response that is being drawn; those that ended with it."""
+        return [_drawn(output) for output in self.llm.llm_engine.step() if output.finished]
 
     def close(self) -> None:
         """Gives the engine's memory back, so that another can be built."""

@@ -34,12 +34,14 @@ class Contingency:
         metrics: the metrics that show it; empty: any.
         what: what to try, in words.
         overrides: the same as Hydra overrides, which compose with the experiment.
+        goes: ``up`` or ``down``, where it is meant for a metric that has gone that way only; None: either.
     """
 
     when: str
     metrics: tuple[str, ...]
     what: str
     overrides: tuple[str, ...]
+    goes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,20 @@ class Record:
     contingency: tuple[Contingency, ...]
     results: Results | None
 
-    def contingency_for(self, metric: str) -> tuple[dict[str, Any], ...]:
-        """What to try when this metric is the trouble; everything where nothing is said of it."""
-        named = [c for c in self.contingency if metric in c.metrics]
+    def contingency_for(self, metric: str, goes: str | None = None) -> tuple[dict[str, Any], ...]:
+        """What to try when this metric is the trouble; everything where nothing is said of it.
+
+        Args:
+            goes: ``up`` or ``down``, as the metric has; None: that is not known.
+        """
+        named = [c for c in self.contingency if metric in c.metrics and fits(c, goes)]
         chosen = named or [c for c in self.contingency if not c.metrics] or self.contingency
         return tuple({"when": c.when, "what": c.what, "overrides": list(c.overrides)} for c in chosen)
+
+
+def fits(contingency: Contingency, goes: str | None) -> bool:
+    """Whether a contingency is meant for a metric that has gone that way."""
+    return contingency.goes is None or goes is None or contingency.goes == goes
 
 
 def record_in(config: Mapping[str, Any]) -> Record | None:
@@ -170,14 +181,16 @@ def _parse_change(data: Any, where: str) -> Change:
 
 
 def _parse_contingency(data: Any, where: str) -> Contingency:
-    fields = Fields(data, where, ("when", "metrics", "what", "overrides"))
+    fields = Fields(data, where, ("when", "metrics", "what", "overrides", "goes"))
     metrics, overrides = fields.get("metrics", list, default=[]), fields.get("overrides", list)
+    if (goes := fields.get("goes", str, default=None)) not in (None, "up", "down"):
+        raise fields.fail(f"has goes {goes!r:.200}; write up or down, or leave it out")
     if not all(isinstance(metric, str) for metric in metrics):
         raise fields.fail(f"has metrics {metrics!r:.200}; give their names")
     for override in overrides:
         if not isinstance(override, str) or "=" not in override:
             raise fields.fail(f"has the override {override!r:.200}; write key=value")
-    return Contingency(fields.get("when", str), tuple(metrics), fields.get("what", str), tuple(overrides))
+    return Contingency(fields.get("when", str), tuple(metrics), fields.get("what", str), tuple(overrides), goes)
 
 
 def _parse_results(data: Any, where: str) -> Results | None:

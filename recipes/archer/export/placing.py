@@ -42,10 +42,7 @@ def written_beside(out: Path, overwrite: bool = False) -> Iterator[Path]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        if is_full(error):
-            raise full(out) from None
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{out} cannot be written ({reason}): name another folder") from None
+        raise unwritable(out, error) from None
 
 
 def check_place(out: Path, overwrite: bool) -> None:
@@ -65,6 +62,14 @@ def check_place(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out} is not empty: name another folder, or replace the model in it with --overwrite")
     if other := next((entry.name for entry in entries if not _is_of_a_model(entry)), None):
         raise UserError(f"{out} holds {other!a:.80}, which is no file of a model: name another folder")
+
+
+def unwritable(out: Path, error: Exception) -> UserError:
+    """What to say of a folder that a disk does not take."""
+    if is_full(error):
+        return full(out)
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return UserError(f"{out} cannot be written ({reason}): name another folder")
 
 
 def full(out: Path) -> DiskFullError:

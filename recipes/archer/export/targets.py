@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,14 @@ from recipes.archer.ending import UserError
 from recipes.archer.evaluation.plan import model_digest
 from recipes.archer.evaluation.tables import EVALUATIONS
 from recipes.archer.export.choosing import Chosen, choose
+from recipes.archer.export.placing import unwritable
 from recipes.archer.reading.regular import read_bytes
 from recipes.archer.runs.folder import OUTPUT, Run, is_run, locate, read_run
+from recipes.archer.session.temporary import temporary_folder
 from recipes.archer.settings.model_folder import model_folder, model_settings
 
 ALL = "all"
+PREFIX_OF_MODELS = "archer-model-"  # of exports that last as long as an engine
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,30 @@ class Target:
     checkpoint: Path | None = None
 
     @contextmanager
-    def weights(self) -> Iterator[Path]:
-        """A model folder that an engine loads; of a checkpoint, exported for as long as it is needed."""
+    def weights(self, shared: bool = False) -> Iterator[Path]:
+        """A model folder that engines load; of a checkpoint, exported for as long as it is needed.
+
+        Args:
+            shared: other nodes must see it: beside the results, and not in ``TMPDIR``.
+
+        Raises:
+            UserError: it cannot be written (DiskFullError: no room).
+        """
         if self.checkpoint is None:
             yield self.folder
             return
         from recipes.archer.export.folder import export_model
 
-        with tempfile.TemporaryDirectory(prefix="archer-model-") as temporary:
-            yield export_model(self.checkpoint, Path(temporary) / "model").folder
+        # a disk that is shared has leftovers of other nodes, whose processes are not known here
+        prefix = f"{PREFIX_OF_MODELS}{os.uname().nodename}-" if shared else PREFIX_OF_MODELS
+        place = self.home if shared else Path(tempfile.gettempdir())
+        with ExitStack() as stack:
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                temporary = stack.enter_context(temporary_folder(prefix, place))
+            except OSError as error:
+                raise unwritable(place, error) from None
+            yield export_model(self.checkpoint, temporary / "model").folder
 
 
 def find_targets(names: list[str], steps: str | None, out: Path | None) -> list[Target]:

@@ -120,6 +120,15 @@ class LossConfig:
         _require(self, "clip_cov_ub", lambda value: value > self.clip_cov_lb, remedy)
 
 
+def uses_reference(actor: Any) -> bool:
+    """Whether there is a reference policy: a KL term with the coefficient 0 pulls nowhere, and none is held for it.
+
+    Args:
+        actor: the part of the configuration under `actor_rollout_ref.actor`, or a `LossConfig`.
+    """
+    return bool(actor.use_kl_loss and actor.kl_loss_coef)
+
+
 def loss_config_from(actor: Mapping[str, Any]) -> LossConfig:
     """Reads a `LossConfig` from the actor's part of the configuration; a setting that is absent keeps its default.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recipes.archer.losses.aggregation import aggregate
 from recipes.archer.losses.batch import Batch
-from recipes.archer.losses.constants import LossConfig, setting_name
+from recipes.archer.losses.constants import LossConfig, setting_name, uses_reference
 from recipes.archer.losses.kl import kl_token_loss, token_kl
 from recipes.archer.losses.policy import low_entropy_mask, policy_token_loss, rollout_is_weight
 from recipes.archer.losses.surrogate import inside
@@ -65,7 +65,7 @@ def step_loss(
         parts.append(engine_stats(log_prob, batch["rollout_log_probs"], mask))  # one policy scored by both
     if config.entropy_coeff:
         loss = loss - config.entropy_coeff * aggregate(entropy, mask, mode, total=total, norm_length=config.norm_length)
-    if config.use_kl_loss:
+    if uses_reference(config):
         reference = batch["ref_log_prob"]
         kl = kl_token_loss(log_prob, reference, low, *config.kl_coefs, kl_type=config.kl_loss_type)
         loss = loss + aggregate(kl, mask, mode, total=total, norm_length=config.norm_length)

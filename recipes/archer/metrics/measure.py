@@ -59,7 +59,6 @@ def validation_metrics(rewards: Rewards, batch: DataProto) -> dict[str, float | 
     for source in sorted(set(by_source)) if by_source is not None else ["all"]:
         rows = rewards.correct if by_source is None else rewards.correct[by_source == source]
         metrics[f"val/accuracy/{source}"] = batch_metrics.mean(rows)
-    # after the sources, of which one may be named low or high
     found = interval(_by_prompt(rewards.correct, batch.non_tensor_batch["prompt_number"]))
     return metrics | {"val/accuracy/low": found.low, "val/accuracy/high": found.high}
 

@@ -19,6 +19,15 @@ UPDATE_KEYS = (
 VALIDATION_KEYS = ("val/accuracy", "val/accuracy/low", "val/accuracy/high", "val/response_length/mean")
 SWITCHED_KEYS = ("reward/format/mean", "reward/repetition/mean")  # parts of the reward that may be off
 
+CONTROL_KEYS = (  # of the entropy control, which may be off
+    "control/entropy/low",
+    "control/entropy/high",
+    "control/entropy/error",
+    "control/entropy/alpha",
+    "control/entropy/coefficient",
+    "control/entropy/saturated",
+)
+
 
 def step_row(step, stream, val_sources) -> dict[str, float | None]:
     """Row of a step: ``step.metrics`` and ``step.timing`` over a full set of empty values.
@@ -29,7 +38,7 @@ def step_row(step, stream, val_sources) -> dict[str, float | None]:
         val_sources: data sources of the held-out prompts.
     """
     row = {"step": step.number, "training/global_step": step.number, "training/epoch": stream.epoch}
-    row |= empty_stats().metrics() | dict.fromkeys(UPDATE_KEYS + VALIDATION_KEYS + SWITCHED_KEYS)
+    row |= empty_stats().metrics() | dict.fromkeys(UPDATE_KEYS + VALIDATION_KEYS + SWITCHED_KEYS + CONTROL_KEYS)
     row |= advantage_metrics(None, None) | {f"val/accuracy/{source}": None for source in val_sources}
     row |= {"actor/num_updates": 0, "actor/num_skipped": 0, "actor/num_skipped_last": 0}
     row |= step.metrics

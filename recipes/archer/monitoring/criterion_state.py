@@ -145,7 +145,8 @@ class CriterionState(Stateful):
 
     def _verdict(self, status: str, detail: str, state: ConditionState | None, since: int | None = None) -> Verdict:
         value, step = (state.value, state.step) if state else (None, None)
-        return Verdict(self.text, self.criterion.metric, status, detail, value, step, since)
+        goes = _goes(state.condition) if state in self.bad else None
+        return Verdict(self.text, self.criterion.metric, status, detail, value, step, since, goes=goes)
 
     def state_dict(self) -> dict[str, Any]:
         conditions = {side: [s.state_dict() for s in getattr(self, side)] for side in ("good", "bad")}
@@ -157,3 +158,10 @@ class CriterionState(Stateful):
             for mine, loaded in zip(getattr(self, side), state[side], strict=True):
                 mine.load_state_dict(loaded)
         self._bad = next((state for state in self.bad if state.outcome == HOLDS), None)
+
+
+def _goes(condition: Condition) -> str | None:
+    """Which way a metric has gone where a bad condition holds."""
+    if condition.level is None or (condition.level.low is None) == (condition.level.high is None):
+        return None
+    return "up" if condition.level.high is None else "down"

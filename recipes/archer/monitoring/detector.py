@@ -96,6 +96,7 @@ class Detector(ABC, Stateful):
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    goes: ClassVar[str | None] = None  # up or down, where the metric may go wrong either way
     needed: ClassVar[str | None] = None  # without this metric a row says nothing; None: the row has to be looked at
     MEMORIES: ClassVar[tuple[str, ...]] = ()  # further state of a subclass
     STATE: ClassVar[tuple[str, ...]] = ("_alarm", "_suspicion", "_last", "_last_alarm")
@@ -127,7 +128,12 @@ class Detector(ABC, Stateful):
         """On the rows so far."""
         self._write()
         fields = self._last or {"status": NO_DATA, "detail": f"needs {self.metric}"}
-        return Verdict(self.name, self.metric, **fields)
+        return Verdict(self.name, self.metric, **fields, goes=self.goes)
+
+    @property
+    def brewing(self) -> bool:
+        """Whether an alarm or a suspicion has begun, be it that it has not lasted yet."""
+        return bool(self._alarm.count or self._suspicion.count)
 
     def _judge(self, step: int, finding: Finding) -> None:
         level = finding.level

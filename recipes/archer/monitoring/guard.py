@@ -34,7 +34,8 @@ class Guard:
     """Watches a run while it trains.
 
     Args:
-        action: ``off``: judge nothing; ``warn``: say what is wrong; ``stop``: end the run when it is bad.
+        action: ``off``: judge nothing; ``warn``: say what is wrong; ``stop``: end the run when it is bad;
+            ``rollback``: the same, whereupon the run goes back.
         monitor: judges the rows.
 
     Raises:
@@ -78,7 +79,17 @@ class Guard:
     @property
     def reason(self) -> str | None:
         """Why the run is to end by the rows so far, one sentence; None where it is not."""
-        return self._reason if self.action == "stop" else None
+        return self._reason if self.action in ("stop", "rollback") else None
+
+    @property
+    def worst(self) -> Verdict | None:
+        """The bad verdict that :attr:`reason` is about; None where there is none."""
+        return next((v for v in worst_first(self.monitor.verdicts) if v.status == BAD), None)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the rows so far give no cause to go back; False where they are not judged."""
+        return self.action != "off" and not self._failed and self.monitor.sound
 
     def summary(self) -> dict[str, Any] | None:
         """The verdict for run.json; None when the guard is off."""

@@ -25,6 +25,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     outcome.ScoreLost,
     policy.KlRunaway,
     policy.GradientNorm,
+    policy.ControlSaturated,
     outcome.StepTime,
 )
 MOST_ROWS, ENDS = 100_000, 1000  # rows that are judged of a run, about; those at either end that always are
@@ -78,6 +79,12 @@ class Monitor:
         states = (*self.criteria.values(), *self.detectors.values())
         return [self._with_contingency(state.verdict) for state in states]
 
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is bad or watched, or has begun that could become so: what is bad later begins later."""
+        brewing = any(detector.brewing for detector in self.detectors.values() if isinstance(detector, Detector))
+        return not brewing and all(verdict.status not in (BAD, WATCH) for verdict in self.verdicts)
+
     def overall(self) -> str:
         """One word for the run: ``healthy``, ``watch``, ``bad``, or ``too early`` to say anything."""
         return overall(self.verdicts)
@@ -112,7 +119,7 @@ class Monitor:
     def _with_contingency(self, verdict: Verdict) -> Verdict:
         if self.record is None or verdict.status not in (BAD, WATCH):
             return verdict
-        return replace(verdict, contingency=self.record.contingency_for(verdict.metric))
+        return replace(verdict, contingency=self.record.contingency_for(verdict.metric, verdict.goes))
 
 
 def judge(

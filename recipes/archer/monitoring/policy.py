@@ -15,6 +15,7 @@ class EntropyCollapse(Detector):
     """Entropy vanishes and nothing has been learned: V0 fell from 2.9 to 0.07 in 71 steps."""
 
     name, metric = "entropy_collapse", "actor/entropy"
+    goes: ClassVar = "down"
     needed: ClassVar = "actor/entropy"
     MEMORIES: ClassVar = ("_start",)
 
@@ -47,6 +48,7 @@ class EntropyExplosion(Detector):
     """Entropy grows towards random text: absolutely, or against the start without anything learned."""
 
     name, metric = "entropy_explosion", "actor/entropy"
+    goes: ClassVar = "up"
     needed: ClassVar = "actor/entropy"
     MEMORIES: ClassVar = ("_start",)
 
@@ -185,3 +187,25 @@ class GradientNorm(Detector):
         if usual > max(self.high, self.suspicious_growth * start):
             level = ALARM if usual > max(self.unstable, self.growth * start) else SUSPICIOUS
         return Finding(level, usual, lambda: f"{figure(usual)}, {figure(start)} at the start")
+
+
+@dataclass
+class ControlSaturated(Detector):
+    """The entropy control stands at its limit and the entropy stays outside of its band: it has lost its hold."""
+
+    name, metric = "control_saturated", "control/entropy/saturated"
+    needed: ClassVar = "control/entropy/saturated"
+
+    sustained: int = 20
+
+    def look(self, row: Mapping[str, Any], progress: Progress) -> Finding | None:
+        saturated, entropy = number(row, self.metric), number(row, "actor/entropy")
+        if saturated is None or entropy is None:
+            return None
+        low, high = number(row, "control/entropy/low"), number(row, "control/entropy/high")
+
+        def text() -> str:
+            return f"{figure(entropy)} nats, wanted between {figure(low)} and {figure(high)}"
+
+        level = (SUSPICIOUS if progress.learned else ALARM) if saturated else FINE
+        return Finding(level, saturated, text)

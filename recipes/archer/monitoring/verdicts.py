@@ -24,6 +24,7 @@ class Verdict:
         step: of that value.
         since: the step at which it began; None unless the status is watch or bad.
         contingency: what the record says to try: mappings with ``when``, ``what`` and ``overrides``.
+        goes: ``up`` or ``down``, as the metric has where it is bad for being high or low; None: that is not said.
     """
 
     criterion: str
@@ -34,6 +35,7 @@ class Verdict:
     step: int | None = None
     since: int | None = None
     contingency: tuple[dict[str, Any], ...] = ()
+    goes: str | None = None
 
     def __str__(self) -> str:
         began = f" since step {self.since}" if self.since is not None else ""

@@ -22,6 +22,9 @@ from recipes.archer.reading.regular import TABLE, DamagedError, UnreadableError,
 FORMAT_HELP = "docs/data.md shows the format"
 SUFFIXES = (".json", ".jsonl", ".parquet")
 PARQUET_BATCH = 4096  # rows
+# A data source is the end of a metric's key, val/accuracy/SOURCE, and trackers and tables show it
+RESERVED_SOURCES = ("low", "high")  # ends of keys that are there anyway: the bounds of the accuracy's interval
+LONGEST_SOURCE = 128  # characters; W&B and TensorBoard cut or refuse what is much longer
 
 
 class PromptFileError(ValueError):
@@ -122,11 +125,23 @@ def row_fault(row: object, prompt_key: str = "prompt") -> str | None:
         return f"is {_kind(row)}, must be an object with the fields data_source, {prompt_key} and reward_model"
     return (
         _text_fault(row, "data_source", "data_source")
+        or _source_fault(row["data_source"])
         or _prompt_fault(row, prompt_key)
         or _object_fault(row, "reward_model", needed=True)
         or _ground_truth_fault(row["reward_model"])
         or _object_fault(row, "extra_info", needed=False)
     )
+
+
+def _source_fault(source: str) -> str | None:
+    """What keeps a data source from being a part of a metric's key."""
+    if source in RESERVED_SOURCES:
+        return f"data_source: is {source!r}, which would be the metric val/accuracy/{source}; call the set otherwise"
+    if len(source) > LONGEST_SOURCE:
+        return f"data_source: has {len(source)} characters, a name of a set has at most {LONGEST_SOURCE}"
+    if not source.isprintable() or source != source.strip():
+        return f"data_source: is {source!a:.80}, a name of a set has no control characters and no blanks at its ends"
+    return None
 
 
 def _prompt_fault(row: dict, key: str) -> str | None:

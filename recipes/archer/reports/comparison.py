@@ -8,7 +8,8 @@ import numpy as np
 from recipes.archer.printable import printable
 from recipes.archer.reports import drawing
 from recipes.archer.reports.figures import FIGURES, VAL, best_row, formatted, last, number, series
-from recipes.archer.runs.folder import Run
+from recipes.archer.reports.provenance import turns
+from recipes.archer.runs.folder import Branch, Run, read_branches
 
 # Differ between any two runs and say nothing about why they went differently.
 _NAMES = ("trainer.experiment_name", "trainer.default_local_dir", "trainer.output_dir", "record")
@@ -72,6 +73,8 @@ def figure_lines(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """(figure, "at the best step → at the end" in each run), and first how long each run is."""
     lines = [("steps", [str(run.rows[-1]["step"] if run.rows else 0) for run in runs])]
     bests = [best_row(run.rows) for run in runs]
+    if any(run.courses for run in runs):
+        lines.append(("went back", [turns(run) or "–" for run in runs]))
     lines.append(("best step", [str(best[0]["step"]) if best else "–" for best in bests]))
     for figure in FIGURES:
         values = []
@@ -96,7 +99,7 @@ def comparison_png(runs: Sequence[Run]) -> bytes:
     """A PNG with one panel a metric and one line a run."""
     from matplotlib.figure import Figure  # draws into a file without pyplot, which takes a second to import
 
-    curves = [_curves(run) for run in runs]
+    curves, branches = [_curves(run) for run in runs], [read_branches(run) for run in runs]
     shown = [(title, key) for title, key in SHOWN if any(key in curve for curve in curves)]
     num_rows = max(1, -(-len(shown) // 3))
     legend = 0.5 + 0.2 * -(-len(runs) // 3)  # inches
@@ -105,7 +108,7 @@ def comparison_png(runs: Sequence[Run]) -> bytes:
     drawing.lay_out(figure, gap=0.3, top=legend)
     handles: dict[str, Any] = {}
     for axes, (title, key) in zip(grid.flat, shown, strict=False):
-        _draw_metric(axes, title, key, curves, labels(runs))
+        _draw_metric(axes, title, key, curves, labels(runs), branches)
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     for axes in list(grid.flat)[len(shown) :]:
         axes.axis("off")
@@ -123,7 +126,14 @@ def _curves(run: Run) -> dict[str, np.ndarray]:
     return curves | {"step": np.array([row["step"] for row in rows], dtype=float)}
 
 
-def _draw_metric(axes, title: str, key: str, curves: Sequence[dict[str, np.ndarray]], names: Sequence[str]) -> None:
+def _draw_metric(
+    axes,
+    title: str,
+    key: str,
+    curves: Sequence[dict[str, np.ndarray]],
+    names: Sequence[str],
+    branches: Sequence[Sequence[Branch]],
+) -> None:
     drawn = []
     for number_of_run, (curve, label) in enumerate(zip(curves, names, strict=True)):
         if key not in curve:
@@ -133,5 +143,10 @@ def _draw_metric(axes, title: str, key: str, curves: Sequence[dict[str, np.ndarr
         style = STYLES[turn % len(STYLES)]
         draw = drawing.draw_sparse if key == VAL else drawing.draw_line
         draw(axes, curve["step"], curve[key], drawing.COLORS[color], drawing.literal(label), style)
+        for branch in branches[number_of_run]:
+            drawn.append(drawing.drawable(series(branch.rows, key)))
+            steps = np.array([row["step"] for row in branch.rows], dtype=float)
+            drawing.draw_pale(axes, steps, drawn[-1], drawing.COLORS[color])
+        drawing.mark_turns(axes, (branch.course.back_to for branch in branches[number_of_run]), drawing.COLORS[color])
     drawing.fit_scale(axes, np.concatenate(drawn), (), linear="accuracy" in key)
     drawing.dress(axes, title)

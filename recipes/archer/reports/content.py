@@ -7,7 +7,7 @@ from recipes.archer.evaluation.tables import evaluations_in, line
 from recipes.archer.printable import printable
 from recipes.archer.reading.regular import UnreadableError, read_text
 from recipes.archer.reports import figures
-from recipes.archer.reports.provenance import main_settings, provenance
+from recipes.archer.reports.provenance import course_lines, main_settings, provenance
 from recipes.archer.reports.samples import StepSamples, step_samples
 from recipes.archer.reports.verdict import Judgement, judge
 from recipes.archer.runs.folder import Run
@@ -21,6 +21,7 @@ class Content:
     Attributes:
         figures: (label, first, best, last).
         best_title: what "best" means.
+        courses: a line for each time that the run went back, see ``provenance.COURSE_HEADINGS``.
         evaluations: a line for each, see ``tables.HEADINGS``.
         settings, provenance: (name, text).
         config: config.yaml as it is, empty when there is none.
@@ -30,6 +31,7 @@ class Content:
     judgement: Judgement
     figures: list[tuple[str, str, str, str]]
     best_title: str
+    courses: list[tuple[str, ...]]
     evaluations: list[tuple[str, ...]]
     samples: list[StepSamples]
     settings: list[tuple[str, str]]
@@ -45,6 +47,7 @@ def gather(run: Run) -> Content:
         judgement=judge(run),
         figures=figures.end_figures(rows),
         best_title=figures.best_title(rows),
+        courses=course_lines(run),
         evaluations=[tuple(map(printable, line(scores))) for scores in evaluations_in(run.folder)],
         samples=step_samples(run),
         settings=main_settings(run),

@@ -8,6 +8,7 @@ import numpy as np
 from recipes.archer.reports import drawing
 from recipes.archer.reports.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Band
 from recipes.archer.reports.figures import end_table, series
+from recipes.archer.runs.folder import Branch
 
 __all__ = ["Band", "Panel", "end_table", "panels_for", "curves_png"]
 
@@ -91,13 +92,20 @@ PANELS = (
 SPARSE = ("val/accuracy",)  # measured at some steps only
 
 
-def curves_png(rows: Sequence[dict], *, bands: Sequence[Band] | None = None, title: str | None = None) -> bytes:
+def curves_png(
+    rows: Sequence[dict],
+    *,
+    bands: Sequence[Band] | None = None,
+    title: str | None = None,
+    branches: Sequence[Branch] = (),
+) -> bytes:
     """A PNG of a run's curves.
 
     Args:
         rows: of metrics.jsonl, in the order of the steps; may be empty. Null and NaN are gaps.
         bands: criteria to shade; a metric that no panel shows as a line gets one of its own.
         title: above the panels.
+        branches: that the run went back behind, drawn pale.
     """
     from matplotlib.figure import Figure  # draws into a file without pyplot, which takes a second to import
 
@@ -111,10 +119,10 @@ def curves_png(rows: Sequence[dict], *, bands: Sequence[Band] | None = None, tit
     for axes in cells[len(panels) :]:
         axes.axis("off")
     for panel, axes in zip(panels, cells, strict=False):
-        _draw_panel(axes, panel, rows, [band for band in bands if band.metric in panel.keys])
+        _draw_panel(axes, panel, rows, [band for band in bands if band.metric in panel.keys], branches)
     if not panels:
         cells[0].text(0, 0.5, "no step has been recorded", fontsize=12)
-    _explain(figure, rows, bool(bands), title)
+    _explain(figure, rows, bool(bands), title, bool(branches))
     return drawing.png(figure)
 
 
@@ -130,19 +138,24 @@ def panels_for(rows: Sequence[dict], bands: Sequence[Band]) -> list[Panel]:
     return [panel for panel in wanted if there & set(panel.keys)]
 
 
-def _draw_panel(axes, panel: Panel, rows: Sequence[dict], bands: Sequence[Band]) -> None:
+def _draw_panel(
+    axes, panel: Panel, rows: Sequence[dict], bands: Sequence[Band], branches: Sequence[Branch] = ()
+) -> None:
     steps = np.array([row["step"] for row in rows], dtype=float)
     values = {key: drawing.drawable(series(rows, key)) for key in panel.keys}
     broken = np.any([_broken(rows, key, values[key]) for key in panel.keys], axis=0)
     bands = [band for band in bands if (band.first_step or 0) <= steps.max()]  # the others are not reached yet
     margin = 0.5 if panel.stacked else 0.02 * (steps.max() - steps.min()) or 0.5
-    axes.set_xlim(steps.min() - margin, steps.max() + margin)
+    ends = [steps.max(), *(branch.rows[-1]["step"] for branch in branches if branch.rows)]
+    axes.set_xlim(steps.min() - margin, max(ends) + margin)
+    drawing.mark_turns(axes, (branch.course.back_to for branch in branches), GREY)
     if panel.stacked:
         _draw_stack(axes, panel, steps, values, rows)
         axes.set_ylim(bottom=0)
     else:
         _draw_lines(axes, panel, steps, values)
-        drawing.fit_scale(axes, np.concatenate(list(values.values())), bands, linear=panel.shares)
+        drawn = [*values.values(), *_draw_branches(axes, panel, branches)]
+        drawing.fit_scale(axes, np.concatenate(drawn), bands, linear=panel.shares)
     remarks = drawing.draw_bands(axes, () if panel.stacked else bands, steps)
     drawing.mark_broken(axes, steps, broken)
     labels = {label for key, label, _ in panel.lines if any(band.metric == key for band in bands)}
@@ -160,6 +173,17 @@ def _draw_lines(axes, panel: Panel, steps: np.ndarray, values: dict[str, np.ndar
         draw = drawing.draw_sparse if key in SPARSE else drawing.draw_line
         if np.isfinite(values[key]).any():
             draw(axes, steps, values[key], color, label)
+
+
+def _draw_branches(axes, panel: Panel, branches: Sequence[Branch]) -> list[np.ndarray]:
+    """What was left, pale; returns the values."""
+    drawn = []
+    for branch in branches:
+        steps = np.array([row["step"] for row in branch.rows], dtype=float)
+        for key, _, color in panel.lines:
+            drawn.append(drawing.drawable(series(branch.rows, key)))
+            drawing.draw_pale(axes, steps, drawn[-1], color)
+    return drawn
 
 
 def _draw_stack(axes, panel: Panel, steps: np.ndarray, values: dict, rows: Sequence[dict]) -> None:
@@ -201,13 +225,15 @@ def scores_png(course: Sequence[dict]) -> bytes:
     return drawing.png(figure)
 
 
-def _explain(figure, rows: Sequence[dict], with_bands: bool, title: str | None) -> None:
+def _explain(figure, rows: Sequence[dict], with_bands: bool, title: str | None, turned: bool = False) -> None:
     """Title, what the abscissa is, and what the shading means."""
     if title:
         figure.text(0.01, 1 - 0.1 / figure.get_figheight(), drawing.literal(title), fontsize=13, va="top")
     note = "abscissa: training step"
     if len(rows) > drawing.DENSE:
         note += " · pale: each step, dark: rolling median"
+    if turned:
+        note += " · dotted: the run went back to here and on with something changed; pale beyond it: what it left"
     if with_bands:
         note += " · green: good by the criteria, hatched: bad; beside a title: what lies off its scale"
     figure.text(0.01, 0.08 / figure.get_figheight(), note, fontsize=8, color="#444444")

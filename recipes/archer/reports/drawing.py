@@ -1,7 +1,7 @@
 """How one panel is drawn: lines with gaps, stacked shares, criteria as bands, and a scale that fits."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ WIDTH, DPI = 12, 125  # inches, dots an inch: three panels beside each other, sh
 TITLE_CHAR, REMARK_CHAR = 0.0215, 0.0155  # width of a character in widths of a panel, with some room
 DENSE = 150  # more points than this: a smoothed line over the raw one
 FEW = 40  # at most this many: every point gets a marker
+PALE = 0.35
 BINS = 1000  # more than a panel has dots: of more rows than twice that, each bin's least and greatest value is drawn
 LARGEST = 1e100  # beyond, a value is as good as infinite, and the arithmetic of scales would become so
 LONGEST = 120  # characters of a name
@@ -65,6 +66,23 @@ def draw_sparse(axes, steps: np.ndarray, values: np.ndarray, color: str, label: 
     steps, values = binned(steps[there], values[there], np.nanmedian)
     marker = "s" if len(steps) <= FEW else ""
     axes.plot(steps, values, f"{marker}{style}", color=color, markersize=4, linewidth=1.4, label=label)
+
+
+def draw_pale(axes, steps: np.ndarray, values: np.ndarray, color: str) -> None:
+    """A metric over the steps of a branch that the run went back behind.
+
+    Args:
+        steps, values: (rows,); NaN where there is no value.
+    """
+    there = np.isfinite(values)
+    steps, values = extremes(steps[there], values[there])
+    axes.plot(steps, values, "-", color=color, alpha=PALE, linewidth=1.4, zorder=1)
+
+
+def mark_turns(axes, steps: Iterable[int], color: str) -> None:
+    """A line at each step that the run went back to: from there on its course is another one."""
+    for step in sorted(set(steps)):
+        axes.axvline(step, color=color, linestyle=(0, (2, 3)), linewidth=0.9, zorder=0)
 
 
 def draw_stack(axes, steps: np.ndarray, parts: Sequence[tuple[str, np.ndarray, str]]) -> None:

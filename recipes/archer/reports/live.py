@@ -11,6 +11,7 @@ from recipes.archer.ending import FAILED, Ending
 from recipes.archer.files import write_atomically
 from recipes.archer.printable import complain
 from recipes.archer.reports.terminal import PrintableConsole
+from recipes.archer.runs.folder import Run, read_branches
 from recipes.archer.runs.log import RunLog
 from recipes.archer.runs.trackers import Trackers, existing
 from recipes.archer.session.output import BestEffort
@@ -129,11 +130,11 @@ class Report:
         with suppress(OSError):  # the disk may have no room for this either; the next note brings it along
             self.log.note(**facts)
 
-    def broke_off(self) -> None:
-        """This attempt is over; the trackers get what they do not have yet."""
+    def broke_off(self, exit_code: int = FAILED) -> None:
+        """This attempt is over, the run may not be; the trackers get what they do not have yet."""
         if self._bar:
             self._bar.close()
-        self.trackers.finish(FAILED, self.settings.tracker_grace_s)
+        self.trackers.finish(exit_code, self.settings.tracker_grace_s)
 
     def end(self, ending: Ending) -> None:
         """Table, picture, and where to look next; what goes wrong with them does not change how the run ended."""
@@ -149,11 +150,13 @@ class Report:
     def _show_end(self, ending: Ending) -> None:
         rows = self.log.rows()
         self.log.close(ending)
+        branches = read_branches(Run(self.log.folder, self.log.run, {}, rows))
         if rows:
             from recipes.archer.reports.curves import curves_png, end_table  # matplotlib takes a second to import
 
+            picture = curves_png(rows, title=self.settings.experiment_name, branches=branches)
             with suppress(OSError):  # a full disk; archer report draws it again
-                write_atomically(self.log.folder / "curves.png", curves_png(rows, title=self.settings.experiment_name))
+                write_atomically(self.log.folder / "curves.png", picture)
             self.console.print(end_table(rows))
         self.say(f"{ending.status}: {ending.reason}")
         self.say(f"run folder {self.log.folder} (curves.png, metrics.jsonl, samples/); archer report {self.log.folder}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from recipes.archer.evaluation.tables import HEADINGS, NOTE
 from recipes.archer.printable import printable
 from recipes.archer.reports.content import Content
+from recipes.archer.reports.provenance import COURSE_HEADINGS
 from recipes.archer.reports.samples import StepSamples, grade_text, outcome
 from recipes.archer.reports.text import shortened
 
@@ -25,7 +26,10 @@ def as_markdown(content: Content, picture: str) -> str:
             for f in judgement.findings
         ]
         blocks += ["## Verdicts", table(("", "criterion", "what was seen", "since step", "what to try"), rows)]
-    blocks += ["## Curves", f"![Curves of the run over its steps]({picture})", "## Figures"]
+    blocks += ["## Curves", f"![Curves of the run over its steps]({picture})"]
+    if content.courses:
+        blocks += ["## Courses", table(COURSE_HEADINGS, content.courses)]
+    blocks += ["## Figures"]
     if content.figures:
         blocks += [table(("", "first", "best", "last"), content.figures), plain(content.best_title)]
     else:

@@ -7,6 +7,7 @@ from html import escape
 from recipes.archer.evaluation.tables import HEADINGS, NOTE
 from recipes.archer.printable import printable
 from recipes.archer.reports.content import Content
+from recipes.archer.reports.provenance import COURSE_HEADINGS
 from recipes.archer.reports.samples import StepSamples, grade_text, outcome
 from recipes.archer.reports.text import shortened
 from recipes.archer.reports.verdict import Judgement
@@ -61,6 +62,7 @@ def as_page(content: Content, picture: bytes) -> str:
         _header(content),
         _verdicts(content.judgement),
         f'<h2>Curves</h2>\n<img src="data:image/png;base64,{data}" alt="Curves of the run over its steps">',
+        _courses(content),
         _figures(content),
         _evaluations(content),
         _facts("Plan", content.judgement.plan),
@@ -109,6 +111,13 @@ def _verdicts(judgement: Judgement) -> str:
     ]
     heads = ("", "criterion", "what was seen", "since step", "what to try")
     return "<h2>Verdicts</h2>\n" + _table(heads, rows, "verdicts")
+
+
+def _courses(content: Content) -> str:
+    if not content.courses:
+        return ""
+    rows = [tuple(escape(cell) for cell in line) for line in content.courses]
+    return f"<h2>Courses</h2>\n{_table(COURSE_HEADINGS, rows, 'verdicts')}"
 
 
 def _figures(content: Content) -> str:

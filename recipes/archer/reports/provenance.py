@@ -39,6 +39,7 @@ def provenance(run: Run, now: float) -> list[tuple[str, str]]:
     lines = [
         ("experiment", run.experiment),
         ("forked from", run.forked_from),
+        ("went back", turns(run)),
         ("status", status(run, now)),
         ("reason", facts.get("reason")),
         ("exit code", facts.get("exit_code")),
@@ -61,6 +62,23 @@ def provenance(run: Run, now: float) -> list[tuple[str, str]]:
         ("folder", run.folder.resolve()),
     ]
     return [(name, printable(value)) for name, value in lines if value not in (None, "")]
+
+
+COURSE_HEADINGS = ("course", "from step", "left at step", "why", "what was changed", "settings")
+
+
+def course_lines(run: Run) -> list[tuple[str, ...]]:
+    """Each time that the run went back, a line as in ``COURSE_HEADINGS``."""
+    lines = [
+        (c.number, c.back_to or "the start", c.left, c.verdict, f"{c.change} ({c.source})", " ".join(c.overrides))
+        for c in run.courses
+    ]
+    return [tuple(map(printable, line)) for line in lines]
+
+
+def turns(run: Run) -> str:
+    """How the run went back, in few words; empty where it did not."""
+    return ", ".join(f"{c.left} ↩ {c.back_to}" for c in run.courses)
 
 
 def main_settings(run: Run) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from recipes.archer.reports.content import gather
 from recipes.archer.reports.curves import curves_png
 from recipes.archer.reports.markdown import as_markdown
 from recipes.archer.reports.page import as_page
-from recipes.archer.runs.folder import Run
+from recipes.archer.runs.folder import Run, read_branches
 
 PICTURE, PAGE, MARKDOWN = "curves.png", "report.html", "report.md"
 
@@ -30,7 +30,8 @@ def write_report(run: Run, out: Path) -> list[Path]:
     for file in files:
         refuse_link(file)
     content = gather(run)
-    picture = curves_png(run.rows_from_start, bands=content.judgement.bands, title=content.title)
+    bands, branches = content.judgement.bands, read_branches(run)
+    picture = curves_png(run.rows_from_start, bands=bands, title=content.title, branches=branches)
     out.mkdir(parents=True, exist_ok=True)
     texts = (picture, as_page(content, picture), as_markdown(content, PICTURE))
     for file, text in zip(files, texts, strict=True):

@@ -9,8 +9,11 @@ else is in it.  They are set here by subclassing the two classes that verl looks
 
 import copy
 
+from vllm import envs
+
 import verl.workers.rollout.vllm_rollout as vllm_rollout_package
-from recipes.archer.rollout.batch_sampler import BatchSampler
+from recipes.archer.ending import UserError
+from recipes.archer.rollout.batch_sampler import take_over
 from recipes.archer.rollout.interruption import run_until_stopped
 from recipes.archer.rollout.responses import with_engine_mask
 from verl import DataProto
@@ -23,6 +26,8 @@ class SeededLLM(LLM):
     """An engine whose next ``generate`` gives every request a seed of its own."""
 
     def __init__(self, *args, **kwargs):
+        if envs.VLLM_USE_V1:
+            raise UserError("VLLM_USE_V1=1: responses with a seed of their own need vLLM's V0 engine; set it to 0")
         if get_device_name() == "cpu":
             kwargs["enable_prefix_caching"] = False
         self.request_seeds: list[int] | None = None
@@ -30,15 +35,15 @@ class SeededLLM(LLM):
         self.lengths: list[int] = []  # of the last call's responses, tokens
         self.ended: list[bool] = []  # whether a stop token was the last of them
         super().__init__(*args, **kwargs)
-        if get_device_name() == "cpu":
-            self._sample_in_batches()
+        self._sample_in_batches()
 
     def _sample_in_batches(self) -> None:
-        self.llm_engine.model_executor.driver_worker.worker.model_runner.model.sampler = BatchSampler()
+        take_over(self.llm_engine.model_executor.driver_worker.worker.model_runner.model)
 
     def generate(self, prompts, sampling_params, **kwargs):
         """As ``LLM.generate``; with ``request_seeds`` set, one copy of the parameters a request."""
         seeds, self.request_seeds = self.request_seeds, None
+        self.reset_prefix_cache()  # keys and values under the weights before; sleep mode does it, where it is on
         if seeds is not None:
             sampling_params = [_with_seed(sampling_params, seed) for seed in seeds]
         outputs = super().generate(prompts=prompts, sampling_params=sampling_params, **kwargs)
@@ -48,7 +53,7 @@ class SeededLLM(LLM):
         return outputs
 
     def _run_engine(self, *, use_tqdm: bool):
-        if self.stop_file is None or not hasattr(self.llm_engine, "scheduler"):  # vLLM's V1 engine is another process
+        if self.stop_file is None:
             return super()._run_engine(use_tqdm=use_tqdm)
         return run_until_stopped(self.llm_engine, self.stop_file)
 

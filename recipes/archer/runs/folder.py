@@ -13,8 +13,9 @@ from typing import Any
 from recipes.archer.ending import UserError
 from recipes.archer.reading.json import parse_json, read_json
 from recipes.archer.reading.regular import DamagedError, UnreadableError, line_blocks
+from recipes.archer.runs.courses import Course, course_of
 from recipes.archer.runs.metrics_reader import read_metrics
-from recipes.archer.runs.names import METRICS, RUN, SAMPLE_FILE, SAMPLES
+from recipes.archer.runs.names import BRANCHES, METRICS, RUN, SAMPLE_FILE, SAMPLES
 
 OUTPUT = Path("output")
 MOST_SAMPLES = 256 << 20  # bytes of a step's responses
@@ -58,6 +59,12 @@ class Run:
         return f"{origin.get('run')}, step {origin.get('step')}" if isinstance(origin, dict) else None
 
     @property
+    def courses(self) -> list[Course]:
+        """How it went back, as run.json says, the first time first."""
+        said = self.facts.get("courses")
+        return [course for fact in (said if isinstance(said, list) else []) if (course := course_of(fact)) is not None]
+
+    @property
     def rows_from_start(self) -> list[dict[str, Any]]:
         """The rows, with the validation of the untrained model before them as step 0 if there was one."""
         before = self.facts.get("val_before")
@@ -81,6 +88,30 @@ def read_run(folder: Path) -> Run:
         return Run(folder, facts, {}, [])
     metrics = read_metrics(folder)
     return Run(folder, facts, metrics.config, metrics.rows, metrics.notes)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What a run did before it went back, and does not count any more: its rows, joined to the step that it left."""
+
+    course: Course
+    rows: list[dict[str, Any]]
+
+
+def read_branches(run: Run) -> list[Branch]:
+    """The branches that a run left; one that was not copied along, or cannot be read, has no rows.
+
+    Each begins with the row of the step that it forks at, where that is known, so that a curve begins at the run's.
+    """
+    branches, known = [], {row["step"]: row for row in run.rows_from_start}
+    for course in run.courses:
+        try:
+            rows = read_metrics(run.folder / BRANCHES / str(course.number)).rows
+        except UserError:
+            rows = []
+        fork = known.get(course.back_to)
+        branches.append(Branch(course, [*([fork] if fork and rows else []), *rows]))
+    return branches
 
 
 def is_run(folder: Path) -> bool:

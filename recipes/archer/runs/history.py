@@ -13,8 +13,8 @@ from typing import Any
 
 from recipes.archer.files import refuse_link, write_atomically
 from recipes.archer.reading.json import parse_json
-from recipes.archer.reading.regular import UnreadableError, line_blocks
-from recipes.archer.runs.names import METRICS, SAMPLE_FILE, SAMPLES
+from recipes.archer.reading.regular import UnreadableError, line_blocks, read_text
+from recipes.archer.runs.names import BRANCHES, CONFIG, METRICS, SAMPLE_FILE, SAMPLES
 
 ROWS = "rows.jsonl"  # not the name by which a run folder is known
 _ASIDE = re.compile(r"\.behind_(\d+)")
@@ -63,6 +63,27 @@ def forget_what_was_behind(folder: Path) -> None:
     """After the first save of an attempt: what was put aside belongs to checkpoints that no longer count."""
     for aside in _asides(folder).values():
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def branch_off(folder: Path, number: int, last_step: int) -> Path:
+    """Moves what a run has written after a step, and leaves for good, into the folder ``branches/<number>``.
+
+    A kill in here loses nothing, and the same call brings it to its end.
+
+    Returns:
+        The branch's folder: rows, samples and the configuration that they were made with.
+    """
+    branch, rows = folder / BRANCHES / str(number), _rows(folder / METRICS)
+    for path in (branch.parent, branch, branch / SAMPLES):
+        refuse_link(path, folder=True)
+        path.mkdir(exist_ok=True)
+    if after := [line for step, line in rows if step > last_step]:  # none: they are there
+        write_atomically(branch / METRICS, "".join(f"{line}\n" for line in after))
+        write_atomically(branch / CONFIG, read_text(folder / CONFIG, inside=folder))
+    _move_samples(folder / SAMPLES, branch / SAMPLES, last_step)
+    write_atomically(folder / METRICS, "".join(f"{line}\n" for step, line in rows if step <= last_step))
+    forget_what_was_behind(folder)
+    return branch
 
 
 def _rows(path: Path) -> list[tuple[int, str]]:

@@ -4,5 +4,6 @@ import re
 
 METRICS, CONFIG, RUN = "metrics.jsonl", "config.yaml", "run.json"
 SAMPLES, SAMPLE_FILE = "samples", re.compile(r"step_(0|[1-9][0-9]*)\.jsonl")  # the folder, and the names in it
+BRANCHES = "branches"  # what a run went back behind and does not return to: a folder for each time
 LOCK, CHECKPOINT = ".lock", "global_step_"  # the latter with the step behind it
 STEP_KEYS = ("step", "training/global_step", "_step")  # a row's step: ours, verl's, W&B's; the first of them counts

@@ -28,14 +28,18 @@ MODES: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": 
 
 
 class TensorBoard:
-    """Scalars in ``<run folder>/tensorboard``; on resume, later steps of the earlier attempt are dropped."""
+    """Scalars in ``<run folder>/tensorboard``; on resume, later steps of the earlier attempt are dropped.
 
-    def __init__(self, folder: Path, first_step: int, **_: Any):
+    What a run does after it went back is a run of its own there, ``course_<k>`` below that folder.
+    """
+
+    def __init__(self, folder: Path, first_step: int, course: int, **_: Any):
         from torch.utils.tensorboard import SummaryWriter
 
         _silence_writers()
-        _date_back(folder / "tensorboard", int(time.time()))
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        target = folder / "tensorboard" / (f"course_{course}" if course else "")
+        _date_back(target, int(time.time()))
+        self._writer = SummaryWriter(str(target), purge_step=first_step)
 
     def log(self, row: dict[str, Any], step: int) -> None:
         for name, value in row.items():
@@ -81,9 +85,11 @@ class WeightsAndBiases:
     A service that cannot be reached, or refuses the key, at the start of a run makes the run an offline one.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], project: str, name: str, **_: Any):
+    def __init__(self, folder: Path, config: dict[str, Any], project: str, name: str, course: int, **_: Any):
         mode = MODES.get(os.environ.get("WANDB_MODE", ""))
         arguments = {"project": project, "name": name, "config": config, "dir": str(folder)}
+        if goes_back(config):  # its courses are runs of one group
+            arguments |= {"group": name, "name": f"{name}-course-{course}" if course else name}
         try:
             self._run = _wandb_run(mode, arguments)
         except Exception as error:  # of the service, of the network, of the key
@@ -114,6 +120,11 @@ def _wandb_run(mode: Mode | None, arguments: dict[str, Any]) -> "wandb.Run":
     return wandb.init(**arguments, mode=mode, settings=settings)
 
 
+def goes_back(config: dict[str, Any]) -> bool:
+    """Whether a run with this configuration may have several courses."""
+    return bool((config.get("guard") or {}).get("action") == "rollback")
+
+
 def existing(row: dict[str, Any]) -> dict[str, Any]:
     """What a tracker gets of a row: not what is null, NaN or a list."""
     return {key: value for key, value in row.items() if isinstance(value, int | float | str) and value == value}
@@ -128,13 +139,21 @@ class Trackers:
         config: the resolved configuration, for trackers that show it.
         project, name: of the run.
         first_step: of this attempt; what a tracker has of it and later steps is replaced where it can be.
+        course: how often the run has gone back; each course is a run of its own.
 
     Raises:
         ValueError: an unknown tracker.
     """
 
     def __init__(
-        self, names: Sequence[str], folder: Path, config: dict[str, Any], project: str, name: str, first_step: int
+        self,
+        names: Sequence[str],
+        folder: Path,
+        config: dict[str, Any],
+        project: str,
+        name: str,
+        first_step: int,
+        course: int = 0,
     ):
         unknown = [tracker for tracker in names if tracker not in LOGGERS]
         if unknown:
@@ -142,7 +161,8 @@ class Trackers:
         classes: dict[str, Callable[..., Tracker]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
         def opener(kind: Callable[..., Tracker]) -> Callable[[int], Tracker]:
-            return lambda step: kind(folder=folder, config=config, project=project, name=name, first_step=step)
+            about = {"folder": folder, "config": config, "project": project, "name": name, "course": course}
+            return lambda step: kind(first_step=step, **about)
 
         chosen = {tracker: classes[tracker] for tracker in names if tracker != "console"}
         self._feeds = [TrackerFeed(tracker, opener(kind), first_step) for tracker, kind in chosen.items()]

@@ -1,8 +1,7 @@
 """Ray for one run: started with what the run needs, in a folder of its own, and gone afterwards."""
 
-import errno
-import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,14 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from recipes.archer.ending import UserError
 from recipes.archer.session import loopback, reaper
+from recipes.archer.session.temporary import hold, leftovers
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = Path("/tmp")  # short: sockets live there
 PREFIX = "archer-ray-"
 KV_CACHE_GIB = 1  # of an engine on a CPU
+SHARED_MEMORY = Path("/dev/shm")
+LEAST_OBJECT_STORE = 1 << 30  # bytes
+# of a batch: three columns of prompt and response and nine of the response, eight bytes each or four
+BYTES_A_TOKEN = 96
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "true",
     "NCCL_DEBUG": "WARN",
@@ -50,9 +55,31 @@ def worker_environment(config) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in os.environ}
 
 
+def object_store_memory(config) -> int:
+    """Bytes of shared memory that batches on their way to workers and back may take; more would go to a disk.
+
+    Twice the largest batch, that which is asked and what is answered, as far as the machine's shared memory goes.
+    """
+    if config.ray_init.object_store_memory is not None:
+        return int(config.ray_init.object_store_memory)
+    rollout, refill = config.actor_rollout_ref.rollout, config.algorithm.group_filter
+    rows = config.data.train_batch_size * rollout.n * (refill.max_gen_batches if refill.enable else 1)
+    needed = 2 * BYTES_A_TOKEN * rows * (config.data.max_prompt_length + rollout.response_length)
+    return max(LEAST_OBJECT_STORE, min(needed, int(0.9 * shutil.disk_usage(SHARED_MEMORY).free)))
+
+
+def names_cluster() -> bool:
+    """Whether ``RAY_ADDRESS`` names a cluster that was there before."""
+    return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
+
+
 @contextmanager
-def ray_session(config):
+def ray_session(config, notes: TextIO | None = None):
     """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine, closed to everyone else.
+
+    Args:
+        config: the whole configuration.
+        notes: where what the workers print goes on a cluster, unless ``ray_init.log_to_driver``; None: nowhere.
 
     Yields:
         The folder with Ray's logs, None on a cluster that was there before.
@@ -63,10 +90,12 @@ def ray_session(config):
     import ray
 
     environment = worker_environment(config)
-    if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+    if names_cluster():
         try:
             with _own_sigterm_handler():
                 ray.init(runtime_env={"env_vars": environment}, log_to_driver=True, job_config=_job_config())
+            if not config.ray_init.log_to_driver:
+                _words_of_workers_to(notes)
             yield None
         finally:
             ray.shutdown()
@@ -79,7 +108,7 @@ def ray_session(config):
     os.environ.update(environment)  # workers of a local Ray inherit it; a runtime_env would cost a second each
     remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=FOLDERS))
-    watcher, held = _start_reaper(folder), _hold(folder)
+    watcher, held = _start_reaper(folder), hold(folder)
     try:
         closed = loopback.environment(folder)
         with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)} | closed):
@@ -91,7 +120,7 @@ def ray_session(config):
                         include_dashboard=False,
                         log_to_driver=config.ray_init.log_to_driver,
                         logging_level="ERROR",
-                        object_store_memory=config.ray_init.object_store_memory,
+                        object_store_memory=object_store_memory(config),
                         job_config=_job_config(),
                         _temp_dir=str(folder / "ray"),  # which Ray opens to everyone
                         _node_ip_address=loopback.ADDRESS,
@@ -112,6 +141,16 @@ def _job_config():
     from ray.job_config import JobConfig
 
     return JobConfig(_client_job=True, _py_driver_sys_path=[str(ROOT)])
+
+
+def _words_of_workers_to(notes: TextIO | None) -> None:
+    """Loading bars and warnings of other libraries' are for when something goes wrong, not for the terminal."""
+    from ray._private import worker
+
+    name, dispatcher = "ray_print_logs", worker.global_worker_stdstream_dispatcher  # Ray removes the name at its end
+    dispatcher.remove_handler(name)
+    if notes is not None:
+        dispatcher.add_handler(name, lambda words: worker.print_worker_logs(words, notes))
 
 
 def _check_private(folder: Path) -> None:
@@ -198,36 +237,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _hold(folder: Path) -> int:
-    """An open descriptor with a lock on the folder, for as long as this process lives.
-
-    Raises:
-        OSError: it is no folder, or another user's, or held already. What else has such a name, a link or a pipe, is
-            neither followed nor waited for.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        if os.fstat(descriptor).st_uid != os.getuid():
-            raise PermissionError(errno.EPERM, "another user's", str(folder))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 def remove_stale() -> None:
-    """Ends what is left of sessions whose driver and reaper are both gone, and removes their folders.
-
-    A process number alone says little: containers that share /tmp each count their own.
-    """
-    for folder in FOLDERS.glob(f"{PREFIX}*"):
-        process = folder.name.removeprefix(PREFIX).split("-")[0]
-        if not process.isdigit() or Path(f"/proc/{process}").exists():
-            continue
-        try:
-            held = _hold(folder)
-        except OSError:
-            continue
+    """Ends what is left of sessions whose driver and reaper are both gone, and removes their folders."""
+    for folder in leftovers(PREFIX, FOLDERS):
         reaper.reap(str(folder))
-        os.close(held)

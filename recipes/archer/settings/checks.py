@@ -20,6 +20,7 @@ from recipes.archer.settings.relations import check_relations
 from recipes.archer.settings.rules import Kept, Read
 
 TABLE: dict[str, Read | Kept] = learning.TABLE | engine.TABLE | running.TABLE | unread.TABLE
+IDLE = learning.IDLE | running.IDLE
 MISSING = "???"
 LONGEST_SHOWN = 200  # characters of a value in a message
 
@@ -59,7 +60,7 @@ def idle_settings(config: DictConfig) -> list[str]:
     given, kept = leaves(config), _as_composed("cpu" if config.trainer.device == "cpu" else "cuda")
     return [
         f"{name}={_shown(_plain(config, name))} has no effect in this run: {condition.how}"
-        for name, condition in learning.IDLE.items()
+        for name, condition in IDLE.items()
         if given[name] != kept[name] and not condition.holds(config)
     ]
 
@@ -131,10 +132,13 @@ def _check(config: DictConfig, name: str, written: Any, kept: dict[str, Any]) ->
         raise UserError(f"{name}={shown} has no effect here; leave it out ({rule.only_if.how})")
 
 
+_WORDS = {"None": "null", "True": "true", "False": "false"}  # Python's for YAML's; as text they are neither
+
+
 def _shown(value: Any) -> str:
     """As it is written in YAML, so far as that is one word; printable, and not endless."""
-    text = value if isinstance(value, str) and value.isprintable() else repr(value)
-    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+    text = value if isinstance(value, str) and value.isprintable() and value not in _WORDS else repr(value)
+    text = text if isinstance(value, str) else _WORDS.get(text, text)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 

@@ -62,7 +62,7 @@ def explain(error: Exception) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option} is not known; use {' or '.join(sorted(error.options))}"
     if found := _NO_SUCH_SETTING.search(str(error)):
-        return f"{found[1]}: there is no such setting; {_remedy(found[1])}"
+        return f"{found[1]}: there is no such setting; {remedy(found[1])}"
     if isinstance(error, OverrideParseException):
         name, _, value = error.override.partition("=")
         if "=" in value and not value.startswith(("'", '"', "[", "{")):
@@ -71,7 +71,8 @@ def explain(error: Exception) -> str:
     return masked(" ".join(f"{error} {error.__cause__ or ''}".split()))
 
 
-def _remedy(name: str) -> str:
+def remedy(name: str) -> str:
+    """What to do about a setting that there is not."""
     known, leaf = [*GROUPS, *settings(plain(compose(), resolve=False))], name.rpartition(".")[2]
     same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
     if near := (get_close_matches(name, same_leaf, 1, 0.0) or get_close_matches(name, known, 1, 0.6)):

@@ -4,6 +4,7 @@ Importing this module makes ``config/archer.yaml`` composable: it registers the 
 verl's own configuration lies.
 """
 
+import math
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ CONFIG_DIR = Path(__file__).resolve().parents[1] / "config"
 
 os.environ.setdefault("ARCHER_VERL_CONFIG", str(ROOT / "verl" / "trainer" / "config"))
 OmegaConf.register_new_resolver("archer.sum", lambda *terms: sum(int(t) for t in terms), replace=True)
+OmegaConf.register_new_resolver("archer.product", lambda *terms: math.prod(int(t) for t in terms), replace=True)
 OmegaConf.register_new_resolver("archer.max", lambda *terms: max(int(t) for t in terms if t is not None), replace=True)
 
 

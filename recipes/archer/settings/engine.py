@@ -46,7 +46,7 @@ TABLE: dict[str, Read] = {
     ),
     f"{ROLLOUT}.stop_at_turn_end": switch("startup/stop_tokens"),
     f"{ROLLOUT}.calculate_log_probs": switch(SPMD),
-    f"{ROLLOUT}.deadline_s": positive("workers/calls", infinite=True),
+    f"{ROLLOUT}.deadline_s": positive("workers/deadlines", infinite=True, null=True),
     f"{ROLLOUT}.dtype": choice(
         SPMD, "bfloat16", "float16", "float32", "auto", cpu="trainer and engine compute in full precision"
     ),

@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from recipes.archer.losses.constants import ACTOR, LossConfig, setting_name
+from recipes.archer.losses.constants import ACTOR, LossConfig, setting_name, uses_reference
 from recipes.archer.settings.rules import (
     OnlyIf,
     Read,
@@ -28,6 +28,7 @@ WORKER, FSDP = "verl/workers/fsdp_workers", "verl/utils/fsdp_utils"
 DTYPES = ("fp32", "float32", "bf16", "bfloat16")  # not fp16: nothing scales the loss
 NO_FLASH_ATTN = "removing padding needs flash-attn, which needs a GPU"
 NO_DEVICE_MEMORY = "there is no device's memory to save"
+WHOLE_LAYERS = "every worker has the memory for whole layers"
 FULL_PRECISION = "trainer and engine compute in full precision"
 
 
@@ -43,6 +44,15 @@ def _has(name: str, *values: object) -> OnlyIf:
     return OnlyIf(holds, f"it counts with {ACTOR}.{name}={word}")
 
 
+_ANCHORED = OnlyIf(
+    lambda config: uses_reference(config.actor_rollout_ref.actor),
+    f"nothing pulls to a reference without {ACTOR}.use_kl_loss=true and a {ACTOR}.kl_loss_coef above 0",
+)
+_REFRESHED = OnlyIf(
+    lambda config: config.actor_rollout_ref.ref.refresh.every is not None, f"it counts with {REF}.refresh.every"
+)
+
+
 def _one_clip_counts(config: DictConfig) -> bool:
     actor = config.actor_rollout_ref.actor
     return actor.clip_ratio_low is None or actor.clip_ratio_high is None
@@ -56,9 +66,6 @@ def _fsdp(under: str) -> dict[str, Read]:
         f"{under}.mixed_precision.param_dtype": choice(WORKER, *DTYPES, **dtype),
         f"{under}.mixed_precision.reduce_dtype": choice(WORKER, *DTYPES, **dtype),
         f"{under}.mixed_precision.buffer_dtype": choice(WORKER, *DTYPES, only_if=_has("strategy", "fsdp"), **dtype),
-        f"{under}.reshard_after_forward": switch(
-            WORKER, only_if=_has("strategy", "fsdp2"), cpu="every worker has the memory for whole layers"
-        ),
     }
 
 
@@ -100,10 +107,11 @@ LEARNER = {
         "losses/constants",
         only_if=OnlyIf(_one_clip_counts, f"set {ACTOR}.clip_ratio_low and clip_ratio_high"),
     ),
-    f"{ACTOR}.use_kl_loss": switch("workers/groups"),
+    f"{ACTOR}.use_kl_loss": switch("losses/constants"),
     f"{ACTOR}.strategy": choice(WORKER, "fsdp", "fsdp2", cpu="FSDP1 does not broadcast parameters there"),
     f"{ACTOR}.ppo_epochs": whole("workers/actor", 1),
     f"{ACTOR}.ppo_mini_batch_size": whole("workers/actor", 1),
+    f"{ACTOR}.delay_gradient_sync": switch("workers/actor"),
     f"{ACTOR}.use_dynamic_bsz": switch("workers/actor"),
     f"{ACTOR}.ppo_max_token_len_per_gpu": whole("workers/actor", 1),
     f"{ACTOR}.ppo_micro_batch_size_per_gpu": whole(
@@ -131,6 +139,12 @@ LEARNER = {
     f"{ACTOR}.fsdp_config.forward_prefetch": switch(WORKER, only_if=_has("strategy", "fsdp")),
     **_fsdp(f"{ACTOR}.fsdp_config"),
     **_fsdp(f"{REF}.fsdp_config"),
+    f"{REF}.refresh.every": whole("workers/calls", 1, null=True, only_if=_ANCHORED),
+    f"{REF}.refresh.mix": share("workers/calls", zero=False, only_if=_REFRESHED),
+    f"{REF}.refresh.reset_optimizer": switch("workers/calls", only_if=_REFRESHED),
+    f"{ACTOR}.fsdp_config.reshard_after_forward": switch("workers/worker", cpu=WHOLE_LAYERS),
+    # FSDP1's reference is on the host between its passes, so that a pass gathers every layer once anyway
+    f"{REF}.fsdp_config.reshard_after_forward": switch(WORKER, only_if=_has("strategy", "fsdp2"), cpu=WHOLE_LAYERS),
     f"{REF}.log_prob_max_token_len_per_gpu": whole(WORKER, 1),
     f"{REF}.log_prob_micro_batch_size_per_gpu": whole(WORKER, 1, null=True, only_if=_has("use_dynamic_bsz", False)),
 }
@@ -201,9 +215,13 @@ IDLE: dict[str, OnlyIf] = {
         }.items()
     },
     **{
-        f"{ACTOR}.{name}": _has("use_kl_loss", True)
-        for name in ("kl_loss_coef", "kl_loss_type", "kl_loss_high_entropy_scale")
+        f"{ACTOR}.{name}": OnlyIf(
+            lambda config: uses_reference(config.actor_rollout_ref.actor),
+            f"it counts with {ACTOR}.use_kl_loss=true and kl_loss_coef above 0",
+        )
+        for name in ("kl_loss_type", "kl_loss_high_entropy_scale")
     },
+    f"{ACTOR}.kl_loss_coef": _has("use_kl_loss", True),
     f"{ACTOR}.norm_length": _has("loss_agg_mode", "seq-mean-token-sum-norm"),
     "reward.overlong_penalty_factor": OnlyIf(
         lambda config: config.reward.overlong_buffer_len > 0, "it counts with reward.overlong_buffer_len above 0"

@@ -6,6 +6,7 @@ from recipes.archer.ending import UserError
 from recipes.archer.losses.constants import ACTOR, loss_config_from
 from recipes.archer.settings.engine import ROLLOUT
 from recipes.archer.settings.learning import REF
+from recipes.archer.settings.running import START_STEPS
 
 MICRO_BATCHES = (  # of passes over the actor and the reference, where ``use_dynamic_bsz`` does not cut by tokens
     f"{ACTOR}.ppo_micro_batch_size_per_gpu",
@@ -28,16 +29,35 @@ def check_relations(config: DictConfig) -> None:
     _check_lengths(config)
     _check_batches(config)
     _check_workers(config)
+    _check_control(config)
+    _check_refresh(config)
     threshold = config.actor_rollout_ref.actor.rollout_is_threshold
     if threshold is not None and not config.actor_rollout_ref.rollout.calculate_log_probs:
         raise UserError(
             f"{ACTOR}.rollout_is_threshold={threshold} compares with the engine's log-probabilities; "
             f"set {ROLLOUT}.calculate_log_probs=true"
         )
+    if config.guard.action == "rollback":
+        _check_rollback(config)
     if config.trainer.resume_mode == "resume_path" and config.trainer.resume_from_path is None:
         raise UserError(
             "trainer.resume_mode=resume_path goes on from a checkpoint; name it with "
             "trainer.resume_from_path=.../global_step_<n>"
+        )
+
+
+def _check_rollback(config: DictConfig) -> None:
+    trainer, every = config.trainer, config.trainer.save_freq
+    if every < 1:
+        raise UserError(
+            f"guard.action=rollback goes back to checkpoints, but trainer.save_freq={every} makes none on the way; set "
+            "it to a number of steps, e.g. 10"
+        )
+    steps = trainer.total_training_steps
+    if not config.guard.rollback.to_start and steps is not None and every >= steps:
+        raise UserError(
+            f"guard.action=rollback goes back to checkpoints, but trainer.save_freq={every} makes none before the last "
+            f"of trainer.total_training_steps={steps}; lower it, or set guard.rollback.to_start=true"
         )
 
 
@@ -125,3 +145,44 @@ def _check_workers(config: DictConfig) -> None:
         raise UserError(f"{name}: on CPU every worker has an engine of its own; use 1")
     if workers % size:
         raise UserError(f"{name} does not divide {workers} workers (trainer.n_gpus_per_node x trainer.nnodes); use 1")
+
+
+def _check_control(config: DictConfig) -> None:
+    name, control, steps = "control.entropy", config.control.entropy, config.trainer.total_training_steps
+    if control.actuator is None:
+        return
+    if control.unit == "start" and control.warmup_steps < START_STEPS:
+        raise UserError(
+            f"{name}.warmup_steps={control.warmup_steps} is too few for {name}.unit=start, the median of the first "
+            f"{START_STEPS} steps; use {START_STEPS} or more, or {name}.unit=nats"
+        )
+    if steps is not None and control.warmup_steps >= steps:
+        raise UserError(
+            f"{name}.warmup_steps={control.warmup_steps} is no less than trainer.total_training_steps={steps}, so "
+            f"{name}.actuator={control.actuator} would never act; lower it"
+        )
+    if (control.final_band is None) != (control.anneal_steps is None):
+        raise UserError(f"{name}.final_band and {name}.anneal_steps go together; set both or neither")
+    coefficient = config.actor_rollout_ref.actor.entropy_coeff
+    if control.actuator == "bonus" and coefficient != 0:
+        raise UserError(
+            f"{ACTOR}.entropy_coeff={coefficient} has no effect beside {name}.actuator=bonus, which sets it in every "
+            "step; use 0"
+        )
+    if control.actuator == "bonus" and control.bonus.delta > control.bonus.max:
+        raise UserError(f"{name}.bonus.delta={control.bonus.delta} is more than {name}.bonus.max={control.bonus.max}")
+    if control.actuator == "advantage" and not control.advantage.proportional + control.advantage.integral:
+        raise UserError(f"{name}.advantage.proportional and {name}.advantage.integral are both 0; raise one of them")
+
+
+def _check_refresh(config: DictConfig) -> None:
+    refresh = config.actor_rollout_ref.ref.refresh
+    if refresh.every is None:
+        return
+    name = f"{REF}.refresh"
+    dtype = config.actor_rollout_ref.ref.fsdp_config.get("model_dtype") or "bf16"
+    if refresh.mix < 1 and "32" not in dtype:
+        raise UserError(
+            f"{name}.mix={refresh.mix} would be rounded away in a reference of {dtype}, of three digits; "
+            f"add +{REF}.fsdp_config.model_dtype=fp32, or use {name}.mix=1"
+        )

@@ -76,10 +76,14 @@ def number(by: str, holds: Callable[[float], bool], words: str, *, null: bool = 
 
 def positive(by: str, *, infinite: bool = False, **more: Any) -> Read:
     """A number above 0; infinity switches off what it limits."""
-    read = number(by, lambda value: value > 0, "above 0", **more)
     if not infinite:
-        return read
-    return Read(by, lambda value: _is(value, int | float) and value > 0, "a number, above 0", **more)
+        return number(by, lambda value: value > 0, "above 0", **more)
+    null = more.pop("null", False)
+
+    def fits(value: Any) -> bool:
+        return null if value is None else _is(value, int | float) and value > 0
+
+    return Read(by, fits, f"a number, above 0{' or null' * null}", **more)
 
 
 def not_negative(by: str, **more: Any) -> Read:

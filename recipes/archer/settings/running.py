@@ -9,16 +9,20 @@ from recipes.archer.settings.rules import (
     choice,
     listed,
     not_negative,
+    number,
     positive,
     section,
+    share,
     switch,
     text,
     whole,
 )
 
 LOGGERS = ("console", "tensorboard", "wandb")
-GUARD_ACTIONS = ("off", "warn", "stop")
+GUARD_ACTIONS = ("off", "warn", "stop", "rollback")
 ANSWER_FORMATS = ("boxed", "any")
+ACTUATORS = ("bonus", "advantage")  # of the entropy control
+START_STEPS = 5  # of a run, whose median entropy a band may be relative to
 LEAST_GRADING_MB = 256
 LEAST_OBJECT_STORE = 75 * 1024 * 1024  # Ray's
 LONGEST_S = 10 * 365 * 24 * 3600  # far below what a timer takes
@@ -35,11 +39,61 @@ def _seconds(by: str) -> Read:
     return Read(by, lambda value: rule.fits(value) and value <= LONGEST_S, "a number of seconds, 0 or more")
 
 
+def _courses(value: Any) -> bool:
+    lists = value if isinstance(value, list) else [None]
+    return all(isinstance(o, list) and o and all(isinstance(text, str) and "=" in text for text in o) for o in lists)
+
+
+_GOES_BACK = OnlyIf(lambda config: config.guard.action == "rollback", "it counts with guard.action=rollback")
 _STOPS_AFTER_BEST = OnlyIf(
     lambda config: config.trainer.stop_after_best.patience is not None,
     "it counts with trainer.stop_after_best.patience",
 )
+
+
+def _band(*, null: bool = False) -> Read:
+    def fits(value: Any) -> bool:
+        if value is None:
+            return null
+        numbers = isinstance(value, list) and len(value) == 2 and all(map(not_negative("").fits, value))
+        return numbers and value[0] < value[1]
+
+    return Read("control/entropy", fits, f"[low, high] with 0 <= low < high, e.g. [0.5,1.5]{' or null' * null}")
+
+
+_ENTROPY = "control.entropy"
+CONTROL: dict[str, Read] = {
+    f"{_ENTROPY}.actuator": choice("control/entropy", *ACTUATORS, null=True),
+    f"{_ENTROPY}.band": _band(),
+    f"{_ENTROPY}.unit": choice("control/entropy", "start", "nats"),
+    f"{_ENTROPY}.final_band": _band(null=True),
+    f"{_ENTROPY}.anneal_steps": whole("control/entropy", 1, null=True),
+    f"{_ENTROPY}.warmup_steps": whole("control/entropy", 0),
+    f"{_ENTROPY}.bonus.delta": positive("control/actuators"),
+    f"{_ENTROPY}.bonus.max": positive("control/actuators"),
+    f"{_ENTROPY}.advantage.proportional": not_negative("control/actuators"),
+    f"{_ENTROPY}.advantage.integral": not_negative("control/actuators"),
+    f"{_ENTROPY}.advantage.decay": number("control/actuators", lambda value: 0 <= value < 1, "from 0 to below 1"),
+    f"{_ENTROPY}.advantage.max": share("control/actuators", zero=False),
+    f"{_ENTROPY}.advantage.slew": positive("control/actuators"),
+}
+
+
+def _acts(*actuators: str) -> OnlyIf:
+    how = f"it counts with {_ENTROPY}.actuator={' or '.join(actuators)}"
+    return OnlyIf(lambda config: config.control.entropy.actuator in actuators, how)
+
+
+# Of a control that does not act: a band may wait for a run that is given one later, and is told.
+IDLE: dict[str, OnlyIf] = {
+    name: _acts(*ACTUATORS) if name.count(".") == 2 else _acts(name.split(".")[2])
+    for name in CONTROL
+    if not name.endswith(".actuator")
+}
+# a run that has gone back may be resumed with another action: what its courses changed stays
+IDLE["guard.rollback.reset_optimizer"] = _GOES_BACK
 TABLE: dict[str, Read] = {
+    **CONTROL,
     "trainer.project_name": text("main", "a name"),
     "trainer.experiment_name": text("main", "a name"),
     "trainer.output_dir": text("config/archer", "the path of a folder"),
@@ -90,12 +144,16 @@ TABLE: dict[str, Read] = {
     "trainer.max_skipped_updates": whole("control/rules", 1),
     "trainer.trust_old_checkpoints": switch("startup/resuming"),
     "trainer.max_restarts": whole("main", 0),
+    **{
+        f"trainer.deadlines_s.{stage}": positive("workers/deadlines", infinite=True, null=True)
+        for stage in ("set_up", "load", "scoring", "update", "validation", "save")
+    },
     "trainer.grace_s": _seconds("main"),
     "trainer.tracker_grace_s": _seconds("reports/live"),
     "trainer.ray_wait_register_center_timeout": whole("verl/trainer/ppo/ray_trainer", 1),
     "ray_init.num_cpus": whole("session/ray_session", 1, null=True),
     "ray_init.log_to_driver": switch("session/ray_session"),
-    "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE),
+    "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE, null=True),
     "grading.workers": whole("startup/inputs", 1, null=True),
     "grading.timeout_s": positive("startup/inputs"),
     "grading.budget_s": positive("startup/inputs", null=True),
@@ -106,6 +164,15 @@ TABLE: dict[str, Read] = {
         "startup/inputs", _functions, "a function for each source, e.g. {sums: package.module:function}, or math"
     ),
     "guard.action": choice("monitoring/guard", *GUARD_ACTIONS),
+    "guard.rollback.max": whole("control/going_back", 1, only_if=_GOES_BACK),
+    "guard.rollback.to_start": switch("control/going_back", only_if=_GOES_BACK),
+    "guard.rollback.reset_optimizer": switch("startup/resuming"),
+    "guard.rollback.courses": Read(
+        "experiments/courses",
+        _courses,
+        "a list of lists of overrides, e.g. [['reward.format_bonus=0.1']]",
+        only_if=_GOES_BACK,
+    ),
     "guard.detectors": section(
         "monitoring/monitor",
         lambda value: isinstance(value, dict),

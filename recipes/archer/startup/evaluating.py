@@ -2,27 +2,28 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from recipes.archer.ending import UserError
 from recipes.archer.evaluation.course import Evaluation
 from recipes.archer.evaluation.plan import Plan, Sampling, file_digest
-from recipes.archer.evaluation.questions import Question, read_questions
-from recipes.archer.export.targets import Target
+from recipes.archer.evaluation.questions import read_questions
+from recipes.archer.export.targets import PREFIX_OF_MODELS, Target
 from recipes.archer.grading.answers import ANSWER_FORMATS
 from recipes.archer.grading.grader import GradingPool, GroundTruthError
 from recipes.archer.grading.ground_truths import check_file
 from recipes.archer.prompts.file import PromptFileError, read_prompt_file
 from recipes.archer.reading.json import read_json
+from recipes.archer.session.temporary import remove_leftovers
 from recipes.archer.settings.configuration import compose, plain
 from recipes.archer.settings.model_folder import context_length
+from recipes.archer.startup.engines import Engines
 
 _VALIDATION = "actor_rollout_ref.rollout.val_kwargs"
 
@@ -137,15 +138,15 @@ class Work:
     Args:
         files: of questions.
         settings: for all of them.
-        device: cpu or cuda.
+        engines: that draw the responses.
 
     Raises:
         UserError: a file cannot be read, or has ground truths that cannot be graded against.
     """
 
-    def __init__(self, files: Sequence[Path], settings: Settings, device: str):
-        self.files, self.settings, self.device = files, settings, device
-        self._prepare_process()
+    def __init__(self, files: Sequence[Path], settings: Settings, engines: Engines):
+        self.files, self.settings, self.engines = files, settings, engines
+        remove_leftovers(PREFIX_OF_MODELS, Path(tempfile.gettempdir()))
         self._digests = {path: _checked(path) for path in files}
         self._stack = ExitStack()
         grading = settings.grading
@@ -174,7 +175,7 @@ class Work:
             watched: (description, total) to a context manager that gives a ``Progress``.
         """
         evaluations = self.planned(target)
-        with _engine_of(target, evaluations, self.device) as responder:
+        with self.engines.of(target, evaluations) as responder:
             found = []
             for evaluation in evaluations:
                 scores = evaluation.finished()
@@ -205,7 +206,7 @@ class Work:
             sampling=self._sampling(int(min(wanted, room))),
             stop_token_ids=stops,
             grading=self.settings.grading,
-            device=self.device,
+            device=self.engines.device,
         )
         labels = {"model": target.name, "step": target.step, "data": path.name}
         if target.step is None:
@@ -215,16 +216,6 @@ class Work:
     def _sampling(self, max_tokens: int) -> Sampling:
         settings = self.settings
         return Sampling(settings.n, settings.temperature, settings.top_p, max_tokens, settings.seed)
-
-    def _prepare_process(self) -> None:
-        """What an engine finds in its environment; before torch and vLLM are imported."""
-        from recipes.archer.session.ray_session import worker_environment
-
-        config = OmegaConf.create({"trainer": {"device": self.device, "n_gpus_per_node": 1}})
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings are of what is meant
-        os.environ.update(worker_environment(config))
-        if self.device == "cpu":
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _checked(path: Path) -> str:
@@ -247,32 +238,3 @@ def _ends(target: Target) -> SimpleNamespace:
     ids = _at(config, f"{section}.stop_token_ids")
     at_turn_end = _at(config, f"{section}.stop_at_turn_end") is not False
     return SimpleNamespace(stop_at_turn_end=at_turn_end, stop_token_ids=ids if isinstance(ids, list) else [])
-
-
-@contextmanager
-def _engine_of(target: Target, evaluations: Sequence[Evaluation], device: str) -> Iterator[Any]:
-    """A function that makes the target's engine when it is first called, and gives the same one afterwards."""
-    with ExitStack() as stack:
-        engines: list[Any] = []
-
-        def engine() -> Any:
-            if not engines:
-                from recipes.archer.evaluation.engine import Engine
-
-                length = max(_longest(e.questions) + e.plan.sampling.max_tokens for e in evaluations)
-                folder = stack.enter_context(target.weights())
-                try:
-                    engines.append(Engine(folder, device, length))
-                except ValueError as error:  # vLLM's word for a cache that is too small, and for settings it refuses
-                    reason = str(error).splitlines()[0]
-                    raise UserError(
-                        f"{target.name}: the engine refuses ({reason!a:.300}); lower --max-tokens"
-                    ) from None
-                stack.callback(engines[0].close)
-            return engines[0]
-
-        yield engine
-
-
-def _longest(questions: Sequence[Question]) -> int:
-    return max(len(question.prompt_ids) for question in questions)

@@ -7,6 +7,7 @@ from typing import Any
 from recipes.archer.checkpoints.reading import Checkpoint
 from recipes.archer.ending import UserError
 from recipes.archer.export.choosing import choose
+from recipes.archer.losses.constants import uses_reference
 from recipes.archer.printable import complain
 from recipes.archer.runs.folder import locate
 
@@ -65,7 +66,7 @@ def fork_of(config, this_run: dict[str, Any]) -> Fork | None:
         raise UserError(
             f"trainer.fork_from: checkpoint {path} holds another model than actor_rollout_ref.model.path: {values}"
         )
-    if written.get("weights") not in (None, this_run["weights"]) and config.actor_rollout_ref.actor.use_kl_loss:
+    if written.get("weights") not in (None, this_run["weights"]) and uses_reference(config.actor_rollout_ref.actor):
         complain(
             f"warning: checkpoint {path} was trained from other weights than those at actor_rollout_ref.model.path, "
             "from which the KL term measures"

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from recipes.archer.checkpoints.disk_space import first_size, readable
 from recipes.archer.ending import UserError
+from recipes.archer.losses.constants import uses_reference
 from recipes.archer.session.ray_session import KV_CACHE_GIB
 from recipes.archer.settings.relations import num_workers
 
@@ -43,7 +44,7 @@ def parts_of(config: DictConfig, parameters: int) -> dict[str, int]:
     weights, workers = parameters * each, num_workers(config)
     drawn = 4 if config.actor_rollout_ref.rollout.dtype == "float32" else 2
     parts = {"weights": weights, "gradients": weights, "Adam's two moments": 2 * weights}
-    if actor.use_kl_loss:
+    if uses_reference(actor):
         parts["reference"] = weights
     times = f" of {workers} workers" if workers > 1 else ""
     return parts | {

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from recipes.archer.ending import UserError
+from recipes.archer.experiments.courses import check_courses
 from recipes.archer.experiments.records import record_in, require_plan
 from recipes.archer.monitoring.guard import Guard
 from recipes.archer.prompts.file import PromptFileError, read_prompt_file
@@ -57,6 +58,8 @@ def check_anywhere(config: DictConfig, *, elsewhere: bool = False) -> None:
     """
     check_settings(config, elsewhere=elsewhere)
     Guard.from_config(config)
+    if config.guard.action == "rollback":
+        check_courses(config, elsewhere=elsewhere)
 
 
 def _check_complete(config: DictConfig) -> None:

@@ -2,6 +2,8 @@
 
 from omegaconf import DictConfig
 
+from recipes.archer.experiments.courses import foreign
+from recipes.archer.experiments.records import record_in
 from recipes.archer.losses.constants import ACTOR
 from recipes.archer.settings.checks import idle_settings
 from recipes.archer.settings.engine import ROLLOUT
@@ -11,7 +13,12 @@ MENDED = "v5_mended"  # the experiment with both repairs
 
 def remarks(config: DictConfig) -> list[str]:
     """A sentence each."""
-    return [*_on_sampling(config), *_on_old_faults(config), *idle_settings(config)]
+    return [*_on_sampling(config), *_on_old_faults(config), *_on_going_back(config), *idle_settings(config)]
+
+
+def _on_going_back(config: DictConfig) -> list[str]:
+    record = record_in(config) if config.guard.action == "rollback" else None
+    return foreign(record) if record is not None else []
 
 
 def _on_old_faults(config: DictConfig) -> list[str]:

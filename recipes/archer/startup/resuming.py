@@ -1,31 +1,37 @@
 """Which checkpoint a run goes on from, and whether it may; all of it before Ray starts."""
 
-import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from recipes.archer.checkpoints.disk_space import COPIES, first_size, shortage
+from recipes.archer.checkpoints.disk_space import first_size, shortage
 from recipes.archer.checkpoints.identity import check_identity, identity
 from recipes.archer.checkpoints.reading import STATE, Checkpoint, read
 from recipes.archer.checkpoints.saver import CheckpointSaver
 from recipes.archer.checkpoints.store import BestBy, CheckpointStore
 from recipes.archer.ending import UserError
+from recipes.archer.losses.constants import uses_reference
 from recipes.archer.metrics.names import metric_names
 from recipes.archer.monitoring.guard import Guard
 from recipes.archer.printable import complain
 from recipes.archer.prompts.stream import PromptStream
+from recipes.archer.runs.courses import Courses
+from recipes.archer.settings.model_folder import model_folder
 
 
-def store_of(trainer) -> CheckpointStore:
-    """The run folder's checkpoints, with the rules of the configuration's ``trainer`` section.
+def store_of(config) -> CheckpointStore:
+    """The run folder's checkpoints, with the rules of the configuration.
 
     Raises:
         UserError: ``trainer.keep_best`` is wrong.
     """
+    trainer, goes_back = config.trainer, config.guard.action == "rollback"
     best_by = _best_by(trainer.keep_best)
-    return CheckpointStore(trainer.default_local_dir, trainer.keep_last, best_by, trainer.trust_old_checkpoints)
+    return CheckpointStore(
+        trainer.default_local_dir, trainer.keep_last, best_by, trainer.trust_old_checkpoints, goes_back
+    )
 
 
 def _best_by(settings) -> BestBy | None:
@@ -67,35 +73,71 @@ def size_of_first(config) -> int:
     """Bytes that this configuration's first checkpoint is expected to take."""
     model = config.actor_rollout_ref.model
     dtype = config.actor_rollout_ref.actor.fsdp_config.get("model_dtype") or "fp32"
-    bytes_each = 4 if "32" in str(dtype) else 2
-    return first_size(Path(os.path.expanduser(model.path)), bytes_each, 1 if model.get("lora_rank", 0) else COPIES)
+    path, bytes_each = model_folder(model.path), 4 if "32" in str(dtype) else 2
+    size = first_size(path, bytes_each)
+    return size + (first_size(path, _bytes_of_reference(config), 1) if _is_refreshed(config) else 0)
 
 
-def saver_and_checkpoint(config, datasets, again: bool) -> tuple[CheckpointSaver, Checkpoint | None]:
+def _is_refreshed(config) -> bool:
+    """Whether a checkpoint holds the reference, too."""
+    return config.actor_rollout_ref.ref.refresh.every is not None
+
+
+def _bytes_of_reference(config) -> int:
+    return 4 if "32" in str(config.actor_rollout_ref.ref.fsdp_config.get("model_dtype")) else 2
+
+
+def _least_size(config) -> int:
+    """Bytes that the next checkpoint takes at least; the newest may be of a time at which nothing was refreshed."""
+    return size_of_first(config) if _is_refreshed(config) else 0
+
+
+def saver_and_checkpoint(
+    config, datasets, again: bool, courses: Courses | None = None
+) -> tuple[CheckpointSaver, Checkpoint | None]:
     """What saves checkpoints, and the one to go on from, None for a new run; what to warn of is said.
 
     Args:
         config: the whole configuration.
         datasets: of the training and of the held-out prompts.
         again: after another Ray session of this process.
+        courses: that the run has gone back to so far; None: it has not.
 
     Raises:
         UserError: there is one that this run cannot go on from, or ``trainer.keep_best`` or
             ``trainer.stop_after_best`` names no metric.
     """
     train, val = datasets
-    if again and config.trainer.resume_mode == "disable":  # the checkpoints that are there are this very run's
+    courses = courses or Courses()
+    ours = again and config.trainer.resume_mode == "disable"
+    if ours or _went_back_since(courses, config.trainer):  # the checkpoints that are there are this very run's
         config = OmegaConf.merge(config, {"trainer": {"resume_mode": "auto"}})
-    store = store_of(config.trainer)
+    store = store_of(config)
     val_sources = {val.source(i) for i in range(len(val))}
     check_best_by(store, val_sources)
     if config.trainer.stop_after_best.patience is not None:
         check_metric("trainer.stop_after_best.metric", config.trainer.stop_after_best.metric, val_sources)
-    this_run = identity(config, train.dataframe)
+    this_run = identity(config, train.dataframe) | {"course": courses.number}
     checkpoint, warnings = checkpoint_to_continue(config, store, this_run)
     for line in warnings:
         complain(f"warning: {line}")
-    return CheckpointSaver(store, this_run, size_of_first(config), config.trainer.max_failed_saves), checkpoint
+    sizes = size_of_first(config), _least_size(config)
+    saver = CheckpointSaver(store, this_run, *sizes, config.trainer.max_failed_saves)
+    if checkpoint is not None and config.guard.rollback.reset_optimizer and _course_in(checkpoint) < courses.number:
+        checkpoint = replace(checkpoint, fresh_optimizer=True)
+    return saver, checkpoint
+
+
+def _went_back_since(courses: Courses, trainer) -> bool:
+    """Whether the run went back by itself after this very command had let it go on from ``resume_from_path``."""
+    path = str(trainer.resume_from_path) if trainer.resume_mode == "resume_path" else None
+    return path is not None and any(course.resume_from_path == path for course in courses.turns)
+
+
+def _course_in(checkpoint: Checkpoint) -> int:
+    """On which course it was saved."""
+    course = (checkpoint.state.get("identity") or {}).get("course")
+    return course if type(course) is int else 0
 
 
 def checkpoint_to_continue(config, store: CheckpointStore, this_run: dict) -> tuple[Checkpoint | None, list[str]]:
@@ -110,9 +152,9 @@ def checkpoint_to_continue(config, store: CheckpointStore, this_run: dict) -> tu
     """
     checkpoint, warnings = _chosen(config.trainer, store)
     if checkpoint is not None:
-        warnings += check_identity(checkpoint, this_run, config.actor_rollout_ref.actor.use_kl_loss)
+        warnings += check_identity(checkpoint, this_run, uses_reference(config.actor_rollout_ref.actor))
         check_state(checkpoint, config, this_run["data"]["prompts"])
-    if lack := shortage(store.folder, store.size() or size_of_first(config)):
+    if lack := shortage(store.folder, max(store.size() or size_of_first(config), _least_size(config))):
         warnings.append(f"there is no room for a checkpoint: {lack}")
     return checkpoint, warnings
 
@@ -129,9 +171,9 @@ def check_state(checkpoint: Checkpoint, config, num_prompts: int) -> None:
         guard = Guard.from_config(config)
         guard.load_state_dict(state["guard"])
         guard.summary()  # judges by what it has just taken up
-        for number in (state["empty_steps"], state.get("skipped_updates", 0)):
+        for number in (state["empty_steps"], state.get("skipped_updates", 0), state.get("skipping_since", 0)):
             if type(number) is not int or number < 0:
-                raise ValueError("empty_steps or skipped_updates is no count")
+                raise ValueError("empty_steps, skipped_updates or skipping_since is no count")
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:  # whatever JSON may hold
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise UserError(

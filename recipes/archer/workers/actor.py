@@ -5,6 +5,8 @@ divided by its count over the whole optimizer step, all micro-batches and all wo
 and, where padding is removed, the forward pass stay upstream's.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,6 +16,7 @@ from recipes.archer.losses.constants import loss_config_from
 from recipes.archer.losses.objective import step_loss
 from recipes.archer.losses.selection import select_by_covariance
 from recipes.archer.losses.token_stats import TokenStats, empty_stats, merge_stats
+from recipes.archer.workers.fsdp import GradientExchange, reshard
 from recipes.archer.workers.micro_batches import micro_batches
 from verl import DataProto
 from verl.utils.device import get_device_id
@@ -29,6 +32,9 @@ class ArcherActor(DataParallelPPOActor):
     def __init__(self, config, actor_module, actor_optimizer=None):
         super().__init__(config, actor_module, actor_optimizer)
         self.loss_config = loss_config_from(config) if actor_optimizer is not None else None
+        if actor_optimizer is not None:
+            whole = not config.fsdp_config.reshard_after_forward
+            self.exchange = GradientExchange(actor_module, config.delay_gradient_sync, whole)
         self.dp_size = dist.get_world_size() // self.ulysses_sequence_parallel_size
         self.num_applied = self.num_skipped = self.num_skipped_last = 0  # optimizer updates of the last step
 
@@ -61,10 +67,13 @@ class ArcherActor(DataParallelPPOActor):
     def compute_log_prob(self, data: DataProto, calculate_entropy=False):
         """Upstream's with padding removed; otherwise the same, over micro-batches of like length."""
         if self.use_remove_padding:
-            return super().compute_log_prob(data, calculate_entropy)
-        batch, meta = data.batch, data.meta_info
-        size = None if meta["use_dynamic_bsz"] else meta["micro_batch_size"]
-        return self._log_probs(batch, meta["temperature"], meta["max_token_len"], size, calculate_entropy)
+            output = super().compute_log_prob(data, calculate_entropy)
+        else:
+            meta = data.meta_info
+            size = None if meta["use_dynamic_bsz"] else meta["micro_batch_size"]
+            output = self._log_probs(data.batch, meta["temperature"], meta["max_token_len"], size, calculate_entropy)
+        reshard(self.actor_module)
+        return output
 
     @torch.no_grad()
     def _log_probs(self, batch, temperature: float, max_tokens: int, size: int | None, calculate_entropy=False):
@@ -94,6 +103,8 @@ class ArcherActor(DataParallelPPOActor):
         """
         keys = UPDATE_KEYS + tuple(k for k in OPTIONAL_KEYS if k in data.batch.keys())  # noqa: SIM118
         batch, temperature = data.batch.select(*keys), data.meta_info["temperature"]
+        if (coefficient := data.meta_info.get("entropy_coeff")) is not None:  # the entropy control's, of this step
+            self.loss_config = replace(self.loss_config, entropy_coeff=coefficient)
         self.num_applied = self.num_skipped = self.num_skipped_last = 0
         parts, losses, grad_norms = [empty_stats(get_device_id())], [], []
         for _ in range(self.config.ppo_epochs):
@@ -125,12 +136,15 @@ class ArcherActor(DataParallelPPOActor):
         selected = self._select(mini_batch, temperature, max_tokens)
         self.actor_module.train()
         self.actor_optimizer.zero_grad()
+        self.exchange.begin()
         parts, losses, finite = [], [], []
-        for rows in self._cut(mini_batch["attention_mask"], max_tokens, self._rows_a_micro_batch()):
+        cuts = self._cut(mini_batch["attention_mask"], max_tokens, self._rows_a_micro_batch())
+        for number, rows in enumerate(cuts, start=1):
             micro_batch = mini_batch[rows]
             entropy, log_prob = self._forward_micro_batch(micro_batch, temperature, calculate_entropy=True)
             chosen = None if selected is None else selected[rows]
             loss, policy_loss, stats = step_loss(micro_batch, log_prob, entropy, total, self.loss_config, chosen)
+            self.exchange.before_backward(is_last=number == len(cuts))
             # FSDP averages gradients over the workers; each loss already is a share of the whole step's
             (loss * self.dp_size).backward()
             parts.append(stats)

@@ -1,31 +1,20 @@
 """What the trainer asks of its workers: batches in, tensors of the batch or metrics out."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import ray
 from ray.exceptions import RayTaskError
 
 from recipes.archer.checkpoints.reading import Checkpoint
 from recipes.archer.ending import UserError
 from recipes.archer.rollout.interruption import stop_file
+from recipes.archer.workers.shared_folder import missing_after_save
 from verl import DataProto
 from verl.protocol import pad_dataproto_to_divisor, unpad_dataproto
 
 PROMPT_KEYS = ("input_ids", "attention_mask", "position_ids")
 SCORED_KEYS = ("responses", *PROMPT_KEYS)
-POLL_S = 0.5  # between two looks at whether a stop was asked for
-
-
-@contextmanager
-def _removed_afterwards(file: Path) -> Iterator[Path]:
-    try:
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def load_state(actor, checkpoint: Checkpoint) -> None:
@@ -35,19 +24,15 @@ def load_state(actor, checkpoint: Checkpoint) -> None:
         UserError: it holds anything else than they write.
     """
     try:
-        actor.load_state(str(checkpoint.path), checkpoint.is_old)
+        actor.load_state(str(checkpoint.path.absolute()), checkpoint.is_old, checkpoint.fresh_optimizer)
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
         raise
 
 
-class RolloutHungError(RuntimeError):
-    """The engine did not answer within its deadline."""
-
-
 class WorkerCalls:
-    """Calls to the actor's and the reference policy's worker groups.
+    """Calls to the actor's and the reference policy's worker groups; ``WorkerHungError`` of each that hangs.
 
     Args:
         config: the whole configuration.
@@ -55,11 +40,13 @@ class WorkerCalls:
         reference: worker group of the reference policy; None where there is none, or where it is the actor
             without its adapter.
         stop: ``StopSignals``.
+        machines: of each worker; empty where there is one.
     """
 
-    def __init__(self, config, actor, reference, stop):
+    def __init__(self, config, actor, reference, stop, machines: Sequence[str] = ()):
         self.actor, self.reference, self.stop = actor, reference or actor, stop
-        self.rollout = config.actor_rollout_ref.rollout
+        self.machines = machines
+        self.rollout, self.refresh = config.actor_rollout_ref.rollout, config.actor_rollout_ref.ref.refresh
         self.cap, self.val_cap = config.data.max_response_length, config.data.max_val_response_length
         sequence_parallel = config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
         self.dp_size = actor.world_size // sequence_parallel
@@ -67,41 +54,24 @@ class WorkerCalls:
     def generate(self, batch: DataProto, seeds: np.ndarray, validate: bool) -> DataProto:
         """Responses to left-padded prompts, (rows, rollout.response_length) and the engine's log-probabilities.
 
-        Raises:
-            RolloutHungError: no answer within ``rollout.deadline_s``.
+        Where a stop is asked for meanwhile, the engines leave the rest: what comes back is then to be dropped.
         """
         prompts = batch.pop(batch_keys=list(PROMPT_KEYS), non_tensor_batch_keys=["raw_prompt_ids"])
         prompts.non_tensor_batch["seed"] = seeds
         do_sample = self.rollout.val_kwargs.do_sample if validate else self.rollout.do_sample
         cap = self.val_cap if validate and self.val_cap is not None else self.cap
         prompts.meta_info = {"do_sample": do_sample, "validate": validate, "max_tokens": cap}
-        if not validate and self.rollout.tensor_model_parallel_size == 1:  # parallel engines must stop in step
+        if self.rollout.tensor_model_parallel_size == 1:  # parallel engines must stop in step
             prompts.meta_info["stop_file"] = str(stop_file())
         padded, filler = pad_dataproto_to_divisor(prompts, self.actor.world_size)
-        future = self.actor.generate_sequences(padded)
-        response = unpad_dataproto(future.collect_fn(self._wait(future.futures)), pad_size=filler)
+        file = stop_file()
+        try:
+            with self.actor.deadlines.rollout(validate, lambda: self.stop.requested and file.touch()):
+                response = unpad_dataproto(self.actor.generate_sequences(padded), pad_size=filler)
+        finally:
+            file.unlink(missing_ok=True)
         response.meta_info.clear()
         return response
-
-    def _wait(self, futures: list) -> list:
-        """The answers of all engines; the first error of any of them is raised at once."""
-        deadline = time.monotonic() + self.rollout.deadline_s
-        with _removed_afterwards(stop_file()) as file:
-            while (left := deadline - time.monotonic()) > 0:
-                if self.stop.requested:
-                    file.touch()
-                try:
-                    return ray.get(futures, timeout=min(left, POLL_S))
-                except ray.exceptions.GetTimeoutError:
-                    continue
-        waiting = ray.wait(futures, num_returns=len(futures), timeout=0)[1]
-        if not waiting:
-            return ray.get(futures)
-        ranks = ", ".join(str(futures.index(future)) for future in waiting)
-        raise RolloutHungError(
-            f"no answer from the rollout engine of worker rank {ranks} within "
-            f"actor_rollout_ref.rollout.deadline_s={self.rollout.deadline_s}"
-        )
 
     def add_reference(self, batch: DataProto) -> None:
         """Adds ref_log_prob, (rows, response_length)."""
@@ -119,6 +89,17 @@ class WorkerCalls:
         batch.meta_info["temperature"] = self.rollout.temperature
         batch.meta_info["global_token_num"] = batch.batch["attention_mask"].sum(-1).tolist()
         return dict(self.actor.update_actor(batch).meta_info["metrics"])
+
+    def refresh_reference(self, step: int) -> None:
+        """After a step's update: every so many steps the reference policy is brought up to the policy."""
+        if self.refresh.every is not None and step % self.refresh.every == 0:
+            self.actor.refresh_reference(self.refresh.mix, self.refresh.reset_optimizer)
+
+    def save(self, folder: str) -> list[str | None]:
+        """Lets the workers write their state into a folder; answers what each was refused, or what did not arrive."""
+        path = Path(folder).absolute()  # a worker's current folder is its own
+        refused = self.actor.save_state(str(path))
+        return refused if any(refused) else [missing_after_save(path, len(refused), self.machines)]
 
     def _score(self, method, batch: DataProto) -> DataProto:
         padded, filler = pad_dataproto_to_divisor(batch.select(batch_keys=list(SCORED_KEYS)), self.dp_size)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -17,6 +18,7 @@ from ray.exceptions import (
 from ray.util import list_named_actors
 
 from recipes.archer.runs.log import open_notes
+from recipes.archer.workers.deadlines import Deadlines, hung
 from verl.single_controller.ray import RayWorkerGroup
 
 DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)
@@ -35,9 +37,11 @@ class Roster:
         roles: what each of them does, for messages.
         session: the session's folder, None on a cluster whose logs are elsewhere.
         notes: file that the last words of a dead worker are appended to.
+        deadlines: of all calls to them.
     """
 
-    def __init__(self, roles: str, session: Path | None, notes: Path):
+    def __init__(self, roles: str, session: Path | None, notes: Path, deadlines: Deadlines):
+        self.deadlines = deadlines
         self.workers: list = []
         self._roles, self._session, self._notes, self._oom_kills = roles, session, notes, _oom_kills()
 
@@ -111,14 +115,19 @@ class Roster:
 
 
 class WatchedWorkerGroup(RayWorkerGroup):
-    """verl's worker group, on a roster; the death of rank 0 during its start is noticed at once.
+    """verl's worker group, on a roster: every call to it has a deadline, and a death during its start is noticed.
 
     verl waits 300 s for rank 0 to make the register of the group, dead or alive.
     """
 
-    def __init__(self, *arguments, roster: Roster | None = None, **named_arguments):
-        self._roster = roster
+    def __init__(self, *arguments, roster: Roster, **named_arguments):
+        self._roster, self.deadlines = roster, roster.deadlines
+        # the groups that verl makes of this one, a role each, are made of the same workers
+        self.from_detached = partial(type(self).from_detached, roster=roster)
         super().__init__(*arguments, **named_arguments)
+
+    def _bind_worker_method(self, user_defined_cls, func_generator):
+        return super()._bind_worker_method(user_defined_cls, self.deadlines.bounded)
 
     def _init_with_resource_pool(self, resource_pool, ray_cls_with_init, bin_pack, detached):
         watched = _Announcing(ray_cls_with_init, self._roster, f"{self.name_prefix}_register_center")
@@ -138,11 +147,14 @@ class _Announcing:
         worker = self._maker(**arguments)
         self._roster.workers.append(worker)
         if len(self._roster.workers) == 1:
-            started = worker.__ray_ready__.remote()
+            started, (seconds, setting) = worker.__ray_ready__.remote(), self._roster.deadlines.of("set_up")
+            deadline = time.monotonic() + seconds
             while self._register_name not in list_named_actors():
                 if ray.wait([started], timeout=0.1)[0]:
                     ray.get(started)  # raises when it died
                     break
+                if time.monotonic() > deadline:
+                    raise hung("set_up", [0], setting)
         return worker
 
 

@@ -2,7 +2,9 @@
 
 import ray
 
+from recipes.archer.losses.constants import uses_reference
 from recipes.archer.workers.calls import WorkerCalls
+from recipes.archer.workers.shared_folder import machines_of
 from recipes.archer.workers.worker import ArcherWorker
 from verl.trainer.ppo.ray_trainer import RayPPOTrainer, Role
 
@@ -33,10 +35,11 @@ class WorkerGroups(RayPPOTrainer):
     def init_workers(self) -> None:
         super().init_workers()
         reference = self.ref_policy_wg if self.use_reference_policy and not self.ref_in_actor else None
-        self.calls = WorkerCalls(self.config, self.actor_rollout_wg, reference, self.stop)
+        machines = machines_of(self.actor_rollout_wg, self.config.trainer)
+        self.calls = WorkerCalls(self.config, self.actor_rollout_wg, reference, self.stop, machines)
 
 
 def roles_of(actor) -> dict[Role, type]:
     """The worker class of each role that a run with these ``actor`` settings has."""
     worker = ray.remote(ArcherWorker)
-    return {Role.ActorRollout: worker} | ({Role.RefPolicy: worker} if actor.use_kl_loss else {})
+    return {Role.ActorRollout: worker} | ({Role.RefPolicy: worker} if uses_reference(actor) else {})

@@ -13,6 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from recipes.archer.workers.chunked_head import head_log_prob_and_entropy
+from verl.utils.ulysses import all_gather_tensor, get_ulysses_sequence_parallel_world_size
 
 
 class TokenOutput(NamedTuple):
@@ -65,6 +66,23 @@ def _hidden_before_responses(model, input_ids, attention_mask, position_ids, pro
     return torch.cat([of_prompts[:, -1:].index_select(0, which), of_responses], dim=1)
 
 
+def packed_borders(position_ids: torch.Tensor) -> dict[str, torch.Tensor | int]:
+    """Where the sequences that lie one behind the other begin and end, as flash attention asks for it.
+
+    transformers would find it out of ``position_ids`` in every layer, and again where activations are recomputed; each
+    time the host waits for the device, which is most of the time of an update.
+
+    Args:
+        position_ids: (1, tokens), 0 where a sequence begins; with sequence parallelism this rank's slice.
+    """
+    if get_ulysses_sequence_parallel_world_size() > 1:  # attention gathers the tokens of all ranks
+        position_ids = all_gather_tensor(position_ids.T.contiguous()).T
+    begins = (position_ids[0] == 0).nonzero()[:, 0]
+    borders = torch.nn.functional.pad(begins, (0, 1), value=position_ids.shape[1]).int()
+    longest = int(borders.diff().max())
+    return {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
+
+
 def _forward(
     self,
     input_ids,
@@ -83,7 +101,8 @@ def _forward(
     if prompt_length is not None and not (self.training and self.is_gradient_checkpointing):
         hidden, start = _hidden_before_responses(self.model, **inputs, prompt_length=prompt_length), prompt_length
     else:
-        hidden, start = self.model(**inputs, use_cache=False)[0], 1
+        borders = packed_borders(position_ids) if attention_mask is None else {}
+        hidden, start = self.model(**inputs, use_cache=False, **borders)[0], 1
     if positions is None:
         chosen, labels = hidden.flatten(0, 1), torch.roll(input_ids, -1, dims=-1).flatten()
     else:

@@ -1,13 +1,15 @@
 """One training step, the trainer's own: who is trained on, with which advantages, and what the row says of it all."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE
+from recipes.archer.ending import EMPTY, GUARD, NOT_FINITE, Cause, Ending
+from recipes.archer.session.signals import StopRequested
 from trainer_cases import CAP, PROMPT, RIGHT, UNREADABLE, WRONG, N, make_trainer, step_of
 
 POLICY_KEYS = ("actor/entropy", *(f"rollout/log_ratio/{name}" for name in ("mean", "abs_mean", "abs_max")))
@@ -169,17 +171,18 @@ def _skipping(trainer, counts: list[tuple[int, int, int]]):
 
 
 @pytest.mark.parametrize(
-    ("counts", "steps"),
+    ("counts", "steps", "since"),
     [
-        ([(0, 12, 12)], 1),  # twelve updates a step: the bound is on updates, not on steps
-        ([(1, 0, 0), (7, 5, 3), (0, 6, 6), (0, 1, 1)], 4),
-        ([(4, 8, 8), (11, 1, 1), (0, 9, 9)], 3),  # in a row: one that is applied starts the count anew
+        ([(0, 12, 12)], 1, 1),  # twelve updates a step: the bound is on updates, not on steps
+        ([(1, 0, 0), (7, 5, 3), (0, 6, 6), (0, 1, 1)], 4, 2),
+        ([(4, 8, 8), (11, 1, 1), (0, 9, 9)], 3, 2),  # in a row: one that is applied starts the count anew
     ],
 )
-def test_updates_skipped_in_a_row_end_a_run_and_one_that_goes_on_from_it(counts, steps):
+def test_updates_skipped_in_a_row_end_a_run_and_one_that_goes_on_from_it(counts, steps, since):
     trainer = _skipping(make_trainer(mixed, trainer__max_skipped_updates=10), counts)
     ending = trainer.fit()
     assert ending.exit_code == NOT_FINITE and "updates in a row (trainer.max_skipped_updates)" in ending.reason
+    assert ending.cause == Cause("trainer.max_skipped_updates", "actor/grad_norm", since)
     assert len(trainer.report.rows) == steps
     again = make_trainer(mixed, trainer__max_skipped_updates=10)
     again.load_state_dict(trainer.state_dict())
@@ -203,6 +206,8 @@ def test_a_run_without_a_right_answer_ends_with_a_reason_and_every_step_on_recor
     trainer = make_trainer(never, trainer__max_empty_steps=3)
     ending = trainer.fit()
     assert ending.exit_code == EMPTY and "no valid group in 3 steps" in ending.reason
+    assert ending.cause == Cause("trainer.max_empty_steps", "batch/valid", 1)
+    assert not trainer.state_dict()["sound"]
     assert [row["step"] for row in trainer.report.rows] == [1, 2, 3]
     assert trainer.calls.prompts == list(range(12))  # each step takes further prompts
     assert trainer.calls.updates == []
@@ -332,7 +337,43 @@ def test_an_interrupted_save_is_brought_to_its_end_once_the_checkpoint_was_read(
     trainer, order = make_trainer([]), []
     state = trainer.state_dict()
     trainer.load_state_dict = lambda state: None
-    trainer.actor_rollout_wg.load_state.side_effect = lambda path, is_old: order.append(path)
+    trainer.actor_rollout_wg.load_state.side_effect = lambda path, is_old, fresh: order.append(path)
     trainer.saver.repair.side_effect = lambda report: order.append(report)
-    trainer.resume(SimpleNamespace(path="behind", step=1, state=state, is_old=False))
-    assert order == ["behind", trainer.report]
+    trainer.resume(SimpleNamespace(path=Path("/behind"), step=1, state=state, is_old=False, fresh_optimizer=False))
+    assert order == ["/behind", trainer.report]
+
+
+def test_a_stop_in_validation_drops_its_figures_and_keeps_the_step():
+    trainer = make_trainer(lambda prompt, sample: (RIGHT if sample % 2 else WRONG, 4), trainer__test_freq=1)
+    generate = trainer.calls.generate
+
+    def stopped(batch, seeds, validate):
+        if validate:  # while the engine answers
+            trainer.stop.check.side_effect = StopRequested
+        return generate(batch, seeds, validate)
+
+    trainer.calls.generate = stopped
+    trainer.stop.ending.return_value = Ending("stopped", "a signal", 143)
+    assert trainer.fit().exit_code == 143
+    (row,) = trainer.report.rows
+    assert row["step"] == 1 and row["actor/grad_norm"] == 1.0 and row["val/accuracy"] is None
+    assert trainer.saver.save.call_args.args[0]["step"] == 1
+
+
+def test_a_stop_in_the_validation_before_training_leaves():
+    trainer = make_trainer(lambda prompt, sample: (RIGHT, 4), trainer__val_before_train="true")
+    trainer.stop.check.side_effect, trainer.report.before_training = StopRequested, None
+    trainer.stop.ending.return_value = Ending("stopped", "a signal", 143)
+    assert trainer.fit().exit_code == 143 and trainer.report.rows == []
+
+
+def test_the_reference_is_looked_after_behind_every_update_and_in_steps_without_one():
+    reference = {"actor_rollout_ref__actor__use_kl_loss": "true"}
+    for script, updates in ((mixed, 1), (never, 0)):
+        trainer = make_trainer(script, **reference)
+        trainer.use_reference_policy = True  # which verl reads off the roles
+        step_of(trainer), step_of(trainer)
+        assert trainer.calls.refreshed == [(1, updates), (2, 2 * updates)]
+    trainer = make_trainer(mixed)
+    step_of(trainer)
+    assert trainer.calls.refreshed == []

@@ -56,7 +56,7 @@ DIFFERENCES = {
     "v4": (4096, 256, 0.01, 0.03),
     "v5": (4096, 256, 0.01, 0.05),
 }
-LENGTHS = (f"{ACTOR}.ppo_max_token_len_per_gpu", f"{ROLLOUT}.max_num_batched_tokens", f"{ROLLOUT}.max_model_len")
+LENGTHS = (f"{ROLLOUT}.max_num_batched_tokens", f"{ROLLOUT}.max_model_len")
 
 
 def _launch(launcher: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess:
@@ -104,6 +104,7 @@ def test_the_runs_so_far(experiment, runs_so_far):
             "reward.overlong_buffer_len": buffer,
             f"{ACTOR}.entropy_coeff": entropy,
             f"{ACTOR}.kl_loss_coef": kl,
+            f"{ACTOR}.ppo_max_token_len_per_gpu": 4 * (2048 + response),
             "algorithm.group_filter.metric": "reward",
             "trainer.n_gpus_per_node": 4,
             "trainer.project_name": "Archer2.0",

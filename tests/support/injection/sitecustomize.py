@@ -101,6 +101,11 @@ def _term(injection: Injection, point: dict, args) -> None:
     _signal_later(injection, point, signal.SIGTERM)
 
 
+def _stop(injection: Injection, point: dict, args) -> None:
+    """Stands still inside the place until it is killed: no thread of this process goes on."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _nan(injection: Injection, point: dict, args) -> None:
     """One number of one gradient; the place is a method of the actor."""
     parameter = next(p for p in args[0].actor_module.parameters() if p.grad is not None)
@@ -140,6 +145,7 @@ def _kill_graders(injection: Injection, point: dict, args) -> None:
 FAULTS = {
     "kill": _kill,
     "term": _term,
+    "stop": _stop,
     "nan": _nan,
     "fill": _fill,
     "empty": _empty,

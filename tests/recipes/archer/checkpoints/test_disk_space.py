@@ -21,6 +21,14 @@ def test_the_first_size_is_counted_in_parameters_whatever_the_file_holds(tmp_pat
     assert first_size(tmp_path, bytes_each=2, copies=1) == 311 * 2
 
 
+@pytest.mark.parametrize(("config", "counted"), [('{"tie_word_embeddings": true}', 12), ("{}", 24), ("torn", 24)])
+def test_a_tied_head_counts_once_whatever_the_file_holds(tmp_path, config, counted):
+    tensors = {"model.embed_tokens.weight": np.zeros((4, 3)), "lm_head.weight": np.zeros((4, 3))}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(config)
+    assert first_size(tmp_path, bytes_each=1, copies=1) == counted
+
+
 def test_weights_of_the_older_kind_and_files_that_are_none(tmp_path):
     (tmp_path / "model.safetensors").touch()
     assert first_size(tmp_path) == 0

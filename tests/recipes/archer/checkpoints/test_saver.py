@@ -26,13 +26,13 @@ FULL = f"[Errno {errno.ENOSPC}] No space left on device"
 class Run:
     """A run folder, its report, and what saves into it."""
 
-    def __init__(self, folder: Path, first_size: int = 0):
+    def __init__(self, folder: Path, first_size: int = 0, least_size: int = 0):
         self.log = RunLog(folder)
         self.log.open(OmegaConf.create({}), {}, 0)
         settings = OmegaConf.create({"logger": [], "samples_freq": 1, "samples_per_step": 1, "console_metrics": "main"})
         self.report = Report(self.log, Trackers([], folder, {}, "p", "n", 1), settings, 100)
         self.store = CheckpointStore(folder, keep_last=2, best_by=BestBy("val/accuracy"))
-        self.saver = CheckpointSaver(self.store, {"model": {}}, first_size, max_failed_saves=3)
+        self.saver = CheckpointSaver(self.store, {"model": {}}, first_size, least_size, max_failed_saves=3)
 
     def save(self, step: int, refused: str | None = None, row: dict | None = None) -> None:
         def write(path: str) -> list[str | None]:
@@ -138,6 +138,9 @@ def test_room_is_looked_for_before_anything_is_written(tmp_path, monkeypatch, ca
     free[0] = 4000  # a tenth more than 3000 and a few hundred of state
     run.saver.save({"step": 3}, write, run.report)
     assert run.newest() == 3
+    run.saver.least_size = 5000  # from now on with a reference, which the last one had not
+    run.saver.save({"step": 4}, write, run.report)
+    assert run.newest() == 3 and "it needs 5.4 KiB" in capsys.readouterr().err
     free[0] = 3300
     run.saver.save({"step": 4}, write, run.report)
     assert run.newest() == 3 and len(written) == 2

@@ -32,6 +32,17 @@ def _assert_same(found: dict, expected: dict) -> None:
         assert same, name
 
 
+def test_a_weight_that_is_used_twice_is_written_once(results):
+    """And read back under both names: the comparisons below are of both."""
+    for result in results:
+        assert "model.embed.weight" in result["names"] and "model.head.weight" not in result["names"]
+        assert "model.head.weight" in result["two in two"]["loaded"]
+
+
+def test_fsdp1_tells_of_it_too(results):
+    assert results[0]["aliases of fsdp1"] == {"head.weight": "embed.weight"}
+
+
 def _without(state: dict, name: str) -> dict:
     return {key: value for key, value in state.items() if key != name}
 
@@ -66,6 +77,18 @@ def test_by_another_number_of_workers_it_goes_on_alike(results, read, written):
     for name, value in expected.items():
         if isinstance(value, torch.Tensor):
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_rates_are_the_runs_own_and_the_place_in_the_schedule_the_checkpoints(results, fresh):
+    """Twice the learning rate of the run that saved; with a fresh optimizer without its moments."""
+    found, saved = results[0]["changed"][fresh], results[0]["saved by two"]["saved"]
+    assert found["lr"] == pytest.approx(0.02 * 0.9**3) and found["weight_decay"] == 0.3
+    assert found["lr one step on"] == pytest.approx(0.02 * 0.9**4) and found["epoch"] == 4
+    assert (found["moments"] == 0) == fresh
+    assert len(found["model"]) >= 5
+    for name, value in found["model"].items():
+        assert torch.equal(value, saved[name]), name
 
 
 def test_a_rank_without_a_state_of_its_own_keeps_its_random_numbers(results):

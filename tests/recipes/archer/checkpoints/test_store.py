@@ -146,7 +146,7 @@ def test_what_a_later_version_wrote_is_refused_and_not_passed_over(tmp_path):
     newest = _save(store, 2)
     manifest = json.loads((newest / "manifest.json").read_text())
     (newest / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(UserError, match=f"checkpoint {newest} has format 99, this code reads up to 2: continue with"):
+    with pytest.raises(UserError, match=f"checkpoint {newest} has format 99, this code reads up to 3: continue with"):
         store.newest_whole()
 
 
@@ -474,3 +474,22 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["pointer.txt"], "what a full disk did not take is in the way"
     write_atomically(path, json.dumps({"step": 2}))
     assert json.loads(path.read_text()) == {"step": 2}
+
+
+def test_what_a_run_may_have_to_go_back_to_outlives_the_rotation(tmp_path):
+    """Two: what is bad from the step after the newest on began in the newest itself."""
+    store = CheckpointStore(tmp_path, keep_last=1, keep_sound=True)
+    for step, sound in ((2, True), (4, True), (6, True), (8, False), (10, False), (12, False)):
+        _save(store, step, sound=sound)
+    assert _steps(tmp_path) == ["global_step_12", "global_step_4", "global_step_6"]
+    assert store.sound_before(8).step == 6 and store.sound_before(7).step == 4
+    assert store.sound_before(5) is None, "that of step 4 shows in step 5"
+    _save(CheckpointStore(tmp_path, keep_last=1), 14, sound=False)
+    assert _steps(tmp_path) == ["global_step_14"], "without guard.action=rollback there is nothing to go back to"
+
+
+def test_a_checkpoint_that_does_not_say_that_it_is_sound_is_not(tmp_path):
+    store = CheckpointStore(tmp_path, keep_sound=True)
+    for step, state in ((1, {}), (2, {"sound": 1}), (3, {"sound": "true"})):
+        _save(store, step, **state)
+    assert store.sound_before(9) is None

@@ -100,7 +100,7 @@ def test_every_pod_has_the_jobs_resources_and_secrets_by_reference(build):
             "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "api-key"}},
         }
         assert environment(pod)["JOB_NAME"]["value"] == "archer-qwen3-math-v3"
-        assert pod["terminationGracePeriodSeconds"] == 90 and pod["nodeSelector"] == {"pool": "h100"}
+        assert pod["terminationGracePeriodSeconds"] == 930 and pod["nodeSelector"] == {"pool": "h100"}
 
 
 def test_the_jobs_identity_is_the_same_for_all_of_its_retries():

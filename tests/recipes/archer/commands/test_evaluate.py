@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +45,7 @@ def models(tmp_path_factory):
 @pytest.fixture
 def engines(monkeypatch):
     """What was asked of the engines that were made; ``dies_after`` responses each, if set."""
-    made = SimpleNamespace(asked=[], lengths=[], dies_after=None)
+    made = SimpleNamespace(asked=[], lengths=[], dies_after=None, dies_of=signal.SIGINT)
 
     class Engine:
         def __init__(self, folder, device, max_model_len):
@@ -54,7 +55,7 @@ def engines(monkeypatch):
         def respond(self, requests, sampling, stop_token_ids):
             for done, request in enumerate(requests):
                 if made.dies_after is not None and done >= made.dies_after:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(made.dies_of)
                 made.asked.append((request, sampling, stop_token_ids))
                 yield [Drawn(request.number, (FIRST_ANSWER + request.seed % self.skill, 1), True)]
 
@@ -79,8 +80,9 @@ def archer(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCHER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("recipes.archer.startup.gpus.num_gpus", lambda: 0)
-    monkeypatch.setattr("recipes.archer.session.ray_session.worker_environment", lambda config: {})
+    heard = signal.getsignal(signal.SIGHUP)
+    monkeypatch.setattr("recipes.archer.startup.engines.num_gpus", lambda: 0)
+    monkeypatch.setattr("recipes.archer.startup.engines.worker_environment", lambda config: {})
 
     def call(*arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["archer", "evaluate", *map(str, arguments)])
@@ -89,7 +91,8 @@ def archer(monkeypatch, capsys, tmp_path):
         said = capsys.readouterr()
         return ended.value.code or 0, said.out, said.err
 
-    return call
+    yield call
+    signal.signal(signal.SIGHUP, heard)  # once received, it is ignored
 
 
 def results(folder: Path) -> list[dict]:
@@ -112,12 +115,16 @@ def test_a_model_folder_is_evaluated_and_what_is_finished_is_not_repeated(archer
     assert len(engines.asked) == 48 and len(results(tmp_path / "results")) == 2
 
 
-def test_interrupted_it_goes_on_and_ends_with_the_same_files(archer, models, data, engines, tmp_path):
+@pytest.mark.parametrize(("number", "code_of_it"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_interrupted_it_goes_on_and_ends_with_the_same_files(
+    archer, models, data, engines, tmp_path, number, code_of_it
+):
+    engines.dies_of = number
     archer(models / "one", "--data", data, "--out", "whole", "--max-tokens", 8)
     engines.asked.clear()
     engines.dies_after = 7
     code, _, err = archer(models / "one", "--data", data, "--out", "cut", "--max-tokens", 8)
-    assert code == 130 and "the same command goes on" in err
+    assert code == code_of_it and "the same command goes on" in err
     engines.dies_after = None
     assert archer(models / "one", "--data", data, "--out", "cut", "--max-tokens", 8)[0] == 0
     assert 48 <= len(engines.asked) <= 48 + 7
@@ -178,6 +185,7 @@ WRONG = {
     "no context": (("{one}", "--data", "{long}", "--max-tokens", "61"), "1 of 2 questions have more than the 3 tokens"),
     "no context at all": (("{one}", "--data", "{data}", "--max-tokens", "640"), "leaves no room"),
     "no GPU": (("{one}", "--data", "{data}", "--device", "cuda"), "no NVIDIA GPU"),
+    "no such many cores": (("{one}", "--data", "{data}", "--engines", "4097"), "ask for"),
     "no probability": (("{one}", "--data", "{data}", "--top-p", "0"), "--top-p 0.0 cannot be"),
     "no scores": (("{one}", "--data", "{data}", "--against", "{data}"), "no scores that could be used"),
     "no folder": (("{one}", "--data", "{data}", "--out", "{data}"), "cannot be written"),

@@ -153,6 +153,13 @@ def test_v2_says_how_the_job_may_be_preempted(site):
     assert values(record, "--preemptibility") == ["preemptible"] and values(record, "--priority") == ["high"]
 
 
+def test_a_grace_of_the_sites_that_is_too_short_is_said(site):
+    site.settings.write_text("grace_s = 60\n" + site.settings.read_text())
+    said = "grace_s=60 in "
+    assert said in site.generation("v2").archer("submit", "v3")[2]
+    assert said not in site.archer("submit", "v3", "trainer.grace_s=30")[2]
+
+
 def test_v1_says_what_it_cannot_pass_on(site):
     code, _, err = site.generation("v1").archer("submit", "v3")
     assert code == 0 and "priority" in err and "grace" in err

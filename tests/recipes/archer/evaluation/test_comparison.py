@@ -27,6 +27,13 @@ def test_the_sentence_is_seldom_wrong_over_seeds():
     assert small.count(WORSE) <= 2
 
 
+@pytest.mark.parametrize("size", [30, 64, 500])
+def test_two_that_are_alike_are_seldom_called_better_or_worse(size):
+    """Over 50 seeds; what is allowed is what a true rate of 5% passes in 99 of 100 cases."""
+    verdicts = [compare(*drawn(1000 + seed, 0.0, size), "base").verdict for seed in range(50)]
+    assert sum(verdict != ALIKE for verdict in verdicts) <= 6
+
+
 def test_the_comparison_counts_what_changed_sides():
     found = compare(scores([4, 3, 0, 2, 1]), scores([0, 2, 4, 2, 1]), "base")
     assert (found.gained, found.lost, found.num_questions) == (2, 1, 5)

@@ -51,6 +51,7 @@ def rollout_worker(monkeypatch):
     monkeypatch.setattr(SeededLLM, "_sample_in_batches", lambda engine: None)
     monkeypatch.setattr(LLM, "generate", answer)
     monkeypatch.setattr(LLM, "sleep", lambda engine, level: None, raising=False)
+    monkeypatch.setattr(LLM, "reset_prefix_cache", lambda engine: None)
     monkeypatch.setattr(fsdp_vllm, "FSDPVLLMShardingManager", lambda **_: None)
     monkeypatch.setattr(torch.distributed.device_mesh, "init_device_mesh", lambda *_, **__: None)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 1)

@@ -96,7 +96,10 @@ def test_the_search_has_the_values_it_had(name):
     assert (*searched, actor.entropy_coeff, actor.kl_loss_coef) == VALUES[name]
     total = 2048 + config.data.max_response_length
     assert total == (32768 if name == "v0" else 6144)
-    assert {actor.ppo_max_token_len_per_gpu, rollout.max_num_batched_tokens, rollout.max_model_len} == {total}
+    assert {rollout.max_num_batched_tokens, rollout.max_model_len} == {total}
+    # theirs was one sequence's worth; the update does not depend on it, which test_actor_invariance.py holds
+    assert {actor.ppo_max_token_len_per_gpu, rollout.log_prob_max_token_len_per_gpu} == {4 * total}
+    assert config.actor_rollout_ref.ref.log_prob_max_token_len_per_gpu == 4 * total
     assert (config.data.train_batch_size, rollout.n, actor.ppo_mini_batch_size, actor.ppo_epochs) == (64, 16, 16, 3)
     assert (actor.optim.lr, actor.optim.lr_warmup_steps, actor.optim.weight_decay) == (1e-6, 10, 0.1)
     assert (rollout.temperature, rollout.top_p, config.trainer.n_gpus_per_node) == (1.0, 1.0, 4)

@@ -9,7 +9,7 @@ from loss_cases import archer_coefficient, aspo_coefficient
 from objective_cases import LENGTHS, WIDTH, make_batch, value_of
 from recipes.archer.losses.aggregation import AGGREGATION_MODES
 from recipes.archer.losses.constants import POLICY_LOSSES, LossConfig
-from recipes.archer.losses.objective import token_classes
+from recipes.archer.losses.objective import step_loss, token_classes
 
 EXACT = {"rtol": 1e-12, "atol": 1e-15}
 CONSTANTS = {
@@ -122,3 +122,17 @@ def test_before_the_first_update_the_current_policy_is_the_rollouts():
         token_classes(batch, entropy, config)
     del batch["old_log_probs"]
     assert torch.equal(token_classes(batch, entropy, config), token_classes(batch, entropy, LossConfig()))
+
+
+def test_a_kl_term_with_the_coefficient_0_needs_no_reference_and_has_no_figures():
+    batch, log_prob, entropy = make_batch(3)
+    del batch["ref_log_prob"]
+    found = [
+        step_loss(batch, log_prob, entropy, 10.0, LossConfig(use_kl_loss=use, kl_loss_coef=coefficient))
+        for use, coefficient in ((True, 0.0), (False, 0.1))
+    ]
+    assert torch.equal(found[0][0], found[1][0])
+    metrics = found[0][2].metrics()
+    assert {metrics[name] for name in metrics if name.startswith("actor/kl_loss")} == {None}
+    with pytest.raises(KeyError, match="ref_log_prob"):
+        step_loss(batch, log_prob, entropy, 10.0, LossConfig(use_kl_loss=True, kl_loss_coef=0.1))

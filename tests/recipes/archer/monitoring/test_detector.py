@@ -74,10 +74,11 @@ CASES = {
 
 
 FROM_THE_START = {"no_signal", "never_ending"}  # cannot begin in the middle of a run; each has a test of its own
+WHERE_NOTHING_IS_LEARNED = {"control_saturated"}  # so has this
 
 
 def test_every_detector_has_a_case():
-    assert {cls.name for cls in DETECTORS} == CASES.keys() | FROM_THE_START
+    assert {cls.name for cls in DETECTORS} == CASES.keys() | FROM_THE_START | WHERE_NOTHING_IS_LEARNED
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -101,6 +102,19 @@ def test_responses_that_never_end_are_found_at_once_and_only_from_the_first_step
     assert first_bad(monitor, rows(1, 0.02)) == 3 and found(monitor, "bad") == {"never_ending"}
     assert found(monitored(rows(1, 0.2)), "watch") == {"never_ending"}
     assert found(monitored(rows(2, 0.0)), "bad") == set()  # a policy that unlearns it is another matter
+
+
+@pytest.mark.parametrize(("score", "status"), [(0.0, "bad"), (0.6, "watch")])
+def test_a_control_that_has_lost_its_hold_is_found_after_twenty_steps_of_it(score, status):
+    rows = stream(90, critic__score__mean=lambda step, noise: score)
+    for row in rows:
+        row["control/entropy/saturated"] = None if row["step"] < 5 else int(row["step"] > 30 or row["step"] == 12)
+    assert found(monitored(rows[:49]), status) == set()
+    assert found(monitored(rows[:50]), status) == {"control_saturated"}
+    monitor = Monitor(config={"guard": {"detectors": {"control_saturated": {"sustained": 5}}}})
+    for row in rows[:35]:
+        monitor.observe(row)
+    assert found(monitor, status) == {"control_saturated"}
 
 
 def test_a_run_that_learns_to_end_is_only_watched():

@@ -21,7 +21,10 @@ from recipes.archer.commands.cli import app
 from recipes.archer.ending import UserError
 from recipes.archer.experiments.registry import load_record
 from recipes.archer.monitoring import monitor as monitor_module
+from recipes.archer.monitoring import policy
+from recipes.archer.monitoring.criterion_state import CriterionState
 from recipes.archer.monitoring.monitor import DETECTORS, Monitor, judge
+from recipes.archer.monitoring.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -395,3 +398,28 @@ def test_of_more_rows_than_a_run_has_both_ends_and_every_nan_are_judged(monkeypa
     assert len(kept) < 130 and monitor_module.rows_to_judge(rows[:100]) == rows[:100]
     judged = monitor_module.judge(rows)
     assert judged.overall() == "bad" and judged.step == 1000 and judged.passed_over == 1000 - len(kept)
+
+
+def test_a_run_is_sound_until_what_turns_bad_begins():
+    """Each verdict begins after every step that was sound: what a run goes back to has nothing of it."""
+    for record in (None, load_record("tiny")):
+        monitor, sound = Monitor(record), []
+        for row in tiny_stream(60):
+            late = row["step"] > 40
+            monitor.observe(row | ({"reward/accuracy/mean": 0.0, "repetition/ratio/mean": 0.9} if late else {}))
+            sound += [row["step"]] if monitor.sound else []
+        assert sound[-1] == 40 and len(sound) > 20
+        bad = [verdict for verdict in monitor.verdicts if verdict.status == "bad"]
+        assert bad and all(verdict.since > 40 for verdict in bad)
+
+
+def test_which_way_a_metric_went_decides_what_is_tried():
+    record = load_record("archer")
+    for goes, tried in (("down", 1), ("up", 2)):
+        verdict = Verdict("entropy_explosion", "actor/entropy", "bad", goes=goes)
+        assert len(Monitor(record)._with_contingency(verdict).contingency) == tried
+    assert (policy.EntropyExplosion().verdict.goes, policy.EntropyCollapse().verdict.goes) == ("up", "down")
+    state = CriterionState(record.criteria[1])  # entropy above 7
+    for step in range(1, 40):
+        state.observe(step, 8.0)
+    assert (state.verdict.status, state.verdict.goes) == ("bad", "up")

@@ -9,7 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recipes.archer.prompts.file import PromptFileError, prompt_row, read_prompt_file, row_fault, write_prompt_file
+from recipes.archer.prompts.file import (
+    RESERVED_SOURCES,
+    PromptFileError,
+    prompt_row,
+    read_prompt_file,
+    row_fault,
+    write_prompt_file,
+)
 
 ROWS = [prompt_row("set", f"What is {n}+1?", str(n + 1), index=n, split="train") for n in range(3)]
 
@@ -167,3 +174,31 @@ def test_another_field_for_the_messages(tmp_path):
     ):
         with pytest.raises(PromptFileError, match=f"a.json, row 1: {said}"):
             read_prompt_file(tmp_path / "a.json", key)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("low", "would be the metric val/accuracy/low"),
+        ("high", "would be the metric val/accuracy/high"),
+        ("a\nb", "no control characters"),
+        ("a\x1b[31m", "no control characters"),
+        (" math", "no blanks at its ends"),
+        ("m" * 129, "has 129 characters"),
+    ],
+)
+def test_a_data_source_that_breaks_a_key_is_refused(source, said):
+    assert said in row_fault(prompt_row(source, "q", "1", index=0, split="test"))
+
+
+@pytest.mark.parametrize("source", ["HuggingFaceH4/MATH-500", "lower", "数学 2024", "a:b c", "m" * 128])
+def test_a_data_source_may_be_any_other_name(source):
+    assert row_fault(prompt_row(source, "q", "1", index=0, split="test")) is None
+
+
+def test_what_is_reserved_is_what_the_metrics_have():
+    """A key of validation that another one is added to is reserved too."""
+    from recipes.archer.metrics.row import VALIDATION_KEYS
+
+    prefix = "val/accuracy/"
+    assert {key.removeprefix(prefix) for key in VALIDATION_KEYS if key.startswith(prefix)} == {*RESERVED_SOURCES}

@@ -33,3 +33,17 @@ def test_the_cap_is_the_calls(rollout, asked, used):
     output = rollout.generate_sequences(DataProto(meta_info=asked))
     assert int(output.batch["attention_mask"].sum()) == used
     assert rollout.sampling_params.max_tokens == ENGINES_OWN
+
+
+def test_nothing_is_continued_from_what_earlier_weights_computed(monkeypatch):
+    """Whatever ``free_cache_engine`` is: without sleep mode, nobody else empties the cache of prefixes."""
+    from recipes.archer.rollout.engine import LLM, SeededLLM
+
+    done = []
+    monkeypatch.setattr(LLM, "reset_prefix_cache", lambda self: done.append("reset"))
+    monkeypatch.setattr(LLM, "generate", lambda self, **arguments: done.append("generated") or [])
+    engine = object.__new__(SeededLLM)
+    engine.request_seeds = None
+    for _ in range(2):
+        engine.generate([], None)
+    assert done == ["reset", "generated"] * 2

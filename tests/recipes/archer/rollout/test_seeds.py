@@ -1,4 +1,4 @@
-"""A response's random numbers belong to it: not to its batch, its worker, or the number of earlier calls."""
+"""A response's random numbers belong to it: not to its batch, its worker, earlier calls, or room in the cache."""
 
 import os
 
@@ -13,6 +13,7 @@ from recipes.archer.rollout.seeds import response_seeds
 
 PROMPTS = [[5, 9, 2, 7, 31], [10, 3], list(range(20, 33))]
 NEW_TOKENS = 12
+BLOCKS = 10  # of 16 tokens: room for two of the longest sequences and a half
 
 
 def test_seeds_are_a_function_of_run_step_prompt_and_sample():
@@ -72,6 +73,7 @@ def engine(tmp_path_factory):
         enable_prefix_caching=True,  # as verl asks for, on every device
         max_model_len=64,
         max_num_batched_tokens=256,
+        num_gpu_blocks_override=BLOCKS,
     )
     cleanup_dist_env_and_memory()
 
@@ -99,6 +101,43 @@ def test_a_response_does_not_depend_on_its_batch(engine):
 def test_the_same_prompt_with_other_seeds_is_another_sample(engine):
     samples = _generate(engine, [PROMPTS[0]] * 6, seeds=range(6))
     assert len({tuple(sample) for sample in samples}) == 6
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"top_p": 0.9},
+        {"top_k": 20},
+        {"min_p": 0.02},
+        {"repetition_penalty": 1.2},
+        {"presence_penalty": 0.5, "frequency_penalty": 0.5},
+        {"min_tokens": 40},
+        {"temperature": 0.0},
+    ],
+    ids=str,
+)
+def test_a_response_that_lost_its_place_in_the_cache_goes_on_as_it_began(engine, shape):
+    """Put back, and computed again with what it had: the same tokens as alone, where there is room."""
+
+    def put_back() -> int:
+        return engine.llm_engine.scheduler[0].num_cumulative_preemption
+
+    settings = {"max_tokens": 40} | shape
+    before = put_back()
+    together = _generate(engine, PROMPTS * 2, seeds=range(6), **settings)
+    between = put_back()
+    alone = [_generate(engine, [prompt], seeds=[i], **settings)[0] for i, prompt in enumerate(PROMPTS * 2)]
+    assert put_back() == between > before
+    assert together == alone
+
+
+def test_n_responses_to_one_request_have_seeds_that_count_up(engine):
+    from vllm import SamplingParams
+
+    settings = SamplingParams(n=3, seed=20, temperature=1.0, max_tokens=NEW_TOKENS, detokenize=False, ignore_eos=True)
+    (output,) = engine.generate([{"prompt_token_ids": PROMPTS[0]}], settings, use_tqdm=False)
+    assert [list(one.token_ids) for one in output.outputs] == _generate(engine, [PROMPTS[0]] * 3, seeds=[20, 21, 22])
 
 
 def test_seeds_serve_one_call_only(engine):

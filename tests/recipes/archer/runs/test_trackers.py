@@ -52,6 +52,34 @@ def test_tensorboard_forgets_the_steps_that_are_done_again(tmp_path):
     assert _scalars(tmp_path, "actor/entropy") == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25)]
 
 
+def test_a_course_is_a_run_of_its_own_in_tensorboard(tmp_path):
+    for course, first_step in ((0, 1), (1, 3)):
+        trackers = Trackers(["tensorboard"], tmp_path, {}, "project", "name", first_step, course)
+        for step in range(first_step, 6):
+            trackers.log({"actor/entropy": 0.5 + course}, step)
+        trackers.finish(0, GRACE_S)
+    (tmp_path / "course").mkdir()
+    (tmp_path / "tensorboard/course_1").rename(tmp_path / "course/tensorboard")
+    assert _scalars(tmp_path / "course", "actor/entropy") == [(3, 1.5), (4, 1.5), (5, 1.5)]
+    assert _scalars(tmp_path, "actor/entropy") == [(step, 0.5) for step in range(1, 6)], "the branch is still there"
+
+
+@pytest.mark.parametrize(
+    ("action", "course", "expected"),
+    [
+        ("warn", 0, {"name": "n"}),
+        ("rollback", 0, {"name": "n", "group": "n"}),
+        ("rollback", 2, {"name": "n-course-2", "group": "n"}),
+    ],
+)
+def test_wandb_gets_a_run_for_each_course_in_one_group(tmp_path, monkeypatch, action, course, expected):
+    given = []
+    monkeypatch.setattr(module, "_wandb_run", lambda mode, arguments: given.append(arguments))
+    config = {"guard": {"action": action}}
+    module.WeightsAndBiases(folder=tmp_path, config=config, project="p", name="n", course=course, first_step=1)
+    assert {name: value for name, value in given[0].items() if name in ("name", "group")} == expected
+
+
 @pytest.mark.parametrize("jump_s", [-7200, -1, 0])
 def test_a_clock_that_was_put_back_does_not_hide_a_continuation(tmp_path, monkeypatch, jump_s):
     """TensorBoard reads files in the order of the times in their names."""

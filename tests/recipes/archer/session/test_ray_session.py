@@ -1,5 +1,6 @@
 """What a run asks of Ray, without starting it; starting it is the end-to-end tests' affair."""
 
+import io
 import os
 import signal
 import socket
@@ -7,14 +8,16 @@ import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from recipes.archer.ending import UserError
-from recipes.archer.session import ray_session, reaper
+from recipes.archer.session import ray_session, reaper, temporary
 from recipes.archer.session.ray_session import remove_stale, worker_environment
+from recipes.archer.settings.configuration import compose
 from recipes.archer.workers import resources
 from recipes.archer.workers.resources import POOL, HostResourcePoolManager
 
@@ -68,7 +71,7 @@ def session_of_nobody(tmp_path, monkeypatch):
 
 def test_a_session_in_another_container_is_left_alone(session_of_nobody):
     """Its process has a number of another namespace, but the lock on its folder is the kernel's."""
-    held = ray_session._hold(session_of_nobody)
+    held = temporary.hold(session_of_nobody)
     remove_stale()
     assert session_of_nobody.is_dir()
     os.close(held)
@@ -126,7 +129,7 @@ def started(monkeypatch):
     monkeypatch.setattr(ray_session, "worker_environment", lambda config: {})  # it would stay in this process's own
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     config = _config("cuda", 1)
-    config.ray_init = SimpleNamespace(num_cpus=1, log_to_driver=False, object_store_memory=None)
+    config.ray_init = SimpleNamespace(num_cpus=1, log_to_driver=False, object_store_memory=1 << 30)
     return calls, config
 
 
@@ -173,6 +176,45 @@ def test_a_cluster_that_is_named_is_not_asked_for_loopback(started, monkeypatch)
     assert not {"_node_ip_address", "_temp_dir"} & calls[0].keys()
     assert calls[0]["job_config"]._py_driver_sys_path == [str(ray_session.ROOT)]
     assert not {"RAY_USE_TLS", "GLOO_SOCKET_IFNAME", "DIST_INIT_METHOD"} & calls[0]["environment"].keys()
+
+
+@pytest.mark.parametrize("log_to_driver", [False, True])
+def test_what_workers_of_a_cluster_print_is_noted_and_not_shown(started, monkeypatch, capsys, log_to_driver):
+    from ray._private.worker import global_worker_stdstream_dispatcher as dispatcher
+    from ray._private.worker import print_to_stdstream
+
+    _, config = started
+    config.ray_init.log_to_driver = log_to_driver
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    show, notes = partial(print_to_stdstream, ignore_prefix=False), io.StringIO()
+    monkeypatch.setattr("ray.init", lambda **_: dispatcher.add_handler("ray_print_logs", show))
+    monkeypatch.setattr("ray.shutdown", lambda: dispatcher.remove_handler("ray_print_logs"))
+    words = {"is_err": True, "pid": 7, "ip": "10.0.0.2", "job": "1", "actor_name": "w", "task_name": "t"}
+    with ray_session.ray_session(config, notes):
+        dispatcher.emit(words | {"lines": ["Loading safetensors: 50%"]})
+    dispatcher.emit(words | {"lines": ["after the end"]})
+    shown = "".join(capsys.readouterr())
+    assert ("Loading" in shown, "Loading" in notes.getvalue()) == (log_to_driver, not log_to_driver)
+    assert "after the end" not in shown + notes.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "more", "free", "gib"),
+    [
+        ("v0", [], 99, 6.0),  # 2 x 96 bytes x 64 x 16 x (2048 + 30720)
+        ("v5", [], 99, 1.125),
+        ("tiny", ["device=cpu"], 99, 1.0),
+        ("v0", ["ray_init.object_store_memory=2147483648"], 99, 2.0),
+        ("v0", [], 4, 3.6),  # of what there is, nine tenths
+        ("v0", [], 0, 1.0),
+        ("v0", ["algorithm.group_filter.max_gen_batches=3"], 99, 18.0),
+    ],
+)
+def test_the_object_store_takes_the_largest_batch_twice(monkeypatch, experiment, more, free, gib):
+    monkeypatch.setattr(ray_session.shutil, "disk_usage", lambda _: SimpleNamespace(free=free << 30))
+    names = ["data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=m"]
+    config = compose([f"experiment={experiment}", *names, *more])
+    assert ray_session.object_store_memory(config) == int(gib * 2**30)
 
 
 def test_several_machines_without_a_cluster_are_refused_in_a_sentence(started):

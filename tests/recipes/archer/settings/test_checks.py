@@ -14,6 +14,8 @@ ACTOR, ROLLOUT, REF = (f"actor_rollout_ref.{section}" for section in ("actor", "
 MODEL = "actor_rollout_ref.model"
 MINI = f"{ACTOR}.ppo_mini_batch_size"
 OPTIM, VAL = f"{ACTOR}.optim", f"{ROLLOUT}.val_kwargs"
+ENTROPY = "control.entropy"
+ADVANTAGE, BONUS = [f"{ENTROPY}.actuator=advantage"], [f"{ENTROPY}.actuator=bonus"]
 SWITCHES = [name for name, rule in TABLE.items() if getattr(rule, "use", "") == switch("").use]
 UNCUT = [f"{ACTOR}.use_dynamic_bsz=false", f"{ACTOR}.ppo_micro_batch_size_per_gpu=8"]
 SIZES = [*UNCUT, f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=8", f"{REF}.log_prob_micro_batch_size_per_gpu=8"]
@@ -40,6 +42,15 @@ def refusal(*settings: str, **chosen: str) -> str:
         ([f"{MODEL}.path=null"], f"{MODEL}.path=null: use the path of a folder"),
         ([f"{ROLLOUT}.n=1"], f"{ROLLOUT}.n=1: use a whole number, 2 or more"),
         (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: use a whole number, 1 or more"),
+        (["guard.action=rollback", "trainer.save_freq=-1"], "guard.action=rollback goes back to checkpoints, but"),
+        (["guard.action=rollback", "guard.rollback.max=0"], "guard.rollback.max=0: use a whole number, 1 or more"),
+        (["guard.rollback.max=2"], "guard.rollback.max=2 has no effect here; leave it out"),
+        (["guard.action=rollback", "guard.rollback.courses=[[]]"], "guard.rollback.courses=[[]]: use a list of lists"),
+        (["guard.action=rollback", "guard.rollback.courses=3"], "guard.rollback.courses=3: use a list of lists"),
+        (
+            ["guard.action=rollback", "guard.rollback.to_start=false", "trainer.save_freq=50"],
+            "trainer.save_freq=50 makes none before the last",
+        ),
         (["trainer.save_freq=null"], "trainer.save_freq=null: use a whole number, -1 or more"),
         (["trainer.max_failed_saves=0"], "trainer.max_failed_saves=0: use a whole number, 1 or more"),
         (["trainer.total_training_steps=0"], "trainer.total_training_steps=0: use a whole number, 1 or more or null"),
@@ -160,6 +171,53 @@ def refusal(*settings: str, **chosen: str) -> str:
         (["data.truncation=begin", "data.filter_overlong_prompts=false"], "use error or left or right or middle"),
         (["no.such.setting=1"], "no.such.setting: nothing reads this setting; leave it out"),
         (["data=3"], "data: nothing reads this setting"),
+        ([f"{REF}.refresh.every=0"], f"{REF}.refresh.every=0: use a whole number, 1 or more or null"),
+        ([f"{REF}.refresh.every=5", f"{REF}.refresh.mix=0"], f"{REF}.refresh.mix=0: use a finite number, above 0, at"),
+        ([f"{REF}.refresh.mix=0.5"], f"it counts with {REF}.refresh.every"),
+        ([f"{REF}.refresh.reset_optimizer=true"], f"it counts with {REF}.refresh.every"),
+        (
+            [f"{REF}.refresh.every=5", f"{ACTOR}.kl_loss_coef=0"],
+            f"{REF}.refresh.every=5 has no effect here; leave it out (nothing pulls to a reference without",
+        ),
+        (
+            [f"{REF}.refresh.every=5", f"{ACTOR}.use_kl_loss=false"],
+            f"{REF}.refresh.every=5 has no effect here; leave it out (nothing pulls to a reference without",
+        ),
+        ([f"{ENTROPY}.actuator=temperature"], f"{ENTROPY}.actuator=temperature: use bonus or advantage or null"),
+        *(
+            ([f"{ENTROPY}.band={band}"], f"{ENTROPY}.band={shown}: use [low, high] with 0 <= low < high")
+            for band, shown in {
+                "[0.5,0.5]": "[0.5, 0.5]",
+                "[0.5,0.2]": "[0.5, 0.2]",
+                "[-0.1,0.2]": "[-0.1, 0.2]",
+                "[0.1,.inf]": "[0.1, inf]",
+                "[.nan,1]": "[nan, 1]",
+                "[0.1]": "[0.1]",
+                "[true,2]": "[True, 2]",
+                "0.5": "0.5",
+                "null": "null",
+            }.items()
+        ),
+        ([f"{ENTROPY}.final_band=[1,0]"], f"{ENTROPY}.final_band=[1, 0]: use [low, high]"),
+        ([f"{ENTROPY}.unit=bits"], f"{ENTROPY}.unit=bits: use start or nats"),
+        ([f"{ENTROPY}.bonus.max=0"], f"{ENTROPY}.bonus.max=0: use a finite number, above 0"),
+        ([f"{ENTROPY}.bonus.delta=-1"], f"{ENTROPY}.bonus.delta=-1: use a finite number, above 0"),
+        ([f"{ENTROPY}.advantage.max=1.5"], f"{ENTROPY}.advantage.max=1.5: use a finite number, above 0, at most 1"),
+        ([f"{ENTROPY}.advantage.decay=1"], f"{ENTROPY}.advantage.decay=1: use a finite number, from 0 to below 1"),
+        ([f"{ENTROPY}.advantage.slew=0"], f"{ENTROPY}.advantage.slew=0: use a finite number, above 0"),
+        ([*ADVANTAGE, f"{ENTROPY}.warmup_steps=4"], "=4 is too few for control.entropy.unit=start"),
+        ([*ADVANTAGE, f"{ENTROPY}.warmup_steps=50"], "is no less than trainer.total_training_steps=50, so"),
+        ([*ADVANTAGE, f"{ENTROPY}.final_band=[1,2]"], f"{ENTROPY}.final_band and {ENTROPY}.anneal_steps go together"),
+        ([*ADVANTAGE, f"{ENTROPY}.anneal_steps=9"], f"{ENTROPY}.final_band and {ENTROPY}.anneal_steps go together"),
+        (
+            [*ADVANTAGE, f"{ENTROPY}.advantage.proportional=0", f"{ENTROPY}.advantage.integral=0"],
+            f"{ENTROPY}.advantage.proportional and {ENTROPY}.advantage.integral are both 0",
+        ),
+        (
+            [*BONUS, f"{ACTOR}.entropy_coeff=0.01"],
+            f"{ACTOR}.entropy_coeff=0.01 has no effect beside {ENTROPY}.actuator",
+        ),
+        ([*BONUS, f"{ENTROPY}.bonus.delta=0.01"], f"{ENTROPY}.bonus.delta=0.01 is more than {ENTROPY}.bonus.max"),
         ([f"{ROLLOUT}.tensor_model_parallel_size=2", "trainer.n_gpus_per_node=2"], "an engine of its own; use 1"),
     ],
 )
@@ -173,12 +231,16 @@ def test_settings(settings, problem):
         (["trainer.device=cpu"], "trainer.device=cpu alone is half of it; write device=cpu"),
         ([f"{ROLLOUT}.tensor_model_parallel_size=3"], "does not divide 4 workers"),
         ([f"{ACTOR}.fsdp_config.offload_policy=true"], f"it counts with {ACTOR}.strategy=fsdp2"),
-        ([f"{ACTOR}.fsdp_config.reshard_after_forward=false"], f"it counts with {ACTOR}.strategy=fsdp2"),
+        ([f"{REF}.fsdp_config.reshard_after_forward=false"], f"it counts with {ACTOR}.strategy=fsdp2"),
         (
             [f"{ACTOR}.strategy=fsdp2", f"{ACTOR}.fsdp_config.forward_prefetch=true"],
             f"counts with {ACTOR}.strategy=fsdp",
         ),
         ([f"{REF}.fsdp_config.param_offload=false"], "the reference lies in the host's memory"),
+        (
+            [f"{REF}.refresh.every=5", f"{REF}.refresh.mix=0.5"],
+            f"{REF}.refresh.mix=0.5 would be rounded away in a reference of bf16, of three digits; add +{REF}",
+        ),
         ([f"{ACTOR}.fsdp_config.model_dtype=fp16"], "use fp32 or float32 or bf16 or bfloat16"),
         (
             [f"{ROLLOUT}.max_num_seqs=8192", f"{ROLLOUT}.max_num_batched_tokens=6144"],
@@ -208,6 +270,12 @@ def test_settings_on_a_gpu(settings, problem):
         ["trainer.resume_mode=resume_path", "trainer.resume_from_path=/there/global_step_4"],
         ["trainer.logger=[]", "trainer.samples_per_step=0", "record=null"],
         ["data.filter_overlong_prompts=false", "data.truncation=middle"],
+        [f"{REF}.refresh.every=5", f"{REF}.refresh.mix=0.1", f"{REF}.refresh.reset_optimizer=true"],
+        ADVANTAGE,
+        BONUS,
+        [*ADVANTAGE, f"{ACTOR}.entropy_coeff=0.01", f"{ENTROPY}.final_band=[0.2,0.4]", f"{ENTROPY}.anneal_steps=40"],
+        [*BONUS, f"{ENTROPY}.unit=nats", f"{ENTROPY}.warmup_steps=0", f"{ENTROPY}.band=[0,0.2]"],
+        [f"{ENTROPY}.band=[0.2,0.4]"],  # of a run that is given a control later
         ["data.train_files=[a.json,b.parquet]"],
         ["custom_reward_function.path=mine.py", "custom_reward_function.reward_kwargs={scale: 2}"],
         ["grading.data_sources={sums: package.module:function, aime: math}", "grading.memory_mb=null"],
@@ -286,6 +354,11 @@ def test_a_setting_that_is_taken_away():
 def test_a_value_is_shown_in_few_printable_characters():
     assert "x" * 200 + "…: use" in refusal(f"guard.action={'x' * 5000}")
     assert r"'\x1b[2J\n'" in refusal(r'guard.action="\e[2J\n"')
+
+
+def test_a_word_of_pythons_is_not_shown_as_yamls_value():
+    assert "trainer.export='None': use best or last or null" in refusal("trainer.export=None")
+    assert "trainer.logger=null: use" in refusal("trainer.logger=null")
 
 
 def test_a_setting_of_another_machines_environment_is_passed_over_and_nothing_else(monkeypatch):

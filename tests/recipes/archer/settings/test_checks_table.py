@@ -27,7 +27,7 @@ LOSS = {setting_name(field) for field in LossConfig.__dataclass_fields__}
 # something is wrong with nearly each of them for nearly every setting
 ODD = ("no such word", "", -7, 0.5, 2.5, math.nan, math.inf, [], [None], {"no": "such"}, None, True, 10**15)
 # and nothing with one of these
-PLAIN = ("a text", 3, 0.25, True, False, "left", "min", {"a": 1})
+PLAIN = ("a text", 3, 0.25, True, False, "left", "min", {"a": 1}, [["a=1"]], 7)
 # their conditions hold in both: test_checks.py has them
 HELD = (
     "trainer.keep_best.mode",

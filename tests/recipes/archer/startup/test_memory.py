@@ -26,6 +26,8 @@ def test_the_sum():
 
 
 def test_trainers_share_and_every_worker_has_an_engine():
+    for without in ("use_kl_loss=false", "kl_loss_coef=0"):
+        assert "reference" not in parts_of(configuration(f"actor_rollout_ref.actor.{without}"), BILLION)
     parts = parts_of(configuration("trainer.n_gpus_per_node=2", "actor_rollout_ref.actor.use_kl_loss=false"), BILLION)
     assert parts["weights"] == 4 * BILLION and "reference" not in parts
     assert (parts["engine of 2 workers"], parts["its cache of 2 workers"]) == (8 * BILLION, 2 * GIB)

@@ -56,3 +56,17 @@ def test_of_what_is_mended_nothing_is_said(name):
 def test_the_launchers_run_what_is_mended_when_nothing_else_is_named():
     root = Path(__file__).resolve().parents[4]
     assert f"${{EXPERIMENT:-{MENDED}}}" in (root / "scripts/train/lib/launch.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "actuator", "counts_with"),
+    [
+        ("band=[0.2, 0.4]", "null", "bonus or advantage"),
+        ("advantage.slew=0.2", "bonus", "advantage"),
+        ("bonus.max=0.01", "advantage", "bonus"),
+    ],
+)
+def test_a_constant_of_an_entropy_control_that_does_not_act_is_told(make_config, setting, actuator, counts_with):
+    name = "control.entropy"
+    (remark,) = remarks(make_config(f"{name}.{setting}", f"{name}.actuator={actuator}"))
+    assert remark == f"{name}.{setting} has no effect in this run: it counts with {name}.actuator={counts_with}"

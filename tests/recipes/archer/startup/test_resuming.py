@@ -17,6 +17,7 @@ from recipes.archer.metrics.names import metric_names
 from recipes.archer.monitoring.guard import Guard
 from recipes.archer.monitoring.monitor import Monitor
 from recipes.archer.prompts.stream import PromptStream
+from recipes.archer.runs.courses import Course, Courses
 from recipes.archer.settings.configuration import compose
 from recipes.archer.startup import preflight
 from recipes.archer.startup.resuming import saver_and_checkpoint, size_of_first, store_of
@@ -48,12 +49,12 @@ def start(tiny, tmp_path):
     (model / "config.json").write_text(json.dumps({"hidden_size": 64}))
     save_file({"w": np.zeros((1000, 10), np.float32)}, model / "model.safetensors")
 
-    def start(*settings: str, prompts: int = 4):
+    def start(*settings: str, prompts: int = 4, courses: Courses | None = None):
         given = [f"actor_rollout_ref.model.path={model}", f"trainer.default_local_dir={tmp_path / 'run'}", *settings]
         config = OmegaConf.merge(tiny, OmegaConf.from_dotlist(given))
         (tmp_path / "run").mkdir(exist_ok=True)
         datasets = SimpleNamespace(dataframe=_rows(prompts)), Validation(_rows(1))
-        return saver_and_checkpoint(config, datasets, again=False)
+        return saver_and_checkpoint(config, datasets, again=False, courses=courses)
 
     return start
 
@@ -162,6 +163,40 @@ def test_a_path_that_is_no_whole_checkpoint(start, tmp_path):
         start("trainer.resume_mode=resume_path", f"trainer.resume_from_path={tmp_path}")
 
 
+RESETS = ("guard.action=rollback", "guard.rollback.reset_optimizer=true")
+
+
+def _course(number: int, back_to: int, path: str | None = None) -> Course:
+    return Course(number, 40, back_to, "c", "bad", "s", "w", (), "now", path)
+
+
+def test_the_optimizer_begins_afresh_at_each_turn_and_only_there(start):
+    """A run that is killed after its first save on the new course goes on with the moments that it has by then."""
+    _save(start()[0], 20)
+    assert not start(*RESETS)[1].fresh_optimizer, "it has not gone back"
+    once = Courses((_course(1, 20),))
+    assert not start("guard.action=rollback", courses=once)[1].fresh_optimizer
+    saver, checkpoint = start(*RESETS, courses=once)
+    assert checkpoint.fresh_optimizer and start(*RESETS, courses=once)[1].fresh_optimizer
+    _save(saver, 30)
+    assert (saver.identity["course"], start(*RESETS, courses=once)[1].fresh_optimizer) == (1, False)
+    assert start(*RESETS, courses=Courses((_course(1, 20), _course(2, 30))))[1].fresh_optimizer
+
+
+def test_a_run_that_was_resumed_by_hand_and_then_went_back_by_itself_does_not_return(start, tmp_path):
+    path = f"{tmp_path}/run/global_step_20"
+    back = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={path}")
+    _save(start()[0], 10, 20)
+    shutil.rmtree(path)  # gone back behind it
+    assert start(*back, courses=Courses((_course(1, 10, path),)))[1].step == 10
+    with pytest.raises(UserError, match="is no folder"):  # another command's word
+        start(*back, courses=Courses((_course(1, 10),)))
+
+
+def test_what_may_have_to_be_gone_back_to_is_kept_where_the_run_may_go_back(start):
+    assert start("guard.action=rollback")[0].store.keep_sound and not start()[0].store.keep_sound
+
+
 PLACE = _state()["stream"]
 MONITOR = _state()["guard"]["monitor"]
 SPOILT = {
@@ -182,6 +217,7 @@ SPOILT = {
     "a reason that is a list": {"guard": {"monitor": MONITOR, "told": {}, "reason": ["a"]}},
     "empty steps in a text": {"empty_steps": "3"},
     "skipped updates below zero": {"skipped_updates": -3},
+    "a step since that is a text": {"skipping_since": "3"},
 }
 
 
@@ -233,7 +269,10 @@ def test_the_size_of_the_first_follows_what_is_trained(start, tiny, tmp_path):
     size = lambda *settings: size_of_first(OmegaConf.merge(tiny, OmegaConf.from_dotlist([path, *settings])))  # noqa: E731
     assert size() == 120_000
     assert size("actor_rollout_ref.actor.fsdp_config.model_dtype=bf16") == 60_000
-    assert size("actor_rollout_ref.model.lora_rank=8") == 40_000
+    assert size("actor_rollout_ref.ref.refresh.every=5") == 160_000  # the reference, too
+    assert (
+        size("actor_rollout_ref.ref.refresh.every=5", "actor_rollout_ref.ref.fsdp_config.model_dtype=bf16") == 140_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,7 +287,7 @@ def test_the_size_of_the_first_follows_what_is_trained(start, tiny, tmp_path):
 )
 def test_the_best_by_a_metric(settings, expected):
     needed = ["experiment=tiny", "data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=m"]
-    assert store_of(compose([*needed, *settings]).trainer).best_by == expected
+    assert store_of(compose([*needed, *settings])).best_by == expected
 
 
 @pytest.mark.parametrize(

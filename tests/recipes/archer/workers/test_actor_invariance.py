@@ -18,9 +18,7 @@ from omegaconf import OmegaConf
 
 from actor_cases import (
     CUTS,
-    REMOVED,
     TEMPERATURE,
-    UPDATE_ROWS,
     Case,
     Worker,
     join,
@@ -39,6 +37,8 @@ from recipes.archer.losses.policy import archer_policy_loss, archer_token_loss, 
 from recipes.archer.settings.configuration import compose
 from recipes.archer.workers import actor as actor_module
 from recipes.archer.workers.micro_batches import columns_of_rows, cut_by_length
+from update_cases import BASES, CASES, EVERYTHING, LOSSES
+from wrapping import STRATEGY
 
 # FSDP2 warns of in-place operations on what the forward pass returns; there are none
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
@@ -46,61 +46,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 # fp32 with sums in another order: 1e-7 or so is seen, over a few updates ten times that
 GRADIENT_TOLERANCE = 1e-5
 
-EVERYTHING = {
-    "policy_loss": {"loss_mode": "archer"},
-    "entropy_coeff": 0.01,
-    "use_kl_loss": True,
-    "kl_loss_coef": 0.05,
-    "kl_loss_high_entropy_scale": 0.3,
-    "rollout_is_threshold": 1.5,
-    "token_class_from": "rollout",
-}
-COVARIANCE = {"clip_cov_ratio": 0.2, "clip_cov_lb": 0.05, "kl_cov_ratio": 0.2}
-LOSSES = {
-    "vanilla": {"policy_loss": {"loss_mode": "vanilla"}},
-    "clip-higher": {"policy_loss": {"loss_mode": "clip-higher"}, "clip_ratio_high": 0.28},
-    "archer": {"policy_loss": {"loss_mode": "archer"}, "kl_loss_high_entropy_scale": 0.0},
-    "aspo": {"policy_loss": {"loss_mode": "aspo"}, "ratio_cap": 1.4},
-    "clip-cov": {"policy_loss": {"loss_mode": "clip-cov"} | COVARIANCE},
-    "kl-cov": {"policy_loss": {"loss_mode": "kl-cov"} | COVARIANCE},
-}
-BASES = [
-    *(Case(name, {"use_kl_loss": False, **settings}) for name, settings in LOSSES.items()),
-    Case("entropy bonus", {"entropy_coeff": 1.0, "use_kl_loss": False}, zero_advantages=True),
-    Case("KL", {"kl_loss_coef": 1.0, "kl_loss_high_entropy_scale": 0.3}, zero_advantages=True),
-    Case("all terms", EVERYTHING),
-    Case("sum", EVERYTHING | {"loss_agg_mode": "seq-mean-token-sum"}),
-    Case("mean of means", EVERYTHING | {"loss_agg_mode": "seq-mean-token-mean"}),
-    Case("Dr. GRPO", EVERYTHING | {"loss_agg_mode": "seq-mean-token-sum-norm"}),
-    Case("tied", EVERYTHING, tied=True),
-    Case("on-policy", EVERYTHING, without=("old_log_probs",)),
-    Case("short last mini-batch", EVERYTHING | {"ppo_epochs": 2}, mini_batch_rows=4, learning_rate=0.02),
-]
-
-
-EVERY_CUT = ("all terms", "clip-cov")  # the others, which differ in the loss alone, are cut in each of these ways once
-
-
-def _variants(base: Case) -> list[Case]:
-    removed = base.settings | REMOVED  # of padding, of which there is more in wide rows
-    variants = [base, replace(base, cut="one row"), replace(base, wide=True, cut="by tokens", settings=removed)]
-    if base.mini_batch_rows == UPDATE_ROWS:  # filler of one update is another mini-batch of several
-        variants.append(replace(base, filler=5, cut="four rows"))
-    if base.name in EVERY_CUT:
-        variants += [replace(base, cut=cut) for cut in ("four rows", "by tokens")]
-        variants.append(replace(base, wide=True, cut="by tokens"))
-        variants.append(replace(base, wide=True, cut="one row", settings=removed))
-    return variants
-
-
-CASES = [variant for base in BASES for variant in _variants(base)]
-
 
 @pytest.fixture(scope="module")
 def settings():
     overrides = ["experiment=tiny", "device=cpu", "data.train_files=a", "data.val_files=b"]
     actor = compose([*overrides, "actor_rollout_ref.model.path=m"]).actor_rollout_ref.actor
-    return OmegaConf.to_container(actor, resolve=True) | {"grad_clip": 1e9}  # no clipping
+    own = {"strategy": STRATEGY, "recomputed": STRATEGY == "fsdp", "grad_clip": 1e9}  # no clipping
+    return OmegaConf.to_container(actor, resolve=True) | own
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
+from transformers import modeling_flash_attention_utils
 
-from actor_cases import CUTS, REMOVED, TEMPERATURE, Case, Worker, join, like_a_gpu
+from actor_cases import CUTS, REMOVED, TEMPERATURE, Case, Worker, join
+from benchmarks.host_syncs import host_syncs
+from packing import like_a_gpu
 from recipes.archer.settings.configuration import compose
+from recipes.archer.workers import model_forward
+from wrapping import STRATEGY, plain_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 
@@ -29,7 +34,7 @@ TERMS = {
 def worker(tmp_path_factory):
     overrides = ["experiment=tiny", "device=cpu", "data.train_files=a", "data.val_files=b"]
     actor = compose([*overrides, "actor_rollout_ref.model.path=m"]).actor_rollout_ref.actor
-    settings = OmegaConf.to_container(actor, resolve=True) | {"grad_clip": 1e9}
+    settings = OmegaConf.to_container(actor, resolve=True) | {"grad_clip": 1e9, "strategy": STRATEGY}
     threads = torch.get_num_threads()
     join(0, 1, str(tmp_path_factory.mktemp("one") / "meeting"))
     yield Worker(settings)
@@ -53,6 +58,33 @@ def test_same_update_with_padding_removed(worker, cut, tied, wide):
     assert found == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
+def test_borders_of_packed_sequences_are_found_once_a_pass(worker, monkeypatch):
+    """And the result is to the last bit that of transformers, which finds them in every layer."""
+    case = Case("removed", TERMS | REMOVED, cut="four rows")
+    calls = {"ours": 0, "theirs": 0}
+
+    def counted(name, function):
+        def call(*arguments):
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    theirs = modeling_flash_attention_utils.prepare_fa2_from_position_ids
+    monkeypatch.setattr(model_forward, "packed_borders", counted("ours", model_forward.packed_borders))
+    monkeypatch.setattr(modeling_flash_attention_utils, "prepare_fa2_from_position_ids", counted("theirs", theirs))
+    with host_syncs("cpu") as waits:
+        gradients, metrics = worker.update(case)
+    assert calls == {"ours": 3, "theirs": 0}  # micro-batches
+    monkeypatch.setattr(model_forward, "packed_borders", lambda position_ids: {})
+    with host_syncs("cpu") as waits_before:
+        expected_gradients, expected = worker.update(case)
+    assert calls["theirs"] >= 3 * 2  # and layers
+    assert torch.equal(gradients[0], expected_gradients[0]) and metrics == expected
+    # per layer: one comparison of positions, two lengths; the borders and one length a pass instead
+    assert waits_before[0] - waits[0] >= 3 * (2 * 3 - 2)
+
+
 def test_same_log_probabilities_and_entropies_with_padding_removed(worker):
     from verl import DataProto
 
@@ -60,7 +92,7 @@ def test_same_log_probabilities_and_entropies_with_padding_removed(worker):
     batch = DataProto.from_dict(worker.batches[False, True], meta_info=meta)
     mask = batch.batch["response_mask"].bool()
     expected = worker.actor(Case("trimmed")).compute_log_prob(batch, calculate_entropy=True)
-    with like_a_gpu(worker.modules.values()):
+    with like_a_gpu(map(plain_module, worker.modules.values())):
         found = worker.actor(Case("removed", REMOVED)).compute_log_prob(batch, calculate_entropy=True)
     for values, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(values[mask], reference[mask], rtol=1e-5, atol=1e-5)

@@ -14,7 +14,9 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from deadline_cases import deadlines_config
 from recipes.archer.workers import death as module
+from recipes.archer.workers.deadlines import Deadlines
 from recipes.archer.workers.death import Roster, cause_of
 
 KILLED = (
@@ -68,7 +70,7 @@ def roster(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ray", stand_in)
     monkeypatch.setattr(module, "PROBE_S", 0.2)
     monkeypatch.setattr(module, "_oom_kills", lambda: 0)
-    roster = Roster("actor, rollout", tmp_path / "session", tmp_path / "setup.log")
+    roster = Roster("actor, rollout", tmp_path / "session", tmp_path / "setup.log", Deadlines(deadlines_config()))
     roster.workers = [Worker("aa"), Worker("bb")]
     return roster
 

@@ -1,0 +1,48 @@
+"""The reference policy brought up to the policy; where wanted, the optimizer begins afresh with it."""
+
+import torch
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+
+
+@torch.no_grad()
+def refresh(policy: torch.nn.Module, reference: torch.nn.Module, mix: float) -> None:
+    """reference ← mix · policy + (1 − mix) · reference; every rank calls it.
+
+    Through torch's own state dicts, which FSDP of either version fills, whether its parameters are sharded, gathered or
+    on the host.  Computed in fp32 at least, then rounded to the reference's dtype.
+
+    Args:
+        policy, reference: the same architecture, wrapped and sharded alike; dtype and device may differ.
+        mix: in (0, 1]; 1 copies the policy.
+    """
+    news, olds = get_model_state_dict(policy), get_model_state_dict(reference)
+    # beside the old ones and not in their place: a tied weight is there under two names
+    mixed = {name: _mixed(news[name], old, mix) for name, old in olds.items()}
+    set_model_state_dict(reference, mixed)
+
+
+def _mixed(new: torch.Tensor, old: torch.Tensor, mix: float) -> torch.Tensor:
+    result = old.clone()
+    ours, theirs = _own_part(result), _own_part(new).to(_own_part(result).device)
+    if mix == 1 or not ours.is_floating_point():
+        ours.copy_(theirs)
+        return result
+    wide = torch.promote_types(torch.promote_types(ours.dtype, theirs.dtype), torch.float32)
+    ours.copy_(torch.lerp(ours.to(wide), theirs.to(wide), mix))
+    return result
+
+
+def _own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this rank holds of it."""
+    return getattr(tensor, "_local_tensor", tensor)
+
+
+@torch.no_grad()
+def reset_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Adam's moments and its count of steps become those of a new optimizer.
+
+    In place: a state that is taken away would be made anew by the next checkpoint, and as one of the first step.
+    """
+    for moments in optimizer.state.values():
+        for value in moments.values():
+            _own_part(value).zero_()
