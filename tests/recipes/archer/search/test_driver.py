@@ -51,10 +51,11 @@ def test_killed_again_and_again_the_same_trials_come_to_the_same_end(searches, m
 
         def call(*arguments, **more):
             left[0] -= 1
-            if where == "before" and left[0] == 0:
+            now = left[0] == 0  # here, not in a call that this one makes
+            if where == "before" and now:
                 raise Killed
             result = real(*arguments, **more)
-            if where == "after" and left[0] == 0:
+            if where == "after" and now:
                 raise Killed
             return result
 
