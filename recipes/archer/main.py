@@ -10,6 +10,8 @@ import os
 import sys
 import traceback
 from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +22,11 @@ from recipes.archer.printable import complain, guard_logs, printable, say
 from recipes.archer.session.output import best_effort_output
 from recipes.archer.session.signals import StopRequested, StopSignals
 from recipes.archer.settings.command_line import exit_code_of
+
+if TYPE_CHECKING:  # they take seconds to import
+    from recipes.archer.prompts.dataset import PromptDataset
+    from recipes.archer.runs.log import RunLog
+    from recipes.archer.workers.deadlines import Deadlines
 
 
 @hydra.main(config_path="config", config_name="archer", version_base="1.3")
@@ -105,15 +112,15 @@ def _train(config: DictConfig, written: DictConfig, log, stop: StopSignals) -> E
 
     with stop.nothing_to_save():
         os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
-        inputs = tokenizer_and_prompts(config)
-    restarts, deadlines, again = Restarts(config.trainer.max_restarts, log), Deadlines(config), False
+        run = Lasting(log, stop, *tokenizer_and_prompts(config), Deadlines(config))
+    restarts, again = Restarts(config.trainer.max_restarts, log), False
     while True:
         with stop.nothing_to_save():
             courses = settle(log.folder, store_of(config))
             course = on_course(written, courses)
-            settle_stop_tokens(course[1], inputs[0])
+            settle_stop_tokens(course[1], run.tokenizer)
         try:
-            ending = _attempt(*course, courses, log, stop, *inputs, deadlines, again)
+            ending = _attempt(*course, courses, run, again)
             if ending is not None:
                 return ending
         except (WorkerDiedError, WorkerHungError) as fault:
@@ -136,17 +143,18 @@ def _leave_model(config: DictConfig, ending: Ending) -> None:
         say(line, flush=True)
 
 
-def _attempt(
-    written: DictConfig,
-    config: DictConfig,
-    courses,
-    log,
-    stop: StopSignals,
-    tokenizer,
-    datasets,
-    deadlines,
-    again: bool,
-) -> Ending | None:
+@dataclass(frozen=True)
+class Lasting:
+    """What a run has over all of its sessions."""
+
+    log: "RunLog"
+    stop: StopSignals
+    tokenizer: Any
+    datasets: "tuple[PromptDataset, PromptDataset]"
+    deadlines: "Deadlines"
+
+
+def _attempt(written: DictConfig, config: DictConfig, courses, run: Lasting, again: bool) -> Ending | None:
     """Trains in one Ray session; ``again`` after another one of this process.
 
     Args:
@@ -170,29 +178,29 @@ def _attempt(
     from recipes.archer.workers.death import Roster
 
     with ExitStack() as session:
-        with stop.nothing_to_save():
-            saver, checkpoint = saver_and_checkpoint(config, datasets, again, courses)
+        with run.stop.nothing_to_save():
+            saver, checkpoint = saver_and_checkpoint(config, run.datasets, again, courses)
             fork = fork_of(config, saver.identity) if checkpoint is None else None
             # what verl, Ray and the workers' start have to say is for when something goes wrong
-            notes = session.enter_context(open_notes(log.folder / "setup.log"))
+            notes = session.enter_context(open_notes(run.log.folder / "setup.log"))
             if not config.ray_init.log_to_driver:
                 session.enter_context(redirect_stdout(notes))
             pool = session.enter_context(grading_pool(config))
             check_ground_truths(config, pool)
             folder = session.enter_context(ray_session(config, notes))
             roles = "actor, rollout" + ", reference" * uses_reference(config.actor_rollout_ref.actor)
-            roster = Roster(roles, folder, log.folder / "setup.log", deadlines)
-            trainer = _build(config, courses, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster)
+            roster = Roster(roles, folder, run.log.folder / "setup.log", run.deadlines)
+            trainer = _build(config, courses, run, pool, saver, checkpoint, roster)
         try:
-            with stop.nothing_to_save():
+            with run.stop.nothing_to_save():
                 trainer.init_workers()
                 if checkpoint:
                     trainer.resume(checkpoint)
                 elif fork:
-                    log.note(**fork.lineage)
+                    run.log.note(**fork.lineage)
                     trainer.fork(fork)
             reached = trainer.fit()
-            ending = GoingBack(written, log).after(reached, saver.store)
+            ending = GoingBack(written, run.log).after(reached, saver.store)
         except (UserError, StopRequested, WorkerHungError):
             trainer.report.broke_off()
             raise
@@ -202,7 +210,7 @@ def _attempt(
             if death is None:
                 raise
             raise death from None
-        stop.disarm()
+        run.stop.disarm()
         if ending is None:
             trainer.report.broke_off(reached.exit_code)
         else:
@@ -210,7 +218,7 @@ def _attempt(
         return ending
 
 
-def _build(config: DictConfig, courses, log, pool, stop, tokenizer, datasets, saver, checkpoint, roster):
+def _build(config: DictConfig, courses, run: Lasting, pool, saver, checkpoint, roster):
     """The trainer, before its workers start; the run folder is written to from here on."""
     from recipes.archer.monitoring.guard import Guard
     from recipes.archer.reports.live import Report
@@ -223,31 +231,33 @@ def _build(config: DictConfig, courses, log, pool, stop, tokenizer, datasets, sa
     from recipes.archer.workers.resources import HostResourcePoolManager
 
     roles = roles_of(config.actor_rollout_ref.actor)
-    total_steps = planned_steps(config, len(datasets[0]))
-    reward = ArcherRewardManager(tokenizer, pool, config.reward, config.data.max_response_length)
+    total_steps = planned_steps(config, len(run.datasets[0]))
+    reward = ArcherRewardManager(run.tokenizer, pool, config.reward, config.data.max_response_length)
     trainer = ArcherTrainer(
         config,
-        tokenizer=tokenizer,
+        tokenizer=run.tokenizer,
         role_worker_mapping=roles,
-        resource_pool_manager=HostResourcePoolManager.for_roles(roles, config.trainer),
+        resource_pool_manager=HostResourcePoolManager.for_roles(
+            roles, config.trainer, lambda: roster.deadlines.of("set_up")
+        ),
         ray_worker_group_cls=roster.group,
-        train_dataset=datasets[0],
-        val_dataset=datasets[1],
+        train_dataset=run.datasets[0],
+        val_dataset=run.datasets[1],
         reward=reward,
         report=None,
         guard=Guard.from_config(config),
         total_steps=total_steps,
-        stop=stop,
+        stop=run.stop,
         saver=saver,
     )
     first, row = (checkpoint.step, checkpoint.state.get("row")) if checkpoint else (0, None)
-    log.open(config, run_facts(config, courses, first, saver.store), first, row)
+    run.log.open(config, run_facts(config, courses, first, saver.store), first, row)
     plain = OmegaConf.to_container(config, resolve=True)
     names = config.trainer
     trackers = Trackers(
-        names.logger, log.folder, plain, names.project_name, names.experiment_name, first + 1, courses.number
+        names.logger, run.log.folder, plain, names.project_name, names.experiment_name, first + 1, courses.number
     )
-    trainer.report = Report(log, trackers, config.trainer, total_steps)
+    trainer.report = Report(run.log, trackers, config.trainer, total_steps)
     return trainer
 
 

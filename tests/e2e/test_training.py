@@ -13,6 +13,9 @@ from metrics_page import PAGE, SOURCE, documented
 
 TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
 SHORT = ("trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.test_freq=4", "trainer.samples_freq=2")
+# a control that acts from the second step on, and a reference that has moved before the kill
+SHORT += ("control.entropy.actuator=advantage", "control.entropy.unit=nats", "control.entropy.band=[0.5,0.6]")
+SHORT += ("control.entropy.warmup_steps=0", "actor_rollout_ref.ref.refresh.every=2")
 TRACKED = "trainer.logger=[console,tensorboard,wandb]"
 pytestmark = pytest.mark.e2e
 
@@ -96,6 +99,16 @@ def test_metrics_are_consistent(straight):
         assert row["rollout/log_ratio/abs_max"] < 1e-3, "engine and trainer disagree about the policy"
 
 
+def test_the_run_is_steered_and_its_reference_moves(straight):
+    """Of four steps, α moves from the second on, and the reference of the last two is the policy after the second."""
+    alphas = [row["control/entropy/alpha"] for row in straight.rows]
+    assert alphas == pytest.approx([0, 0.1, 0.2, 0.3])
+    policy, reference = (tensors(straight.folder / "global_step_2" / part) for part in (".", "reference"))
+    shared = [name for name in reference if name.startswith(".model.") and name in policy]
+    assert len(shared) > 10 and all(torch.equal(policy[name], reference[name]) for name in shared)
+    assert straight.rows[2]["actor/kl_loss"] < straight.rows[1]["actor/kl_loss"]
+
+
 def test_the_run_folder_is_whole(straight):
     folder = straight.folder
     for name in ("config.yaml", "run.json", "curves.png", "samples/step_2.jsonl", "global_step_4/manifest.json"):
@@ -112,6 +125,7 @@ def test_the_run_leaves_a_model_and_its_last_lines_load_it(straight):
     found = {}
     exec("\n".join(line.strip() for line in lines[1:]), found)
     saved = tensors(straight.folder / "global_step_4")
+    saved[".model.lm_head.weight"] = saved[".model.model.embed_tokens.weight"]  # tied, and written once
     for name, tensor in found["model"].state_dict().items():
         assert torch.equal(tensor, saved[f".model.{name}"]), name
     assert found["model"].generation_config.eos_token_id and found["tokenizer"].chat_template
@@ -147,8 +161,9 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(straight, interrupted):
     assert lasting(second.rows) == lasting(straight.rows), "not the same numbers, bit for bit"
 
 
-def test_a_killed_run_has_the_same_parameters_bit_for_bit(straight, interrupted):
-    expected, got = (tensors(run.folder / "global_step_4") for run in (straight, interrupted[1]))
+@pytest.mark.parametrize("part", [".", "reference"])
+def test_a_killed_run_has_the_same_parameters_bit_for_bit(straight, interrupted, part):
+    expected, got = (tensors(run.folder / "global_step_4" / part) for run in (straight, interrupted[1]))
     assert expected.keys() == got.keys() and len(expected) > 10
     for name in expected:
         assert torch.equal(expected[name], got[name]), name

@@ -40,7 +40,7 @@ KILLS = {
     "while rows and checkpoints are moved, and before the new course has saved": [
         Point(f"{HISTORY}:branch_off", fraction=0.8),
         Point(f"{STORE}.go_back", fraction=0.5),
-        Point("recipes.archer.startup.opening:on_course", call=2, fraction=0.5),
+        Point("recipes.archer.startup.opening:on_course", fraction=0.5),
         Point(f"{TRAINER}._measure", call=1),
     ],
 }

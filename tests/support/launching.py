@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,15 +57,16 @@ def launch(
     until=None,
     send=signal.SIGKILL,
     then=None,
+    within: Sequence[str] = (),
     deadline_s: float = DEADLINE_S,
     **variables,
 ):
     """Runs a launcher to its end, or until ``until(folder)`` holds: then a signal is sent, or ``then(pid)`` called.
 
-    It is the leader of a process group, as a job of a shell is.
+    It is the leader of a process group, as a job of a shell is. ``within`` is what its command is preceded by.
     """
     process = subprocess.Popen(
-        command(launcher, *overrides),
+        [*within, *command(launcher, *overrides)],
         cwd=folder_of_traps(),
         env=environment(output, **variables),
         stdout=subprocess.PIPE,

@@ -22,7 +22,7 @@ from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.manifest import write_manifest
 from recipes.archer.checkpoints.shards import WorkerState, aliases, load_shards, save_shards, written_by_all
 from recipes.archer.ending import UserError
-from wrapping import STRATEGY, wrap
+from wrapping import STRATEGY, whole_parameters, wrap
 
 
 class Model(torch.nn.Module):
@@ -106,8 +106,7 @@ def changed(path: Path, fresh_optimizer: bool) -> dict:
     moments = sum(len(moments) for moments in state.optimizer.state.values())
     group = state.optimizer.param_groups[0]
     found = {"lr": group["lr"], "weight_decay": group["weight_decay"], "moments": moments}
-    named = state.model.named_parameters()
-    parameters = {f"model.{name}": value.full_tensor().detach().clone() for name, value in named}
+    parameters = {f"model.{name}": value for name, value in whole_parameters(state.model).items()}
     train(state, 1)
     return found | {"model": parameters, "lr one step on": group["lr"], "epoch": state.scheduler.last_epoch}
 

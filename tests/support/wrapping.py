@@ -72,7 +72,7 @@ def whole_parameters(module) -> dict[str, torch.Tensor]:
     config = FullStateDictConfig(offload_to_cpu=False, rank0_only=False)
     with FullyShardedDataParallel.state_dict_type(module, StateDictType.FULL_STATE_DICT, config):
         state = module.state_dict()
-    tied = plain_module(module).config.tie_word_embeddings
+    tied = getattr(getattr(plain_module(module), "config", None), "tie_word_embeddings", False)
     return {name: value.clone() for name, value in state.items() if not (tied and name == "lm_head.weight")}
 
 

@@ -34,6 +34,7 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bot
 thead th { background: var(--soft); overflow-wrap: normal; }
 .verdicts { min-width: 46rem; } /* a narrow window scrolls rather than breaks every word */
 .figures td + td, .figures th + th { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.trials td:first-child { white-space: nowrap; }
 .facts th { font-weight: 500; color: var(--quiet); white-space: nowrap; }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px; }
 article { border: 1px solid var(--line); border-radius: 6px; margin: .8rem 0; padding: .7rem .9rem; }

@@ -21,6 +21,7 @@ from vllm.sequence import Logprob, SequenceOutput
 from recipes.archer.rollout.noise import uniforms
 
 _BLOCK = 128  # tokens; divides Qwen3's vocabulary
+_SMALL = 1024  # tokens of a vocabulary that is added up at once, as fewer calls are faster
 _draw_unseeded = vllm_sampler._multinomial
 
 
@@ -42,6 +43,8 @@ def invert_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
         (rows,) token ids, never one of weight 0.
     """
     size = weights.shape[1]
+    if size <= _SMALL:
+        return _passed(weights.double(), uniform)[0]
     whole = size // _BLOCK
     blocks = weights[:, : whole * _BLOCK].unflatten(1, (whole, _BLOCK))  # (rows, whole, _BLOCK), not copied
     sums = torch.cat((blocks.sum(-1), weights[:, whole * _BLOCK :].sum(-1, keepdim=True)), dim=1).double()

@@ -98,7 +98,8 @@ def parallel_png(plan: Plan, axes: Sequence[Axis], trials: "Sequence[FrozenTrial
         places = [*(_share(axis, params[axis.key]) for axis in axes), share]
         color = colormaps["viridis"](0.9 * (share if plan.sign > 0 else 1 - share))
         style = "-" if line.state in ("finished", "running") else ":"
-        panel.plot(range(len(places)), places, style, color=color, linewidth=1.8, marker="o", markersize=3)
+        width = 3.2 if index == order[-1] else 1.6
+        panel.plot(range(len(places)), places, style, color=color, linewidth=width, marker="o", markersize=3)
     _label_axes(panel, plan, axes, low, high)
     figure.set_layout_engine("constrained")
     return drawing.png(figure)

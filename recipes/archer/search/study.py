@@ -6,6 +6,7 @@ one line of the journal. A process that is killed and started again therefore pr
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,11 +78,16 @@ class Study:
             self._trial(number).set_user_attr(name, value)
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Writes a validation down, once; whether the pruner gives the trial up at it."""
-        trial = self._trial(number)
-        if step not in self.trials[number].intermediate_values:  # as after a kill between this and the verdict
-            trial.report(value, step)
-        return bool(trial.should_prune())
+        """Writes a validation down, once; whether the pruner gives the trial up at it, the same however often asked."""
+        trial = self.trials[number]
+        said = trial.user_attrs.get("said")
+        if said is None or said["step"] != step:
+            if step not in trial.intermediate_values:  # as after a kill between this and the verdict
+                self._trial(number).report(value, step)
+            prune, notes = self._judged(number)
+            said = {"step": step, "prune": prune, "notes": notes}
+            self.note(number, said=said)
+        return bool(said["prune"])
 
     def end(self, number: int, state: str, value: float | None = None) -> None:
         """How a trial ended: ``complete`` with its value, ``pruned`` or ``fail``."""
@@ -110,12 +116,50 @@ class Study:
         return next((point for point in grid(self.axes) if point not in made), None)
 
     def importances(self) -> dict[str, float]:
-        """How much of the differences each setting accounts for, in [0, 1]; none from fewer than three values."""
+        """How much each setting decides whether a trial is in the better half, in all 1; none from fewer than three.
+
+        PED-ANOVA. One that was pruned counts by the best that it reached: the bad ones say most of what matters.
+        """
+        import optuna
+        from optuna.trial import TrialState, create_trial
+
+        study = optuna.create_study(direction=self._own.direction) if self.trials else None
+        for trial in self.trials:
+            value = self._reached(trial)
+            if study is not None and value is not None and trial.state.is_finished():
+                params, distributions = trial.params, trial.distributions
+                study.add_trial(
+                    create_trial(state=TrialState.COMPLETE, value=value, params=params, distributions=distributions)
+                )
+        values = [trial.value for trial in study.trials] if study is not None else []
+        if study is None or len(values) < 3 or len(set(values)) < 2:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5)
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+    def _reached(self, trial: "FrozenTrial") -> float | None:
+        """Its value; of one that was pruned the best that it had measured; None where there is none."""
+        from optuna.trial import TrialState
+
+        if trial.state == TrialState.COMPLETE:
+            return trial.value
+        return max(trial.intermediate_values.values(), key=lambda value: self.plan.sign * value, default=None)
+
+    def _judged(self, number: int) -> tuple[bool, dict[str, Any]]:
+        """Whether the pruner gives a trial up, and its notes on it.
+
+        It takes them while it answers, and answers another time by them. It is therefore asked in a study that is
+        thrown away, and the notes are kept with the answer, in one line of the journal.
+        """
         import optuna
 
-        if len(self.complete) < 3 or len({trial.value for trial in self.complete}) < 2:
-            return {}
-        return dict(optuna.importance.get_param_importances(self._own))
+        own = self._own
+        study = optuna.create_study(study_name=own.study_name, direction=own.direction, pruner=own.pruner)
+        for trial in map(copy, self.trials):
+            trial.system_attrs = trial.user_attrs.get("said", {}).get("notes", {})
+            study.add_trial(trial)
+        prune = optuna.trial.Trial(study, study.trials[number]._trial_id).should_prune()
+        return bool(prune), study.trials[number].system_attrs
 
     def _drawn(self, number: int, attempt: int) -> dict[str, Any]:
         import numpy as np

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 HEADINGS = ("trial", "changes", "step", "now", "peak", "entropy", "valid", "verdict", "outcome")
-SUMMARY = ("version", "changed", "score at peak", f"entropy near step {NEAR}", "valid at peak", "outcome")
 WORDS = {"RUNNING": "running", "COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "WAITING": "waiting"}
 
 
@@ -66,7 +65,7 @@ class Line:
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """One for each of ``SUMMARY``."""
+        """One for each of :func:`summary_headings`."""
         valid = self.course.figure("batch/valid", self.peak.step) if self.peak else None
         return (
             self.run,
@@ -103,6 +102,12 @@ def line_of(folder: SearchFolder, plan: Plan, trial: "FrozenTrial") -> Line:
         reason=course.problem or str(trial.user_attrs.get("outcome") or ""),
         verdict=verdict_of(course.run) if course.run is not None and course.rows else "–",
     )
+
+
+def summary_headings(plan: Plan) -> tuple[str, ...]:
+    """Of the table by which V0 to V5 were compared; a search of fewer steps has its entropies at its end."""
+    entropy = f"entropy near step {min(NEAR, plan.steps)}"
+    return "version", "changed", "score at peak", entropy, "valid at peak", "outcome"
 
 
 def lines_of(folder: SearchFolder, plan: Plan, study: Study) -> list[Line]:

@@ -98,7 +98,7 @@ def ray_session(config, notes: TextIO | None = None):
                 _words_of_workers_to(notes)
             yield None
         finally:
-            ray.shutdown()
+            _shut_down()
         return
     if config.trainer.nnodes > 1:
         raise UserError(
@@ -128,7 +128,7 @@ def ray_session(config, notes: TextIO | None = None):
                 _check_private(folder)
                 yield folder / "ray"
             finally:
-                ray.shutdown()
+                _shut_down()
     finally:
         watcher.communicate()  # closes its input: it kills what is left and removes the folder
         if watcher.returncode:  # it was killed
@@ -183,6 +183,21 @@ def _own_sigterm_handler() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, ours)
+
+
+def _shut_down() -> None:
+    """Ends Ray; with its library goes every handler of SIGTERM, unseen by Python, which still names ours."""
+    import ray
+    from ray._private import worker
+
+    def ours_again() -> None:
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+    if (node := worker._global_node) is not None:  # its processes end last, which takes a second or more
+        end_processes = node.kill_all_processes
+        node.kill_all_processes = lambda **how: (ours_again(), end_processes(**how))
+    ray.shutdown()
+    ours_again()
 
 
 @contextmanager

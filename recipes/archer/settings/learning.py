@@ -159,7 +159,7 @@ ALGORITHM = {
     "algorithm.group_filter.enable": switch("trainer"),
     "algorithm.group_filter.metric": choice("trainer", *GROUP_METRICS),
     "algorithm.group_filter.max_gen_batches": whole(
-        "trainer",
+        "step",
         1,
         only_if=OnlyIf(
             lambda config: config.algorithm.group_filter.enable is True,

@@ -8,7 +8,7 @@ of them than its peers. The signs go through Ray's own store of keys, which ever
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from ray.exceptions import RayError
 from ray.experimental import internal_kv
 
+from recipes.archer.reading.json import parse_json
 from verl.single_controller.ray.base import func_generator
 
 POLL_S = 0.5  # between two looks at whether a stop was asked for
@@ -63,6 +64,7 @@ class Deadlines:
         self._settings["actor_rollout_ref.rollout.deadline_s"] = config.actor_rollout_ref.rollout.deadline_s
         self._longest: dict[str, float] = {}
         self._rollout_is, self._while_waiting = ROLLOUT, None
+        self.machines: list[str] = []  # of each worker, where there are several
 
     def of(self, stage: str) -> tuple[float, str]:
         """Seconds that a call of a stage may take, and the setting that says so, in words."""
@@ -110,7 +112,7 @@ class Deadlines:
             return found
         if not (waiting := ray.wait(futures, num_returns=len(futures), timeout=0)[1]):
             return ray.get(futures)
-        raise hung(stage, [futures.index(future) for future in waiting], setting)
+        raise hung(stage, [futures.index(future) for future in waiting], setting, self.machines)
 
     def bounded(self, group, method, dispatch_fn, collect_fn, execute_fn, blocking):
         """In the place of verl's ``func_generator``: every bound method waits here for its answers."""
@@ -133,11 +135,16 @@ def stage_of(method: str) -> str:
     return found
 
 
-def hung(stage: str, waiting: list[int], setting: str) -> WorkerHungError:
+def hung(stage: str, waiting: list[int], setting: str, machines: Sequence[str] = ()) -> WorkerHungError:
     """Which of the workers that have not answered keeps the others waiting, as far as it can be known."""
     ranks = waiting if len(waiting) == 1 else silent_or_behind(waiting) or waiting
-    which = f"worker rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+    which = f"worker rank{'s' * (len(ranks) > 1)} {', '.join(f'{rank}{on_machine(rank, machines)}' for rank in ranks)}"
     return WorkerHungError(f"hung in {stage.replace('_', '-')}: no answer from {which} within {setting}")
+
+
+def on_machine(rank: int, machines: Sequence[str]) -> str:
+    """Where a worker is, to be said after its rank; nothing where there is one machine."""
+    return f" on {machines[rank]}" if rank < len(machines) else ""
 
 
 def beat(rank: int) -> None:
@@ -190,4 +197,4 @@ def _key(rank: int) -> str:
 def _sign(rank: int) -> list[int] | None:
     """(signs so far, collectives so far) of a rank; None where it gave none yet."""
     found = internal_kv._internal_kv_get(_key(rank))
-    return None if found is None else json.loads(found)
+    return None if found is None else parse_json(found, _key(rank))

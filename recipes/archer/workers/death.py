@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ray
 from ray.exceptions import (
+    ActorUnavailableError,
     LocalRayletDiedError,
     NodeDiedError,
     ObjectLostError,
@@ -18,11 +19,13 @@ from ray.exceptions import (
 from ray.util import list_named_actors
 
 from recipes.archer.runs.log import open_notes
-from recipes.archer.workers.deadlines import Deadlines, hung
+from recipes.archer.workers.deadlines import Deadlines, hung, on_machine
 from verl.single_controller.ray import RayWorkerGroup
 
 DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)
 PROBE_S = 5.0  # one whose peer has died fails in a moment; Ray knows of the death a moment later
+MACHINE_PROBE_S = 120.0  # of a machine that is gone or out of reach it knows after a minute
+AGAIN_S = 1.0
 LAST_WORDS = 100  # lines
 
 
@@ -41,7 +44,7 @@ class Roster:
     """
 
     def __init__(self, roles: str, session: Path | None, notes: Path, deadlines: Deadlines):
-        self.deadlines = deadlines
+        self.deadlines, deadlines.machines = deadlines, []  # those of an earlier session may have changed
         self.workers: list = []
         self._roles, self._session, self._notes, self._oom_kills = roles, session, notes, _oom_kills()
 
@@ -57,9 +60,9 @@ class Roster:
         inner = getattr(error, "cause", None)
         death = next((e for e in (error, inner) if _is_death(e)), None)
         rank = self._rank_of(death)
-        if rank is None:
-            rank, probed = self._probe()
-            death = probed or death
+        if rank is None or self._is_unsure(death):
+            found, probed = self._probe()
+            rank, death = (found, probed) if probed else (rank, death)
         if death is None:
             return None
         return WorkerDiedError(self._sentence(rank, str(death)))
@@ -70,20 +73,32 @@ class Roster:
         return ids.index(identity) if identity in ids else None
 
     def _probe(self) -> tuple[int | None, RayError | None]:
-        """The first worker that Ray knows to be dead, and how; those that are busy do not answer."""
+        """The first worker that Ray knows to be dead, and how; those that are busy do not answer.
+
+        On several machines one that is only out of reach is asked again, and is the answer if nothing more is learnt.
+        """
         if not ray.is_initialized():
             return None, None
         pending = {worker.__ray_ready__.remote(): rank for rank, worker in enumerate(self.workers)}
-        deadline = time.monotonic() + PROBE_S
+        out_of_reach: tuple[int | None, RayError | None] = (None, None)
+        deadline = time.monotonic() + (PROBE_S if self._session else MACHINE_PROBE_S)
         while pending and (left := deadline - time.monotonic()) > 0:
             for answer in ray.wait(list(pending), timeout=left)[0]:
                 rank = pending.pop(answer)
                 try:
                     ray.get(answer)
                 except RayError as error:
-                    if _is_death(error):
+                    if self._is_unsure(error):
+                        out_of_reach = rank, error
+                        time.sleep(AGAIN_S)
+                        pending[self.workers[rank].__ray_ready__.remote()] = rank
+                    elif _is_death(error):
                         return rank, error
-        return None, None
+        return out_of_reach
+
+    def _is_unsure(self, error) -> bool:
+        """Whether Ray may come to know more: of a machine that went down it says at first that it is out of reach."""
+        return self._session is None and isinstance(error, ActorUnavailableError)
 
     def _sentence(self, rank: int | None, text: str) -> str:
         pid = found[1] if (found := re.search(r"^\s*pid: (\d+)", text, re.MULTILINE)) else None
@@ -93,7 +108,8 @@ class Roster:
             return f"a process of the run's Ray session died: {cause}"
         self._keep_last_words(rank, pid)
         process = f", process {pid}" if pid else ""
-        return f"worker rank {rank} of {len(self.workers)} ({self._roles}{process}) died: {cause}"
+        where = on_machine(rank, self.deadlines.machines)
+        return f"worker rank {rank} of {len(self.workers)}{where} ({self._roles}{process}) died: {cause}"
 
     def _logs(self, pid: str | None) -> list[Path]:
         if self._session is None or pid is None:
@@ -176,6 +192,8 @@ def cause_of(text: str, crash: str | None, out_of_memory: bool) -> str:
         return "Ray killed it, because the machine is out of memory"
     if out_of_memory:
         return "it was killed (SIGKILL), likely for memory: the kernel's OOM killer has been at work since the start"
+    if re.search(r"^The actor \w+ is unavailable", text):
+        return "Ray cannot reach it"
     if re.search(r"node has died|node has crashed|node was|[Rr]aylet", text):
         return "Ray or the machine under it went down"
     return "it was killed (SIGKILL), or ended without a word"

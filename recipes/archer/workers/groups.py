@@ -36,6 +36,7 @@ class WorkerGroups(RayPPOTrainer):
         super().init_workers()
         reference = self.ref_policy_wg if self.use_reference_policy and not self.ref_in_actor else None
         machines = machines_of(self.actor_rollout_wg, self.config.trainer)
+        self.actor_rollout_wg.deadlines.machines = machines
         self.calls = WorkerCalls(self.config, self.actor_rollout_wg, reference, self.stop, machines)
 
 

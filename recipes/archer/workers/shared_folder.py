@@ -9,6 +9,7 @@ from uuid import uuid4
 from recipes.archer.checkpoints.manifest import REFERENCE
 from recipes.archer.checkpoints.metadata import files_named
 from recipes.archer.ending import UserError
+from recipes.archer.workers.deadlines import on_machine
 
 SEEN_S = 60.0  # a network share may show another machine's file only after a while
 
@@ -59,7 +60,7 @@ def missing_after_save(folder: Path, num_workers: int, machines: Sequence[str]) 
         names.append((0, ".metadata"))
     for rank, name in sorted(names):
         if not _appears(folder / name, SEEN_S if machines else 0.0):
-            where = f" on {machines[rank]}" if rank < len(machines) else ""
+            where = on_machine(rank, machines)
             remedy = "; all machines must write into one folder, trainer.default_local_dir" if machines else ""
             return f"{name}, which worker rank {rank}{where} has written, is not in {folder}{remedy}"
     return None

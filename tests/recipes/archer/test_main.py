@@ -24,8 +24,8 @@ class Sessions:
     def __init__(self):
         self.rates, self.agains, self.interrupt = [], [], None
 
-    def __call__(self, written, config, courses, log, stop, tokenizer, datasets, again):
-        rate, store = config.actor_rollout_ref.actor.optim.lr, store_of(config)
+    def __call__(self, written, config, courses, run, again):
+        log, rate, store = run.log, config.actor_rollout_ref.actor.optim.lr, store_of(config)
         self.rates.append(rate)
         self.agains.append(again)
         checkpoint, _ = store.newest_whole()

@@ -106,6 +106,10 @@ def _stop(injection: Injection, point: dict, args) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def _mark(injection: Injection, point: dict, args) -> None:
+    """Nothing: whoever waits for the trace of this point does what there is to do, from outside."""
+
+
 def _nan(injection: Injection, point: dict, args) -> None:
     """One number of one gradient; the place is a method of the actor."""
     parameter = next(p for p in args[0].actor_module.parameters() if p.grad is not None)
@@ -146,6 +150,7 @@ FAULTS = {
     "kill": _kill,
     "term": _term,
     "stop": _stop,
+    "mark": _mark,
     "nan": _nan,
     "fill": _fill,
     "empty": _empty,

@@ -8,6 +8,7 @@ import torch
 from scipy.stats import chisquare
 from vllm.model_executor.layers import sampler as vllm_sampler
 
+from recipes.archer.rollout import batch_sampler
 from recipes.archer.rollout.batch_sampler import BatchSampler, Sampler, invert_cdf
 from recipes.archer.rollout.noise import uniforms
 from sampling_steps import STEP, STEP_TOKENS, Request, metadata, replaced_sampler, same_logits, tokens
@@ -27,8 +28,14 @@ SHAPED = [
 ]
 
 
+@pytest.fixture(params=[0, 1024], ids=["in blocks", "at once"])
+def way(monkeypatch, request):
+    """Both of adding up, whatever the size."""
+    monkeypatch.setattr(batch_sampler, "_SMALL", request.param)
+
+
 @pytest.mark.parametrize("size", [7, 128, 300])
-def test_frequencies_are_the_probabilities(size):
+def test_frequencies_are_the_probabilities(way, size):
     """In a vocabulary of less than a block, of one, and of two and a piece."""
     weights = torch.randn(size, generator=torch.manual_seed(0)).exp()
     drawn = invert_cdf(weights.expand(50_000, size), uniforms(torch.arange(50_000), torch.zeros(50_000).long()))
@@ -36,7 +43,7 @@ def test_frequencies_are_the_probabilities(size):
     assert chisquare(counts.numpy(), (weights.double() / weights.double().sum() * 50_000).numpy()).pvalue > 1e-3
 
 
-def test_a_token_is_the_one_at_which_the_whole_sum_passes_the_number():
+def test_a_token_is_the_one_at_which_the_whole_sum_passes_the_number(way):
     weights = torch.randn(2_000, 300, generator=torch.manual_seed(4)).mul(3).exp()
     uniform = torch.rand(2_000, generator=torch.manual_seed(5)).double()
     cumulative = weights.double().cumsum(-1)
@@ -46,13 +53,13 @@ def test_a_token_is_the_one_at_which_the_whole_sum_passes_the_number():
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, np.nextafter(1.0, 0.0)])
 @pytest.mark.parametrize("possible", [(1, 3), (127, 128), (200, 299)])
-def test_impossible_tokens_are_never_drawn(possible, uniform):
+def test_impossible_tokens_are_never_drawn(way, possible, uniform):
     weights = torch.zeros(1, 300)
     weights[0, list(possible)] = 1.0
     assert int(invert_cdf(weights, torch.tensor([uniform], dtype=torch.float64))) in possible
 
 
-def test_what_a_broken_model_says_is_a_token_all_the_same():
+def test_what_a_broken_model_says_is_a_token_all_the_same(way):
     drawn = invert_cdf(torch.full((2, 300), torch.nan), torch.tensor([0.1, 0.9], dtype=torch.float64))
     assert ((drawn >= 0) & (drawn < 300)).all()
 

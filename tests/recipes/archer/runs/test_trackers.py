@@ -206,7 +206,7 @@ def test_a_full_disk_is_an_error_of_the_tracker_and_no_traceback_of_its_thread(t
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # not pytest's, which would hide it
-    board = module.TensorBoard(tmp_path, first_step=1)
+    board = module.TensorBoard(tmp_path, first_step=1, course=0)
 
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")

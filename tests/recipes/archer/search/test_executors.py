@@ -6,25 +6,31 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recipes.archer.commands.search import _archer
 from recipes.archer.ending import UserError
 from recipes.archer.search.executors import JobExecutor, gpu_groups
 from recipes.archer.search.folder import SearchFolder
 
-STUB = Path(__file__).resolve().parents[3] / "support" / "runai_stub.py"
+STUBS = Path(__file__).resolve().parents[3] / "support"
+
+
+def install(stub, folder, monkeypatch):
+    """Puts a stub in the place of the command that it stands for."""
+    folder.mkdir()
+    command = folder / stub.partition("_")[0]
+    command.write_text(f"#!{sys.executable}\n" + (STUBS / stub).read_text().partition("\n")[2])
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
     """An executor on a machine with a stub runai."""
-    binaries = tmp_path / "bin"
-    binaries.mkdir()
-    (binaries / "runai").write_text(f"#!{sys.executable}\n" + STUB.read_text().partition("\n")[2])
-    (binaries / "runai").chmod(0o755)
+    install("runai_stub.py", tmp_path / "bin", monkeypatch)
     settings = tmp_path / "cluster.toml"
     settings.write_text('project = "nlp"\nimage = "registry.example/archer:1"\nworkdir = "/data/archer"\n')
-    monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("STUB_RECORD", str(tmp_path / "record.json"))
     monkeypatch.setenv("STUB_GENERATION", "v2")
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
@@ -70,6 +76,32 @@ def test_a_job_is_stopped_by_its_name(jobs, tmp_path):
     jobs.stop("trial-001")
     assert recorded(tmp_path)["argv"][:4] == ["training", "standard", "delete", "archer-lr-kl-trial-001"]
     assert not jobs.alive("trial-001")
+
+
+def test_a_job_of_kubernetes_is_found_again_replaced_where_it_is_lost_and_stopped(tmp_path, monkeypatch):
+    install("kubectl_stub.py", tmp_path / "bin", monkeypatch)
+    objects, settings, folder = tmp_path / "objects", tmp_path / "cluster.toml", SearchFolder("s", tmp_path / "output")
+    objects.mkdir()
+    monkeypatch.setenv("STUB_OBJECTS", str(objects))
+    settings.write_text('project = "nlp"\nimage = "registry.example/archer:1"\nworkdir = "/data/archer"\n')
+    folder.take()
+
+    def executor():
+        return JobExecutor(folder, _archer(), "v5_mended", "kubernetes", cluster=str(settings))
+
+    first = executor()
+    first.begin("trial-000", ["trainer.experiment_name=trial-000"], 0, 1)
+    (path,) = objects.iterdir()
+    job = yaml.safe_load(path.read_text())
+    assert (job["kind"], job["metadata"]["name"]) == ("Job", "archer-s-trial-000")
+    assert "trainer.experiment_name=trial-000" in path.read_text()
+    again = executor()  # as of a search that was killed and started again
+    assert again.alive("trial-000") and again.begun("trial-000", 1) and not again.begun("trial-001", 1)
+    written = path.stat().st_mtime_ns
+    again.begin("trial-000", ["trainer.experiment_name=trial-000"], 0, 2)  # the cluster refuses a name that is taken
+    assert again.alive("trial-000") and path.stat().st_mtime_ns > written
+    again.stop("trial-000")
+    assert not again.alive("trial-000") and not any(objects.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a", "A" * 40, "x_-_y", "9"])

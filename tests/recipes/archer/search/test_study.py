@@ -94,6 +94,21 @@ def test_reading_writes_nothing(tmp_path):
     assert (tmp_path / "j").read_bytes() == before
 
 
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_what_a_pruner_has_said_is_said_again_after_a_kill(tmp_path, pruner):
+    """Hyperband takes notes of its own at each question, so that the second answer would be another."""
+    path, plan = tmp_path / "j", plan_of("s", {**GIVEN, "pruner": pruner})
+    study, said = Study(path, plan, AXES), []
+    for number in range(6):
+        study.add({"lr": 1e-4, "loss": "a"})
+        for step in (3, 6, 9):
+            said.append(study.report(number, step, 1 / (1 + number) + step))
+            study = Study(path, plan, AXES)
+            assert study.report(number, step, 1 / (1 + number) + step) is said[-1]
+        study.end(number, "complete", 1.0)
+    assert any(said) and not all(said)
+
+
 @pytest.mark.parametrize(
     "content", [b"not json\n\n", b'{"op_code": 99}\n{"op_code": 99}\n', b"[]\n{}\n", b"\xff\n\xff\n"]
 )
@@ -126,3 +141,18 @@ def test_importances_need_trials_that_differ(tmp_path):
         study.end(index, "complete", index / 10)
     found = study.importances()
     assert set(found) == {"lr", "loss"} and found["lr"] > found["loss"]
+
+
+def test_what_was_pruned_says_what_matters_too_and_the_same_every_time(tmp_path):
+    """The good ones differ in nothing that lr would explain; that it matters is seen at those that were pruned."""
+    study = Study(tmp_path / "j", plan_of("s", GIVEN), AXES)
+    for number in range(12):
+        bad = number % 2
+        study.add({"lr": 9e-4 + number * 1e-6 if bad else 2e-4 + number * 1e-6, "loss": "abc"[number % 3]})
+        study.report(number, 3, 0.1 if bad else 0.8 + 0.01 * (number % 3))
+        if bad:
+            study.end(number, "pruned")
+        else:
+            study.end(number, "complete", 0.8 + 0.01 * (number % 3))
+    found = study.importances()
+    assert found["lr"] > 0.9 and study.importances() == found

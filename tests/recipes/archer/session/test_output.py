@@ -26,7 +26,7 @@ from recipes.archer.session.signals import StopRequested
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 
-def train(config, log, stop):
+def train(config, written, log, stop):
     log.open(OmegaConf.create({}), {}, 0)
     (folder / "samples").touch()  # in the place of a folder: each step has something to warn of
     trackers = SimpleNamespace(log=lambda row, step: None, finish=lambda code, grace_s: None)

@@ -1,7 +1,9 @@
 """What a run asks of Ray, without starting it; starting it is the end-to-end tests' affair."""
 
+import ctypes
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +20,6 @@ from recipes.archer.ending import UserError
 from recipes.archer.session import ray_session, reaper, temporary
 from recipes.archer.session.ray_session import remove_stale, worker_environment
 from recipes.archer.settings.configuration import compose
-from recipes.archer.workers import resources
 from recipes.archer.workers.resources import POOL, HostResourcePoolManager
 
 
@@ -234,34 +235,13 @@ def test_workers_look_for_modules_in_the_checkout_and_not_in_the_current_folder(
 
 
 @pytest.mark.parametrize(("device", "use_gpu"), [("cpu", False), ("cuda", True)])
-def test_one_pool_for_every_role(monkeypatch, device, use_gpu):
-    monkeypatch.setattr(HostResourcePoolManager, "_check_resource_available", lambda _: None)  # asks the cluster
-    manager = HostResourcePoolManager.for_roles(["actor", "reference"], _config(device, 3).trainer)
+def test_one_pool_for_every_role(device, use_gpu):
+    manager = HostResourcePoolManager.for_roles(["actor", "reference"], _config(device, 3).trainer, None)
     manager.create_resource_pool()
     pool = manager.resource_pool_dict[POOL]
     assert pool.use_gpu is use_gpu
     assert pool.world_size == 3
     assert manager.get_resource_pool("actor") is manager.get_resource_pool("reference") is pool
-
-
-def test_a_cluster_gets_a_moment_to_free_what_was_held(monkeypatch):
-    """After the death of a worker the run asks for the same GPUs again."""
-    calls = []
-
-    def check(_):
-        calls.append(1)
-        if len(calls) < 3:
-            raise ValueError("Total available GPUs 0 is less than total desired GPUs 4")
-
-    monkeypatch.setattr(HostResourcePoolManager.__base__, "_check_resource_available", check)
-    monkeypatch.setattr(resources.time, "sleep", lambda s: None)
-    manager = HostResourcePoolManager.for_roles(["actor"], _config("cuda", 4).trainer)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match="less than"):
-        manager._check_resource_available()
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    manager._check_resource_available()
-    assert len(calls) == 3
 
 
 def test_rays_handler_does_not_replace_ours():
@@ -277,6 +257,39 @@ def test_rays_handler_does_not_replace_ours():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
             signal.raise_signal(signal.SIGTERM)  # while Ray's is in place
         assert received == [1, 1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _is_caught(number: int) -> bool:
+    """Whether the kernel knows a handler of this process for a signal."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_a_stop_after_the_session_is_ours_again(started, monkeypatch, address):
+    """Ray's library resets SIGTERM where it ends: between two sessions of a run nothing of Python's would see one."""
+    caught, received = [], []
+    node = SimpleNamespace(kill_all_processes=lambda **how: caught.append(_is_caught(signal.SIGTERM)))
+
+    def shutdown():
+        ctypes.CDLL(None).signal(signal.SIGTERM.value, None)
+        if address == "local":
+            node.kill_all_processes(check_alive=False, allow_graceful=True)
+            ctypes.CDLL(None).signal(signal.SIGTERM.value, None)
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray_session, "_words_of_workers_to", lambda notes: None)
+    monkeypatch.setattr("ray._private.worker._global_node", node if address == "local" else None)
+    monkeypatch.setattr("ray.shutdown", shutdown)
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
+    try:
+        with ray_session.ray_session(started[1]):
+            pass
+        assert _is_caught(signal.SIGTERM) and caught == [True] * (address == "local")
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [1]
     finally:
         signal.signal(signal.SIGTERM, before)
 

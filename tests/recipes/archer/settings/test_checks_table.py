@@ -30,6 +30,7 @@ ODD = ("no such word", "", -7, 0.5, 2.5, math.nan, math.inf, [], [None], {"no": 
 PLAIN = ("a text", 3, 0.25, True, False, "left", "min", {"a": 1}, [["a=1"]], 7)
 # their conditions hold in both: test_checks.py has them
 HELD = (
+    "actor_rollout_ref.ref.refresh.every",
     "trainer.keep_best.mode",
     "algorithm.group_filter.max_gen_batches",
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.buffer_dtype",

@@ -25,7 +25,7 @@ def fork(output):
     def forked(name, optimizer=False, kl=True):
         trainer = {"fork_from": name, "fork_optimizer": optimizer, "output_dir": str(output)}
         trainer["default_local_dir"] = str(output / "project" / "own")
-        config = {"trainer": trainer, "actor_rollout_ref": {"actor": {"use_kl_loss": kl}}}
+        config = {"trainer": trainer, "actor_rollout_ref": {"actor": {"use_kl_loss": kl, "kl_loss_coef": 0.001}}}
         return fork_of(OmegaConf.create(config), OURS)
 
     return forked

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from actor_cases import TEMPERATURE, Case, Worker, join, rows_of_worker
 from recipes.archer.settings.configuration import compose
+from wrapping import STRATEGY
 
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 
@@ -17,7 +18,7 @@ def alone(tmp_path_factory):
     join(0, 1, str(tmp_path_factory.mktemp("one") / "meeting"))
     overrides = ["experiment=tiny", "device=cpu", "data.train_files=a", "data.val_files=b"]
     actor = compose([*overrides, "actor_rollout_ref.model.path=m"]).actor_rollout_ref.actor
-    yield Worker(OmegaConf.to_container(actor, resolve=True) | {"grad_clip": 1e9})
+    yield Worker(OmegaConf.to_container(actor, resolve=True) | {"grad_clip": 1e9, "strategy": STRATEGY})
     dist.destroy_process_group()
     torch.set_num_threads(threads)
 

@@ -63,6 +63,14 @@ def test_a_worker_that_hangs_is_named_by_rank_stage_and_setting(ray, stage):
     assert str(caught.value) == said
 
 
+def test_its_machine_is_named_where_there_are_several(ray):
+    ray.done_at = {"a": 0.0, "b": float("inf")}
+    deadlines = Deadlines(deadlines_config(update=0.1))
+    deadlines.machines = ["machine-0", "machine-1"]
+    with pytest.raises(WorkerHungError, match=r"rank 1 on machine-1 within trainer.deadlines_s.update=0.1$"):
+        deadlines.answers("update_actor", ["a", "b"])
+
+
 def test_a_rollout_has_a_setting_of_its_own(ray):
     ray.done_at = {"a": float("inf")}
     deadlines = Deadlines(deadlines_config(rollout=0.1, validation=50.0))

@@ -100,6 +100,45 @@ def test_the_error_of_a_peer_leads_to_the_dead_one(roster, rank_0):
     assert re.fullmatch(SENTENCE, str(roster.death_behind(error)))
 
 
+def test_with_several_machines_its_machine_is_named_and_ray_has_time_to_know(roster, monkeypatch):
+    """Of one that went down Ray knows a while after its peers."""
+    roster._session, roster.deadlines.machines = None, ["machine-0", "machine-1"]
+    monkeypatch.setattr(module, "MACHINE_PROBE_S", 60.0)
+    roster.workers[0].answer = roster.workers[1].answer = "busy"
+    waited = []
+
+    def wait(workers, timeout):
+        waited.append(timeout)
+        roster.workers[1].answer = _died("bb", "\tpid: 9200\nThe actor died because its node has died.")
+        return roster.workers[1:], []
+
+    monkeypatch.setattr(module.ray, "wait", wait)
+    said = str(roster.death_behind(_task_error(RuntimeError("Connection closed by peer [10.0.0.2]:1234"))))
+    assert said.startswith("worker rank 1 of 2 on machine-1 (actor, rollout, process 9200) died: Ray or the machine")
+    assert waited[0] > 50
+
+
+@pytest.mark.parametrize("comes_to_know", [True, False])
+def test_of_a_machine_that_is_out_of_reach_ray_is_asked_until_it_knows(roster, monkeypatch, comes_to_know):
+    roster._session, roster.deadlines.machines = None, ["machine-0", "machine-1"]
+    monkeypatch.setattr(module, "MACHINE_PROBE_S", 0.3)
+    monkeypatch.setattr(module, "AGAIN_S", 0.05)
+    out_of_reach = ActorUnavailableError("rpc error", None)
+    out_of_reach.actor_id = "bb"
+    asked = []
+
+    def get(worker):
+        asked.append(worker)
+        raise _died("bb", "The actor died because its node has died.") if comes_to_know and asked[2:] else out_of_reach
+
+    monkeypatch.setattr(module.ray, "get", get)
+    monkeypatch.setattr(module.ray, "wait", lambda workers, timeout: (roster.workers[1:], []))
+    cause = "Ray or the machine under it went down" if comes_to_know else "Ray cannot reach it"
+    said = str(roster.death_behind(out_of_reach))
+    assert said == f"worker rank 1 of 2 on machine-1 (actor, rollout) died: {cause}"
+    assert len(asked) > 2
+
+
 @pytest.mark.parametrize("rank_0", [None, "busy"])
 def test_an_error_of_our_own_is_no_death(roster, rank_0):
     roster.workers[0].answer = rank_0

@@ -50,7 +50,7 @@ def test_on_one_machine_nobody_is_asked(tmp_path):
 @pytest.fixture
 def saved(tmp_path) -> Path:
     """What two workers have written; the file of the second as its metadata names it."""
-    dcp.save({"model": {"a": torch.ones(3), "b": torch.ones(2)}}, checkpoint_id=tmp_path, no_dist=True)
+    dcp.save({"model": {"a": torch.ones(3), "b": torch.ones(2)}}, checkpoint_id=tmp_path)
     metadata = pickle.loads((tmp_path / ".metadata").read_bytes())
     index = next(index for index in metadata.storage_data if index.fqn == "model.b")
     metadata.storage_data[index].relative_path = "__1_0.distcp"
