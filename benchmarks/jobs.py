@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE
 from recipes.archer.runs.folder import Run, is_run, read_run
 from recipes.archer.settings.configuration import ROOT
 
+RULES = (GUARD, EMPTY, NOT_FINITE)
 LAUNCHER = ROOT / "scripts" / "train" / "run_archer2.0_qwen3_tiny_cpu.sh"
 
 
@@ -42,10 +45,17 @@ class Job:
         """The launcher's; how the run is called and what it logs to besides the settings that matter."""
         names = {"trainer.project_name": self.project, "trainer.experiment_name": self.name}
         given = self.overrides | names | {"trainer.logger": "[console]"}
-        return ["bash", str(LAUNCHER), *(f"{name}={value}" for name, value in given.items())]
+        return [
+            "bash",
+            str(LAUNCHER),
+            *(f"{name}={'null' if value is None else value}" for name, value in given.items()),
+        ]
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, beside: int = 1) -> dict[str, str]:
+        """The launcher's; ``beside``: runs at a time, among which the cores are dealt."""
         own = {"EXPERIMENT": self.experiment, "OUTPUT_DIR": str(self.output), "VENV": sys.prefix}
+        if beside > 1:
+            own["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // beside))
         return os.environ | own
 
 
@@ -55,6 +65,22 @@ def whole(job: Job) -> Run | None:
     Raises:
         SystemExit: the folder holds a run with other settings.
     """
+    run = _found(job)
+    finished = run and run.facts.get("status") == "finished" and run.rows and run.rows[-1]["step"] == job.steps
+    return run if finished else None
+
+
+def over(job: Job) -> Run | None:
+    """The run of a job that has come to an end, its own or a rule's; None when it is still to be made, or to go on.
+
+    Raises:
+        SystemExit: the folder holds a run with other settings.
+    """
+    run = _found(job)
+    return run if run and run.facts.get("exit_code") in (FINISHED, *RULES) else None
+
+
+def _found(job: Job) -> Run | None:
     if not is_run(job.folder):
         return None
     run = read_run(job.folder)
@@ -65,8 +91,7 @@ def whole(job: Job) -> Run | None:
                 found = found.get(key) if isinstance(found, dict) else None
             if found != wanted:
                 raise SystemExit(f"{job.folder} was made with {name}={found}, not {wanted}; move it away, or --output")
-    finished = run.facts.get("status") == "finished" and run.rows and run.rows[-1]["step"] == job.steps
-    return run if finished else None
+    return run
 
 
 def made(job: Job) -> Run:
@@ -75,11 +100,22 @@ def made(job: Job) -> Run:
     Raises:
         SystemExit: the launcher failed.
     """
-    run = whole(job)
+    return whole(job) or _made(job, whole)
+
+
+def ended(job: Job, beside: int = 1) -> Run:
+    """The run of a job that has ended, also one that a rule ended; it is made, or gone on with, if need be.
+
+    Raises:
+        SystemExit: the launcher failed otherwise.
+    """
+    return over(job) or _made(job, over, beside)
+
+
+def _made(job: Job, wanted: Callable[[Job], Run | None], beside: int = 1) -> Run:
+    print(f"== {job.folder.name}", flush=True)
+    code = subprocess.run(job.command(), env=job.environment(beside), cwd=ROOT).returncode
+    run = wanted(job)
     if run is None:
-        print(f"== {job.folder.name}", flush=True)
-        code = subprocess.run(job.command(), env=job.environment(), cwd=ROOT).returncode
-        run = whole(job)
-        if code or run is None:
-            raise SystemExit(f"{job.folder.name} ended with {code}; its folder says why: {job.folder}")
+        raise SystemExit(f"{job.folder.name} ended with {code}; its folder says why: {job.folder}")
     return run

@@ -82,4 +82,4 @@ def test_killed_at_every_stage_with_two_engines_it_ends_with_one_as_if_nothing_h
     last = evaluate("cut", 1)
     assert last.code == 0, last.output[-3000:]
     assert files(last.folder) == files(whole.folder)
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("archer-*")) == []  # torch keeps what it compiled

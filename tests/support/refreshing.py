@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from actor_cases import join
 from recipes.archer.checkpoints.manifest import write_manifest
@@ -14,8 +14,12 @@ from recipes.archer.checkpoints.reference import load_reference, save_reference
 from recipes.archer.checkpoints.shards import save_shards
 from recipes.archer.workers.refresh import refresh
 from sharding import Model, worker
+from wrapping import STRATEGY
 
-WAYS, MIXES = ("plain", "fsdp2", "fsdp2 after a pass", "fsdp1"), (1.0, 0.25)
+# FSDP2 of the GPUs' torch makes no pass without a GPU
+OURS = "fsdp1" if STRATEGY == "fsdp" else "fsdp2"
+WAYS = ("plain", "fsdp1") if OURS == "fsdp1" else ("plain", "fsdp2", "fsdp2 after a pass", "fsdp1")
+MIXES = (1.0, 0.25)
 POLICY, REFERENCE = 1, 2  # seeds of their parameters
 
 
@@ -36,6 +40,8 @@ def wrapped(seed: int, way: str) -> torch.nn.Module:
         return module
     if way == "fsdp1":
         return FullyShardedDataParallel(module, device_mesh=mesh, device_id=torch.device("cpu"))
+    from verl.utils.fsdp_utils import fully_shard
+
     fully_shard(module, mesh=mesh)
     if way == "fsdp2 after a pass":  # which leaves the parameters whole
         with torch.no_grad():
@@ -55,7 +61,7 @@ def refreshed(way: str, mix: float) -> torch.nn.Module:
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    reference = wrapped(3, "fsdp2")
+    reference = wrapped(3, OURS)
     assert load_reference(str(path), reference)
     return whole(reference)
 
@@ -69,7 +75,7 @@ def run(rank: int, folder: str) -> None:
     path, results = Path(folder), {}
     join(rank, 2, str(path / "meeting-two"))
     results |= cases(2)
-    policy, reference = wrapped(POLICY, "fsdp2"), wrapped(REFERENCE, "fsdp2")
+    policy, reference = wrapped(POLICY, OURS), wrapped(REFERENCE, OURS)
     refresh(policy, reference, 0.25)
     expected = model(POLICY).state_dict()
     results["policy"] = all(torch.equal(value, expected[name]) for name, value in whole(policy).items())
@@ -82,7 +88,7 @@ def run(rank: int, folder: str) -> None:
             write_manifest(path / name)
         dist.barrier()
     results["read by two"] = read(path / "with")
-    before = wrapped(REFERENCE, "fsdp2")
+    before = wrapped(REFERENCE, OURS)
     results["there was none"] = not load_reference(str(path / "without"), before)
     dist.destroy_process_group()
     if rank == 0:

@@ -186,11 +186,18 @@ def _own_sigterm_handler() -> Iterator[None]:
 
 
 def _shut_down() -> None:
-    """Ends Ray; with it goes every handler of SIGTERM, unseen by Python, which still names ours."""
+    """Ends Ray; with its library goes every handler of SIGTERM, unseen by Python, which still names ours."""
     import ray
+    from ray._private import worker
 
+    def ours_again() -> None:
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+    if (node := worker._global_node) is not None:  # its processes end last, which takes a second or more
+        end_processes = node.kill_all_processes
+        node.kill_all_processes = lambda **how: (ours_again(), end_processes(**how))
     ray.shutdown()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    ours_again()
 
 
 @contextmanager

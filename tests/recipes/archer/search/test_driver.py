@@ -51,10 +51,11 @@ def test_killed_again_and_again_the_same_trials_come_to_the_same_end(searches, m
 
         def call(*arguments, **more):
             left[0] -= 1
-            if where == "before" and left[0] == 0:
+            now = left[0] == 0  # here, not in a call that this one makes
+            if where == "before" and now:
                 raise Killed
             result = real(*arguments, **more)
-            if where == "after" and left[0] == 0:
+            if where == "after" and now:
                 raise Killed
             return result
 
@@ -188,13 +189,14 @@ def test_a_trial_that_collapses_is_pruned_with_its_reason(searches):
     assert search.study.complete[0].params[LR] == "3e-4"
 
 
-def test_the_median_prunes_what_is_behind_at_a_validation(searches):
+@pytest.mark.parametrize(("pruner", "step"), [("median", 4), ("hyperband", 4)])
+def test_what_is_behind_at_a_validation_is_pruned(searches, pruner, step):
     values = {LR: "3e-4,2.9e-4,2.8e-4,3e-3"}
-    search = searches.run(set=values, sampler="grid", trials=None, pruner="median")
+    search = searches.run(set=values, sampler="grid", trials=None, pruner=pruner)
     last = search.study.trials[3]
-    assert last.state.name == "PRUNED" and last.user_attrs["pruned"]["step"] == 4
-    assert list(last.intermediate_values) == [2, 4]  # also where the run had gone on to its end
-    assert "median" in last.user_attrs["outcome"]
+    assert last.state.name == "PRUNED" and last.user_attrs["pruned"]["step"] == step
+    assert list(last.intermediate_values) == list(range(2, step + 1, 2))  # also where the run had gone on to its end
+    assert pruner in last.user_attrs["outcome"]
 
 
 def test_a_run_that_fails_says_why_and_the_search_goes_on(searches, monkeypatch):

@@ -270,15 +270,24 @@ def _is_caught(number: int) -> bool:
 @pytest.mark.parametrize("address", ["local", "auto"])
 def test_a_stop_after_the_session_is_ours_again(started, monkeypatch, address):
     """Ray's library resets SIGTERM where it ends: between two sessions of a run nothing of Python's would see one."""
+    caught, received = [], []
+    node = SimpleNamespace(kill_all_processes=lambda **how: caught.append(_is_caught(signal.SIGTERM)))
+
+    def shutdown():
+        ctypes.CDLL(None).signal(signal.SIGTERM.value, None)
+        if address == "local":
+            node.kill_all_processes(check_alive=False, allow_graceful=True)
+            ctypes.CDLL(None).signal(signal.SIGTERM.value, None)
+
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(ray_session, "_words_of_workers_to", lambda notes: None)
-    monkeypatch.setattr("ray.shutdown", lambda: ctypes.CDLL(None).signal(signal.SIGTERM.value, None))
-    received = []
+    monkeypatch.setattr("ray._private.worker._global_node", node if address == "local" else None)
+    monkeypatch.setattr("ray.shutdown", shutdown)
     before = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
     try:
         with ray_session.ray_session(started[1]):
             pass
-        assert _is_caught(signal.SIGTERM)
+        assert _is_caught(signal.SIGTERM) and caught == [True] * (address == "local")
         signal.raise_signal(signal.SIGTERM)
         assert received == [1]
     finally:
