@@ -20,8 +20,8 @@ DEADLINE_S = 300
 # while engines load, between responses, when all are there, and just before the result takes its name
 POINTS = [
     Point("recipes.archer.evaluation.engine_pool:EnginePool._start", fault="kill"),
-    Point("recipes.archer.evaluation.course:_Drawing._keep", call=5, fault="kill"),
-    Point("recipes.archer.evaluation.course:_Drawing._keep", call=5, fault="term"),
+    Point("recipes.archer.evaluation.course:_Drawing._keep", call=2, fault="kill"),
+    Point("recipes.archer.evaluation.course:_Drawing._keep", call=2, fault="term"),
     Point("recipes.archer.evaluation.responses:ResponseFile.finish", fault="kill", fraction=0.0),
     Point("recipes.archer.evaluation.responses:write_scores", fault="kill", fraction=0.0),
 ]
