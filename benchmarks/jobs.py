@@ -116,6 +116,6 @@ def _made(job: Job, wanted: Callable[[Job], Run | None], beside: int = 1) -> Run
     print(f"== {job.folder.name}", flush=True)
     code = subprocess.run(job.command(), env=job.environment(beside), cwd=ROOT).returncode
     run = wanted(job)
-    if run is None:
+    if run is None or code != (run.facts.get("exit_code") or 0):
         raise SystemExit(f"{job.folder.name} ended with {code}; its folder says why: {job.folder}")
     return run

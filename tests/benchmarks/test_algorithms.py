@@ -84,6 +84,16 @@ def test_a_launcher_that_fails_ends_it(job, monkeypatch):
         made(job())
 
 
+def test_a_launcher_that_fails_with_a_whole_run_ends_it_too(job, monkeypatch):
+    def launch(command, env, cwd):
+        write(job())
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", launch)
+    with pytest.raises(SystemExit, match="grpo_seed1 ended with 3"):
+        made(job())
+
+
 def test_runs_with_other_settings_are_not_mixed_in(job):
     write(job(), **{"actor_rollout_ref.actor.ppo_epochs": 9})
     with pytest.raises(SystemExit, match="made with actor_rollout_ref.actor.ppo_epochs=9, not 2"):
