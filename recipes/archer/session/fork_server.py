@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -201,6 +202,7 @@ def _as_if_new() -> None:
     """What libraries have taken from the environment, from chance or from the driver when they were loaded."""
     logging.root.handlers.clear()
     logging.root.setLevel(logging.WARNING)
+    tempfile.tempdir = None
     random.seed()
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed()

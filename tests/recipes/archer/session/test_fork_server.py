@@ -15,13 +15,14 @@ from recipes.archer.session import forked_worker
 from recipes.archer.session.fork_server import fork_server, workers_forked
 
 DRIVER = """
-import fcntl, os, random, signal, sys
+import fcntl, os, random, signal, sys, tempfile
 from recipes.archer.session.fork_server import fork_server
 
 held = open("lock", "w")
 fcntl.flock(held, fcntl.LOCK_EX)
 signal.signal(signal.SIGTERM, lambda *_: print("the driver's handler", flush=True))
 random.seed(0)
+tempfile.gettempdir()
 print("said before", end="")
 with fork_server(["counted"]) as path:
     print()
@@ -29,14 +30,14 @@ with fork_server(["counted"]) as path:
     sys.stdin.read()
 """
 WORKER = """
-import json, os, random, signal, sys
+import json, os, random, signal, sys, tempfile
 
 print(json.dumps({
     "name": __name__, "arguments": sys.argv[1:], "folder": os.getcwd(), "loaded": "counted" in sys.modules,
     "variable": os.environ.get("VARIABLE"), "job": os.environ.get("JOB"), "only_the_drivers": "DRIVERS" in os.environ,
     "files": [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
               if os.path.exists(f"/proc/self/fd/{name}")],
-    "chance": random.random(), "server": os.getppid(), "group": os.getpgid(0),
+    "temporary": tempfile.gettempdir(), "chance": random.random(), "server": os.getppid(), "group": os.getpgid(0),
     "handlers": [signal.getsignal(number) == signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGCHLD)],
 }))
 print("complaint", file=sys.stderr)
@@ -67,6 +68,7 @@ class World:
             forked_worker.SOCKET: socket or self.socket,
             forked_worker.PLAIN: str(self.folder / "plain.py"),
             "VARIABLE": "own",
+            "TMPDIR": str(self.folder),
             "RAY_JOB_ID": job,
         }
         # the pipes end with the worker, which outlives the command
@@ -101,6 +103,7 @@ def test_workers_share_imports_and_have_all_else_of_their_own(world):
     assert first["name"] == "__main__" and first["arguments"] == ["--token=1"] and first["folder"] == "/"
     assert (first["variable"], first["job"], first["only_the_drivers"]) == ("own", "7", False)
     assert said == "complaint\n" and first["handlers"] == [True, True]
+    assert first["temporary"] == str(world.folder)
     assert first["chance"] != second["chance"]
     assert not [path for path in first["files"] if path.endswith("/lock")]
     assert first["group"] == first["server"] != os.getpgid(world.driver.pid)  # no Ctrl-C reaches it
