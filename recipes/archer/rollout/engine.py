@@ -13,6 +13,7 @@ from vllm import envs
 
 import verl.workers.rollout.vllm_rollout as vllm_rollout_package
 from recipes.archer.ending import UserError
+from recipes.archer.rollout import shared_prompts
 from recipes.archer.rollout.batch_sampler import take_over
 from recipes.archer.rollout.interruption import run_until_stopped
 from recipes.archer.rollout.responses import with_engine_mask
@@ -30,6 +31,8 @@ class SeededLLM(LLM):
             raise UserError("VLLM_USE_V1=1: responses with a seed of their own need vLLM's V0 engine; set it to 0")
         if get_device_name() == "cpu":
             kwargs["enable_prefix_caching"] = False
+            if kwargs.get("tensor_parallel_size", 1) == 1:
+                kwargs.setdefault("worker_cls", shared_prompts.WORKER)
         self.request_seeds: list[int] | None = None
         self.stop_file: str | None = None
         self.lengths: list[int] = []  # of the last call's responses, tokens
