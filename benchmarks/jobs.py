@@ -41,10 +41,11 @@ class Job:
     def overrides(self) -> dict:
         return self.settings | {"trainer.total_training_steps": self.steps}
 
-    def command(self) -> list[str]:
-        """The launcher's; how the run is called and what it logs to besides the settings that matter."""
+    def command(self, beside: int = 1) -> list[str]:
+        """The launcher's; how the run is called, what it logs to and who works, besides the settings that matter."""
         names = {"trainer.project_name": self.project, "trainer.experiment_name": self.name}
-        given = self.overrides | names | {"trainer.logger": "[console]"}
+        workers = {} if beside == 1 else {"trainer.n_gpus_per_node": 1}
+        given = workers | self.overrides | names | {"trainer.logger": "[console]"}
         return [
             "bash",
             str(LAUNCHER),
@@ -52,10 +53,10 @@ class Job:
         ]
 
     def environment(self, beside: int = 1) -> dict[str, str]:
-        """The launcher's; ``beside``: runs at a time, among which the cores are dealt."""
+        """The launcher's; ``beside``: runs at a time, each of which then has one worker of one thread."""
         own = {"EXPERIMENT": self.experiment, "OUTPUT_DIR": str(self.output), "VENV": sys.prefix}
         if beside > 1:
-            own["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // beside))
+            own["OMP_NUM_THREADS"] = "1"
         return os.environ | own
 
 
@@ -84,7 +85,7 @@ def _found(job: Job) -> Run | None:
     if not is_run(job.folder):
         return None
     run = read_run(job.folder)
-    if run.config:
+    if run.config and not run.facts.get("courses"):  # a run that went back has changed its own settings
         for name, wanted in job.overrides.items():
             found = run.config
             for key in name.split("."):
@@ -114,7 +115,7 @@ def ended(job: Job, beside: int = 1) -> Run:
 
 def _made(job: Job, wanted: Callable[[Job], Run | None], beside: int = 1) -> Run:
     print(f"== {job.folder.name}", flush=True)
-    code = subprocess.run(job.command(), env=job.environment(beside), cwd=ROOT).returncode
+    code = subprocess.run(job.command(beside), env=job.environment(beside), cwd=ROOT).returncode
     run = wanted(job)
     if run is None or code != (run.facts.get("exit_code") or 0):
         raise SystemExit(f"{job.folder.name} ended with {code}; its folder says why: {job.folder}")

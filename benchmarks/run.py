@@ -1,12 +1,12 @@
 """``make bench``: every benchmark in turn, results in benchmarks/results/<date>.json."""
 
 import argparse
-import platform
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
 
-from benchmarks.result_file import write
+from benchmarks.result_file import processor, write
 from recipes.archer.settings.configuration import ROOT
 
 PARTS = (
@@ -24,11 +24,12 @@ def main() -> None:
     parser.add_argument("--only", choices=("step_time", "parts"), help="one half of it")
     only = parser.parse_args().only
     if only != "parts":
+        from benchmarks.step_time.bench_step_time import CONDITIONS
         from benchmarks.step_time.bench_step_time import main as step_time
 
-        result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "cpu": platform.processor()}
+        result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "cpu": processor(), "cores": os.cpu_count()}
         result["step_time"] = step_time()
-        result["step_time_ratio_vs_trl"] = result["step_time"]["step_time_ratio_vs_trl"]
+        result["step_time_ratio_vs_trl"] = {name: result["step_time"][name]["ratio_vs_trl"] for name in CONDITIONS}
         write(f"{datetime.now(UTC):%Y-%m-%d}", result)
     if only != "step_time":
         ends = [subprocess.run([sys.executable, "-m", part], check=False, cwd=ROOT).returncode for part in PARTS]

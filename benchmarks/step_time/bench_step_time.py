@@ -1,8 +1,9 @@
 """Seconds a training step: our embedded job and TRL's GRPOTrainer, alternating on one machine.
 
 Same model, prompts a step, responses a prompt, response cap, learning rate, KL coefficient and number of
-optimizer updates a step; TRL's newest release in an environment of its own.  Single times mean little on a
-shared machine: the ratio of the medians, taken in turns, is the result.
+optimizer updates a step; TRL's newest release in an environment of its own, with a thread a core, as it comes, and
+with one thread.  Single times mean little on a shared machine: the ratio of the medians, taken in turns, is the
+result; once with the machine as it is, and once while a process of the benchmark's own keeps one core busy.
 """
 
 import json
@@ -12,12 +13,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recipes.archer.settings.configuration import ROOT
 
 STEPS, WARM_UP, TURNS = 20, 4, 2
 PROMPTS, N, CAP, LR, BETA = 16, 8, 96, 1e-4, 0.001
+CONDITIONS = ("idle", "busy")
+LONGEST_BUSY_S = 1800  # also where the benchmark itself was killed
+SPIN = f"""
+import os, sys, time
+end = time.time() + {LONGEST_BUSY_S}
+while time.time() < end and os.getppid() == int(sys.argv[1]):
+    sum(range(1_000_000))
+"""
 SHAPE = {"prompts": PROMPTS, "n": N, "cap": CAP, "lr": LR, "beta": BETA, "updates": 1, "steps": STEPS}
 
 
@@ -58,10 +69,10 @@ def _problem(command: list) -> str | None:
     return said.splitlines()[0] if done.returncode else None
 
 
-def run_trl(python: Path, tiny: Path, seed: int) -> list[float]:
+def run_trl(python: Path, tiny: Path, seed: int, threads: int) -> list[float]:
     """Seconds of each step of TRL."""
     arguments = {"model": tiny / "model", "data": tiny / "train.json", "steps": STEPS, "prompts": PROMPTS, "n": N}
-    arguments |= {"cap": CAP, "seed": seed, "threads": os.cpu_count(), "lr": LR, "beta": BETA}
+    arguments |= {"cap": CAP, "seed": seed, "threads": threads, "lr": LR, "beta": BETA}
     words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
     job = Path(__file__).with_name("trl_job.py")
     done = subprocess.run([python, job, *words], capture_output=True, text=True, check=True)
@@ -100,29 +111,50 @@ def split_by_stage(rows: list[dict]) -> dict[str, float]:
     return {key.removeprefix("timing_s/"): round(statistics.median(r[key] for r in rows), 4) for key in stages}
 
 
+@contextmanager
+def one_core_taken(taken: bool = True) -> Iterator[None]:
+    """A process that computes all the time; it ends with this one at the latest."""
+    if not taken:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-P", "-c", SPIN, str(os.getpid())]) as child:
+        try:
+            yield
+        finally:
+            child.kill()
+
+
+def compare(python: Path, tiny: Path, condition: str) -> dict:
+    """The turns, in one of the conditions: medians and ratios."""
+    cores = os.cpu_count() or 1
+    ours, trl, trl_one_thread, load = [], [], [], os.getloadavg()[0]
+    with one_core_taken(condition == "busy"):
+        for turn in range(TURNS):
+            ours += run_ours(tiny, turn + 1)[WARM_UP:]
+            trl += run_trl(python, tiny, turn + 1, cores)[WARM_UP:]
+            trl_one_thread += run_trl(python, tiny, turn + 1, 1)[WARM_UP:]
+            print(f"{condition}, turn {turn + 1} of {TURNS}", flush=True)
+    own = statistics.median(row["timing_s/step"] for row in ours)
+    return {
+        "ratio_vs_trl": round(own / statistics.median(trl), 3),
+        "ratio_vs_trl_of_one_thread": round(own / statistics.median(trl_one_thread), 3),
+        "ours_s": round(own, 4),
+        "trl_s": round(statistics.median(trl), 4),
+        "trl_of_one_thread_s": round(statistics.median(trl_one_thread), 4),
+        "ours_by_stage_s": split_by_stage(ours),
+        "load_before": round(load, 2),
+    }
+
+
 def main() -> dict:
     """Runs the turns and returns the result."""
     python = trl_python()
     script = ROOT / "scripts" / "data" / "make_tiny_model.py"
     tiny = Path(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.strip())
-    ours, theirs, rows = [], [], []
-    for turn in range(TURNS):
-        mine = run_ours(tiny, turn + 1)[WARM_UP:]
-        rows += mine
-        ours += [row["timing_s/step"] for row in mine]
-        theirs += run_trl(python, tiny, turn + 1)[WARM_UP:]
-        print(f"turn {turn + 1}: ours {statistics.median(ours):.3f} s, TRL {statistics.median(theirs):.3f} s")
+    compared = {condition: compare(python, tiny, condition) for condition in CONDITIONS}
     versions = [python, "-c", "import trl, transformers; print(trl.__version__, transformers.__version__)"]
     trl, transformers = subprocess.run(versions, capture_output=True, text=True, check=True).stdout.split()
-    return {
-        "step_time_ratio_vs_trl": round(statistics.median(ours) / statistics.median(theirs), 3),
-        "ours_s": round(statistics.median(ours), 4),
-        "trl_s": round(statistics.median(theirs), 4),
-        "ours_by_stage_s": split_by_stage(rows),
-        "shape": SHAPE,
-        "trl": {"trl": trl, "transformers": transformers},
-        "cores": os.cpu_count(),
-    }
+    return compared | {"shape": SHAPE, "trl": {"trl": trl, "transformers": transformers}}
 
 
 if __name__ == "__main__":

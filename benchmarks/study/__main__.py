@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--parallel", type=int, default=1, help="runs beside each other, the cores dealt among them")
+    parser.add_argument("--parallel", type=int, default=1, help="runs beside each other, a core each")
     parser.add_argument("--output", type=Path, default=ROOT / "output", help="where the runs go")
     parser.add_argument("--list", action="store_true", help="say what is missing, make nothing")
     args = parser.parse_args()

@@ -11,6 +11,7 @@ import sys
 import traceback
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -26,6 +27,7 @@ from recipes.archer.settings.command_line import exit_code_of
 if TYPE_CHECKING:  # they take seconds to import
     from recipes.archer.prompts.dataset import PromptDataset
     from recipes.archer.runs.log import RunLog
+    from recipes.archer.startup.progress import Progress
     from recipes.archer.workers.deadlines import Deadlines
 
 
@@ -100,6 +102,32 @@ def _judged(config: DictConfig) -> None:
 
 def _train(config: DictConfig, written: DictConfig, log, stop: StopSignals) -> Ending:
     """Trains to the run's end, in as many Ray sessions as deaths of workers and turns of its course make necessary."""
+    from recipes.archer.startup.progress import Progress
+
+    progress = Progress()
+    with ExitStack() as lasting:
+        with stop.nothing_to_save():
+            forks = _forks(config, progress, lasting)
+        return _sessions(config, written, log, stop, progress, forks)
+
+
+def _forks(config: DictConfig, progress: "Progress", lasting: ExitStack) -> Path | None:
+    """Loads the libraries; where the run's workers are forked, after that: see ``session/fork_server.py``."""
+    from recipes.archer.session.fork_server import can_fork, fork_server, loading_ray
+    from recipes.archer.session.ray_session import names_cluster, worker_environment
+
+    progress.tell("loading libraries")
+    if config.trainer.device != "cpu" or names_cluster() or not can_fork():
+        return None
+    os.environ.update(worker_environment(config))  # before the libraries, which look there when they are loaded
+    with loading_ray():
+        from recipes.archer.trainer import ArcherTrainer  # noqa: F401 - which is most of what a worker imports
+        from recipes.archer.workers.groups import MODULES
+    return lasting.enter_context(fork_server(MODULES))
+
+
+def _sessions(config: DictConfig, written: DictConfig, log, stop: StopSignals, progress, forks) -> Ending:
+    """The Ray sessions of a run, one after the other."""
     from recipes.archer.control.going_back import settle
     from recipes.archer.session.secrets import wandb_environment
     from recipes.archer.startup.inputs import tokenizer_and_prompts
@@ -112,7 +140,8 @@ def _train(config: DictConfig, written: DictConfig, log, stop: StopSignals) -> E
 
     with stop.nothing_to_save():
         os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
-        run = Lasting(log, stop, *tokenizer_and_prompts(config), Deadlines(config))
+        progress.tell("reading tokenizer and prompts")
+        run = Lasting(log, stop, *tokenizer_and_prompts(config), Deadlines(config), progress, forks)
     restarts, again = Restarts(config.trainer.max_restarts, log), False
     while True:
         with stop.nothing_to_save():
@@ -152,6 +181,8 @@ class Lasting:
     tokenizer: Any
     datasets: "tuple[PromptDataset, PromptDataset]"
     deadlines: "Deadlines"
+    progress: "Progress"
+    forks: Path | None
 
 
 def _attempt(written: DictConfig, config: DictConfig, courses, run: Lasting, again: bool) -> Ending | None:
@@ -187,18 +218,22 @@ def _attempt(written: DictConfig, config: DictConfig, courses, run: Lasting, aga
                 session.enter_context(redirect_stdout(notes))
             pool = session.enter_context(grading_pool(config))
             check_ground_truths(config, pool)
-            folder = session.enter_context(ray_session(config, notes))
+            run.progress.tell("starting Ray")
+            folder = session.enter_context(ray_session(config, notes, run.forks))
             roles = "actor, rollout" + ", reference" * uses_reference(config.actor_rollout_ref.actor)
             roster = Roster(roles, folder, run.log.folder / "setup.log", run.deadlines)
             trainer = _build(config, courses, run, pool, saver, checkpoint, roster)
         try:
             with run.stop.nothing_to_save():
+                run.progress.tell("loading model and engine in the workers")
                 trainer.init_workers()
                 if checkpoint:
                     trainer.resume(checkpoint)
                 elif fork:
                     run.log.note(**fork.lineage)
                     trainer.fork(fork)
+            before = config.trainer.val_before_train and trainer.step == 0
+            run.progress.tell("validating the untrained model" if before else f"step {trainer.step + 1}")
             reached = trainer.fit()
             ending = GoingBack(written, run.log).after(reached, saver.store)
         except (UserError, StopRequested, WorkerHungError):

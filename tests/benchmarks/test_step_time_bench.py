@@ -1,10 +1,14 @@
 """The benchmark against TRL: its environment is repaired, and brought up to date; with stand-ins for uv and Python."""
 
 import shutil
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
-from benchmarks.step_time.bench_step_time import trl_python
+from benchmarks.step_time.bench_step_time import SPIN, one_core_taken, trl_python
 
 
 @pytest.fixture
@@ -66,3 +70,24 @@ def test_without_set_up(cache):
     shutil.rmtree(cache / "uv-1")
     with pytest.raises(SystemExit, match="there is no uv in .*; run make setup"):
         trl_python()
+
+
+def test_one_core_is_taken_while_it_is_measured_and_not_longer():
+    with one_core_taken(False):
+        assert not psutil.Process().children()
+    with one_core_taken():
+        (child,) = psutil.Process().children()
+        assert child.is_running()
+    assert not child.is_running()
+
+
+def test_what_takes_a_core_ends_with_the_benchmark_that_was_killed(tmp_path):
+    said = tmp_path / "child"
+    start = f"subprocess.Popen([sys.executable, '-P', '-c', {SPIN!r}, str(os.getpid())])"
+    parent = f"import os, subprocess, sys; print({start}.pid)"
+    with said.open("w") as out:
+        subprocess.run([sys.executable, "-P", "-c", parent], stdout=out, check=True)
+    child, deadline = int(said.read_text()), time.monotonic() + 20
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)

@@ -86,6 +86,25 @@ def test_a_run_that_a_rule_ended_is_over_and_one_that_was_killed_goes_on(code, i
     assert (over(job) is not None) is is_over
 
 
+def test_a_run_that_went_back_has_changed_its_own_settings(tmp_path):
+    job = job_of(CELL, 1, tmp_path)
+    job.folder.mkdir(parents=True)
+    (job.folder / "config.yaml").write_text("trainer: {save_freq: 7}\n")
+    (job.folder / "run.json").write_text(json.dumps({"exit_code": 0}))
+    with pytest.raises(SystemExit, match="was made with trainer.save_freq=7, not -1"):
+        over(job)
+    course = {"number": 1, "from": 4, "back_to": 2, "cause": "c", "verdict": "v", "source": "s", "change": "w"}
+    course |= {"overrides": ["trainer.save_freq=7"], "at": "2026-11-28T00:00:00"}
+    (job.folder / "run.json").write_text(json.dumps({"exit_code": 0, "courses": [course]}))
+    assert over(job) is not None
+
+
+def test_runs_beside_each_other_have_a_core_each(tmp_path):
+    job = job_of(CELL, 1, tmp_path)
+    assert job.environment(2)["OMP_NUM_THREADS"] == "1" and "trainer.n_gpus_per_node=1" in job.command(2)
+    assert not [word for word in job.command() if word.startswith("trainer.n_gpus_per_node")]
+
+
 FLAT = (0.2,) * 20
 SIGNED = {
     "collapse": kept(entropy=(0.2,) * 10 + (0.09,) * 10),

@@ -11,6 +11,7 @@ from launching import launch
 TINY = "run_archer2.0_qwen3_tiny_cpu.sh"
 # surplus prompts and a schedule that moves, so that there is something to lose
 SHORT = (
+    "trainer.n_gpus_per_node=1",
     "trainer.total_training_steps=4",
     "trainer.save_freq=2",
     "trainer.test_freq=4",

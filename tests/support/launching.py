@@ -94,13 +94,13 @@ def launch(
 
 
 def workers_of(driver: int) -> list[int]:
-    """The worker processes of a run, by rank."""
-    ranks = {}
+    """The worker processes of a run, in the order in which they began, rank 0 first."""
+    found = []
     for process in psutil.Process(driver).children(recursive=True):
-        with suppress(psutil.Error, KeyError):
+        with suppress(psutil.Error):
             if "".join(process.cmdline()[:1]).startswith("ray::WorkerDict"):
-                ranks[int(process.environ()["RANK"])] = process.pid
-    return [ranks[rank] for rank in sorted(ranks)]
+                found.append((process.create_time(), process.pid))
+    return [pid for _, pid in sorted(found)]
 
 
 def left_behind() -> list[str]:

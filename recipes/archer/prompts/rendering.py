@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from recipes.archer.prompts.file import surrogate_fault
 
-DEADLINE_S = 10.0  # for one conversation, which takes a tenth of a millisecond: a busy machine does not reach it
+DEADLINE_S = 10.0  # of the processor, for one conversation, which takes a tenth of a millisecond
+BUSY = 6  # times as long is waited: others may have the processor
 SHARE_S = 0.02  # of the processor, for each further one: a template that only just comes to an end is slow 17,000 times
 MEMORY = 1 << 30  # bytes more than the driver has
 MAX_ADDED = 1 << 16  # characters around the contents: the longest preambles have some thousands
@@ -78,7 +79,7 @@ def _until_it_dies(tokenizer, conversations: Sequence[list[dict]], generation: b
 def _received(reader: Connection) -> Rendering | None:
     """The next rendering; None when the deadline passes or the child is gone."""
     with suppress(EOFError, OSError):
-        if reader.poll(DEADLINE_S):
+        if reader.poll(BUSY * DEADLINE_S):
             return Rendering(*json.loads(reader.recv_bytes()))
     return None
 

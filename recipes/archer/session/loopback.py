@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ADDRESS = "127.0.0.1"
+OF_RAY = (
+    "RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT", "RAY_enable_metrics_collection"
+)  # fmt: skip
 _AGENT = Path(__file__).with_name("environment_agent.py")
 _LONGEST_RUN = datetime.timedelta(days=365)
 
@@ -43,22 +46,23 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def closed_ray(variables: dict[str, str]) -> Iterator[None]:
+def closed_ray(variables: dict[str, str], tells_logs: bool = True) -> Iterator[None]:
     """Around ``ray.init`` and what follows: this process uses the certificate too, and Ray starts only what is needed.
 
     Args:
         variables: those of :func:`environment`. Ray reads them when it is imported, which may be long ago.
+        tells_logs: whether this process shows what workers print, for which Ray has a process.
     """
     from ray._private import node, services
-    from ray._raylet import Config
 
     replaced = [
         (node.Node, "start_monitor", lambda self: None),
         (node.Node, "start_api_server", _no_dashboard),
+        *([] if tells_logs else [(node.Node, "start_log_monitor", lambda self: None)]),
         (services, "_build_python_executable_command_memory_profileable", _agent_command),
     ]
     plain = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
-    Config.initialize(json.dumps(_as_settings(variables)))
+    take_up(variables)
     for owner, name, ours in replaced:
         setattr(owner, name, ours)
     try:
@@ -66,6 +70,13 @@ def closed_ray(variables: dict[str, str]) -> Iterator[None]:
     finally:
         for owner, name, theirs in plain:
             setattr(owner, name, theirs)
+
+
+def take_up(variables: dict[str, str]) -> None:
+    """Ray's library, which looks into the environment when it is loaded, takes up those of them that are Ray's."""
+    from ray._raylet import Config
+
+    Config.initialize(json.dumps(_as_settings(variables)))
 
 
 def _as_settings(variables: dict[str, str]) -> dict[str, str | bool]:

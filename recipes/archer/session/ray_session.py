@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from recipes.archer.ending import UserError
 from recipes.archer.session import loopback, reaper
+from recipes.archer.session.fork_server import workers_forked
 from recipes.archer.session.temporary import hold, leftovers
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,6 +35,7 @@ WORKER_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONSAFEPATH": "1",  # what lies in the current folder is no module
+    "RAY_prestart_worker_first_driver": "0",  # one a core, whose environment is no worker's: each would only start
     "VLLM_NO_USAGE_STATS": "1",  # nothing is sent; each engine would start a process to describe the machine
 }
 
@@ -74,12 +76,13 @@ def names_cluster() -> bool:
 
 
 @contextmanager
-def ray_session(config, notes: TextIO | None = None):
+def ray_session(config, notes: TextIO | None = None, forks: Path | None = None):
     """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine, closed to everyone else.
 
     Args:
         config: the whole configuration.
         notes: where what the workers print goes on a cluster, unless ``ray_init.log_to_driver``; None: nowhere.
+        forks: where a fork server makes this machine's workers; None: Ray starts them.
 
     Yields:
         The folder with Ray's logs, None on a cluster that was there before.
@@ -108,17 +111,21 @@ def ray_session(config, notes: TextIO | None = None):
     os.environ.update(environment)  # workers of a local Ray inherit it; a runtime_env would cost a second each
     remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=FOLDERS))
-    watcher, held = _start_reaper(folder), hold(folder)
+    watcher, held, told = _start_reaper(folder), hold(folder), bool(config.ray_init.log_to_driver)
     try:
         closed = loopback.environment(folder)
         with _temporary_files_in(folder), _environment({reaper.MARK: str(folder)} | closed):
             try:
-                with _own_sigterm_handler(), _in_process_group(watcher.pid), loopback.closed_ray(closed):
+                with ExitStack() as around:
+                    around.enter_context(_own_sigterm_handler())
+                    around.enter_context(_in_process_group(watcher.pid))
+                    around.enter_context(loopback.closed_ray(closed, told))
+                    around.enter_context(workers_forked(forks))
                     ray.init(
                         address="local",  # not a Ray that somebody else has started here
                         num_cpus=config.ray_init.num_cpus or _num_cpus(config.trainer),
                         include_dashboard=False,
-                        log_to_driver=config.ray_init.log_to_driver,
+                        log_to_driver=told,
                         logging_level="ERROR",
                         object_store_memory=object_store_memory(config),
                         job_config=_job_config(),

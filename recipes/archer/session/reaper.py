@@ -20,14 +20,18 @@ MARK = "ARCHER_RAY_SESSION"  # environment variable that every process of a sess
 
 
 def processes_of(session: str) -> list[int]:
-    """Processes that carry the mark of ``session``, this one left out."""
+    """Processes that carry the mark of ``session``, or whose output goes into its folder; this one left out.
+
+    A worker that was forked (``fork_server.py``) shows the environment of the process that it was forked from.
+    """
     wanted = f"{MARK}={session}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+            marked = wanted in (entry / "environ").read_bytes().split(b"\0")
+            if marked or os.readlink(entry / "fd" / "1").startswith(f"{session}/"):
                 found.append(int(entry.name))
         except OSError:  # gone by now, or another user's
             continue

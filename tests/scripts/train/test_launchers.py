@@ -195,7 +195,7 @@ def test_the_embedded_job(tmp_path):
         configuration,
         {
             "trainer.device": "cpu",
-            "trainer.n_gpus_per_node": 1,
+            "trainer.n_gpus_per_node": 2,
             "trainer.total_training_steps": 50,
             f"{ACTOR}.strategy": "fsdp2",
             "actor_rollout_ref.model.path": f"{tmp_path}/model",

@@ -126,6 +126,16 @@ def test_a_template_that_is_slow_each_time_has_an_end_too(make_tokenizer, monkey
     assert faults[0] is None and faults[-1] == "it does not come to an end in 0.5 s"
 
 
+def test_a_template_that_gets_no_processor_for_a_while_is_waited_for(monkeypatch):
+    class Delayed:
+        def apply_chat_template(self, *_, **__):
+            time.sleep(0.5)
+            return "late"
+
+    monkeypatch.setattr(rendering, "DEADLINE_S", 0.25)
+    assert [made.text for made in render(Delayed(), [chat("one")])] == ["late"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_dies_is_not_waited_for(make_tokenizer, number):
     class Fatal:

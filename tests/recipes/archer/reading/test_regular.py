@@ -97,6 +97,7 @@ OTHERS = {
     "runs/metrics_reader.py": "blocks of lines that the reader gave it",
     "prompts/rendering.py": "what a process of our own replies",
     "session/environment_agent.py": "/proc",
+    "session/forked_worker.py": "what Ray and processes of our own say",
     "session/reaper.py": "/proc",
     "session/secrets.py": "a key file, whose mode is asked of the open file",
     "startup/memory.py": "the kernel's limits of memory",

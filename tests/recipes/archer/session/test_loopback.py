@@ -59,3 +59,23 @@ def test_ray_starts_neither_dashboard_nor_monitor_nor_the_agent_that_runs_jobs(t
         command = begins(ray_constants.PROCESS_TYPE_RUNTIME_ENV_AGENT, "")
         assert command[0] == sys.executable and command[-1].endswith("/environment_agent.py") and "-P" in command
     assert {(owner, name): getattr(owner, name) for owner, name in plain} == plain
+
+
+@pytest.mark.parametrize("tells_logs", [False, True])
+def test_ray_looks_for_what_workers_print_only_where_it_is_shown(tmp_path, settings, tells_logs):
+    from ray._private import node
+
+    plain = node.Node.start_log_monitor
+    with loopback.closed_ray(loopback.environment(tmp_path), tells_logs):
+        assert (node.Node.start_log_monitor is plain) == tells_logs
+    assert node.Node.start_log_monitor is plain
+
+
+def test_a_process_that_loaded_ray_before_takes_up_what_the_session_says_of_it(tmp_path, settings):
+    """All that is Ray's library's and nothing else: it ends the process over a name that it does not know."""
+    variables = loopback.environment(tmp_path)
+    loopback.take_up({name: variables[name] for name in loopback.OF_RAY})
+    with loopback.closed_ray(variables):
+        pass
+    assert settings[0] == settings[1]
+    assert sorted(loopback.OF_RAY) == sorted(name for name in variables if name.startswith("RAY_"))

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from recipes.archer.ending import UserError
-from recipes.archer.session import ray_session, reaper, temporary
+from recipes.archer.session import forked_worker, ray_session, reaper, temporary
 from recipes.archer.session.ray_session import remove_stale, worker_environment
 from recipes.archer.settings.configuration import compose
 from recipes.archer.workers.resources import POOL, HostResourcePoolManager
@@ -125,7 +125,7 @@ def started(monkeypatch):
     calls = []
     monkeypatch.setattr("ray.init", lambda **arguments: calls.append(arguments | {"environment": dict(os.environ)}))
     monkeypatch.setattr("ray.shutdown", lambda: None)
-    monkeypatch.setattr(ray_session.loopback, "closed_ray", lambda variables: nullcontext())  # it stays in the process
+    monkeypatch.setattr(ray_session.loopback, "closed_ray", lambda *_: nullcontext())  # it stays in the process
     monkeypatch.setattr(ray_session, "remove_stale", lambda: None)
     monkeypatch.setattr(ray_session, "worker_environment", lambda config: {})  # it would stay in this process's own
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -159,6 +159,15 @@ def test_on_one_machine_ray_is_started_on_loopback_in_a_closed_folder(started, m
     assert asked["environment"]["RAY_USE_TLS"] == "1"
     assert asked["environment"]["DIST_INIT_METHOD"] == f"file://{logs.parent}/process_group"
     assert "RAY_USE_TLS" not in os.environ
+
+
+def test_ray_starts_no_worker_that_nobody_has_asked_for_and_forks_those_where_there_is_a_server(started, tmp_path):
+    calls, config = started
+    for forks in (None, tmp_path / "socket"):
+        with ray_session.ray_session(config, forks=forks):
+            pass
+    assert ray_session.WORKER_ENVIRONMENT["RAY_prestart_worker_first_driver"] == "0"
+    assert [asked["environment"].get(forked_worker.SOCKET) for asked in calls] == [None, str(tmp_path / "socket")]
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o777, 0o701])

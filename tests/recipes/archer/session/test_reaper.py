@@ -93,3 +93,20 @@ def _ignored(process: int) -> set[int]:
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     (mask,) = [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:")]
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
+def test_a_worker_that_was_forked_is_known_by_where_its_output_goes(session):
+    """It shows the environment of the process that it was forked from, which has no mark."""
+    (session / "logs").mkdir()
+    command = [sys.executable, "-c", "import time; time.sleep(100)"]
+    environment = {name: value for name, value in os.environ.items() if name != reaper.MARK}
+    with open(session / "logs/worker.out", "w") as out, open(session.parent / "other.out", "w") as elsewhere:
+        worker = subprocess.Popen(command, env=environment, stdout=out)
+        stranger = subprocess.Popen(command, env=environment, stdout=elsewhere)
+    try:
+        assert reaper.processes_of(str(session)) == [worker.pid]
+        reaper.reap(str(session))
+        assert worker.wait(10) == -signal.SIGKILL and stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
