@@ -92,7 +92,8 @@ COVARIANCE = {  # the published constants, arXiv 2505.22617
 STEERED = {
     "control: advantage": HELD | {"control.entropy.actuator": "advantage"},
     "control: bonus": HELD
-    | {  # on the scale of this model: what it bears for a while, reached in five steps
+    | {  # on the scale of this model: what it bears for a while, reached in five steps, and gone at once
+        "control.entropy.band": [0.2, 0.22],
         "control.entropy.actuator": "bonus", ACTOR + "entropy_coeff": 0.0, "control.entropy.bonus.delta": 0.03,
         "control.entropy.bonus.max": 0.15,
     },
