@@ -92,9 +92,9 @@ COVARIANCE = {  # the published constants, arXiv 2505.22617
 STEERED = {
     "control: advantage": HELD | {"control.entropy.actuator": "advantage"},
     "control: bonus": HELD
-    | {  # on the scale of this model, which bears a coefficient of 0.3
-        "control.entropy.actuator": "bonus", ACTOR + "entropy_coeff": 0.0, "control.entropy.bonus.delta": 0.02,
-        "control.entropy.bonus.max": 0.3,
+    | {  # on the scale of this model: what it bears for a while, reached in five steps
+        "control.entropy.actuator": "bonus", ACTOR + "entropy_coeff": 0.0, "control.entropy.bonus.delta": 0.03,
+        "control.entropy.bonus.max": 0.15,
     },
     "rollback": {"guard.action": "rollback", "trainer.save_freq": 5},
     "stop after best": {"trainer.test_freq": 5, "trainer.stop_after_best.patience": 2},

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from transformers import DynamicCache
 
+from recipes.archer.packed.layout import packed
+from recipes.archer.packed.model import bind_packed_layers, is_packable, packed_hidden
 from recipes.archer.workers.chunked_head import head_log_prob_and_entropy
 from verl.utils.ulysses import all_gather_tensor, get_ulysses_sequence_parallel_world_size
 
@@ -97,6 +99,8 @@ def _forward(
     without it, at every token but predicting its right neighbour, as (batch, length) tensors.
 
     With ``prompt_length``, the number of columns before the responses, rows of one prompt share its computation."""
+    if prompt_length is not None and _packs(self, input_ids.device.type):
+        return _packed_statistics(self, input_ids, attention_mask, position_ids, positions, temperature, prompt_length)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
     if prompt_length is not None and not (self.training and self.is_gradient_checkpointing):
         hidden, start = _hidden_before_responses(self.model, **inputs, prompt_length=prompt_length), prompt_length
@@ -115,6 +119,22 @@ def _forward(
     return TokenOutput(log_probs, entropy)
 
 
+def _packs(model, device: str) -> bool:
+    """Whether padding is left out on this CPU; there is no recomputing of activations then."""
+    recomputed = model.training and model.is_gradient_checkpointing
+    return device == "cpu" and model.dtype == torch.float32 and not recomputed and is_packable(model)
+
+
+def _packed_statistics(model, input_ids, mask, position_ids, positions, temperature, prompt_length) -> TokenOutput:
+    """Statistics at ``positions``, which are the responses'."""
+    prompts = shared_prompts(input_ids[:, :prompt_length], mask[:, :prompt_length])
+    layout = packed(input_ids, mask, position_ids, prompt_length, *prompts)
+    rows, columns = positions
+    chosen = packed_hidden(model.model, layout).index_select(0, layout.before[rows, columns - prompt_length])
+    weight, labels = model.lm_head.weight, input_ids[rows, columns]
+    return TokenOutput(*head_log_prob_and_entropy(chosen, weight, labels, temperature))
+
+
 def bind_token_forward(model: torch.nn.Module) -> None:
     """Replaces the forward pass of a causal language model (below FSDP1's wrapper, if there is one).
 
@@ -126,3 +146,5 @@ def bind_token_forward(model: torch.nn.Module) -> None:
     if not hasattr(model, "model") or head is None or getattr(head, "bias", None) is not None:
         raise TypeError(f"{type(model).__name__} is not a causal language model with a bias-free lm_head")
     model.forward = MethodType(_forward, model)
+    if is_packable(model):
+        bind_packed_layers(model)

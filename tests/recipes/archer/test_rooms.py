@@ -26,7 +26,7 @@ FLOORS = (
     ("experiments", "checkpoints", "step"),
     ("cluster", "runs", "evaluation", "reward"),
     ("session", "settings", "grading", "rollout"),
-    ("losses", "prompts", "text", "mathematics"),
+    ("losses", "packed", "prompts", "text", "mathematics"),
     ("files", "reading"),
     ("ending", "printable"),
 )

@@ -143,6 +143,8 @@ class Qwen3Attention(nn.Module):
             quant_config=quant_config,
             prefix=f"{prefix}.attn",
         )
+        if current_platform.is_cpu():  # eager there: no compiler from which a custom operator would have to hide it
+            self.attn.use_direct_call = True
 
     def _norm_heads(self, norm: RMSNorm, x: torch.Tensor) -> torch.Tensor:
         # (tokens, heads * head_dim) -> the norm runs over head_dim; the copy makes the split contiguous,

@@ -1,9 +1,24 @@
 """The forward pass in which the responses to one prompt share its computation, against one row after the other."""
 
+from unittest.mock import patch
+
+import pytest
 import torch
 
 from actor_cases import PROMPT, TEMPERATURE, make_batch, plain_log_probs, small_qwen3
+from recipes.archer.packed.layout import STEP
+from recipes.archer.workers import model_forward
 from recipes.archer.workers.model_forward import bind_token_forward, shared_prompts
+
+
+@pytest.fixture(params=[True, False], ids=["packed", "in rows"])
+def without_padding(request):
+    """As on a CPU, and as elsewhere."""
+    if request.param:
+        yield True
+        return
+    with patch.object(model_forward, "_packs", lambda *_: False):
+        yield False
 
 
 def _of_two_prompts(model) -> dict[str, torch.Tensor]:
@@ -31,7 +46,7 @@ def test_rows_of_one_prompt_are_found():
     assert sorted(first.tolist()) == [0, 1, 2, 3] and which[1] == which[4]
 
 
-def test_shared_prompts_give_the_same_values_and_gradient():
+def test_shared_prompts_give_the_same_values_and_gradient(without_padding):
     """To 1e-5: fp32, the same sums in another order."""
     model = small_qwen3(tied=True)
     batch = _of_two_prompts(model)
@@ -40,19 +55,19 @@ def test_shared_prompts_give_the_same_values_and_gradient():
     expected = _values_and_gradient(model, log_prob[rows, columns], entropy[rows, columns])
     bind_token_forward(model)
     computed = []  # rows that the layers see
-    model.model.layers[0].register_forward_pre_hook(lambda _, arguments: computed.append(arguments[0].shape[:2]))
+    model.model.layers[0].register_forward_pre_hook(lambda _, arguments: computed.append(arguments[0].shape[:-1]))
     output = model(
         **{key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")},
         positions=(rows, columns + PROMPT),
         temperature=TEMPERATURE,
         prompt_length=PROMPT,
     )
-    assert computed == [(2, PROMPT), (11, 10)]
+    assert computed == ([(STEP,)] if without_padding else [(2, PROMPT), (11, 10)])
     for got, want in zip(_values_and_gradient(model, output.log_probs, output.entropy), expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5 * float(want.abs().max()))
 
 
-def test_the_gradient_of_shared_prompts_is_the_same_to_the_last_bit_every_time():
+def test_the_gradient_of_shared_prompts_is_the_same_to_the_last_bit_every_time(without_padding):
     """Additions of many rows to one prompt must not race; enough of them for torch to use its threads."""
     model = small_qwen3(tied=False)
     bind_token_forward(model)
