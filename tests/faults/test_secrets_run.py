@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import steps_logged
+from launching import SESSION, steps_logged
 
 pytestmark = pytest.mark.fault
 
@@ -98,8 +98,8 @@ def test_the_key_is_nowhere(way, short_run, service, tmp_path):
     in_session = []
 
     def look_into_session(driver):
-        folders = [*Path("/tmp").glob(f"archer-ray-{driver}-*")]
-        assert len(folders) == 1 and list(folders[0].glob("session_*/logs/worker-*.out"))
+        folders = [*Path("/tmp").glob(f"{SESSION}{driver}-*")]
+        assert len(folders) == 1 and list(folders[0].glob("ray/session_*/logs/worker-*.out"))
         in_session.extend(_files_with(forms, *folders))
 
     with _watched_arguments(forms) as in_arguments:

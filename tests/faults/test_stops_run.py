@@ -61,11 +61,11 @@ def test_stopped_and_continued_is_as_if_never_stopped(short_run, straight):
 
 
 def test_a_long_rollout_is_abandoned(short_run, clock):
-    """Responses that never end by themselves: the step takes much longer than the stop."""
+    """Of tokens by chance, of which few end a response: the step takes much longer than the stop."""
     run = short_run(
         "long-rollout",
         "trainer.save_freq=-1",
-        "actor_rollout_ref.rollout.ignore_eos=true",
+        "actor_rollout_ref.rollout.temperature=100",
         "data.max_response_length=900",
         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=3072",
         "reward.overlong_buffer_len=0",

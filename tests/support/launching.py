@@ -20,6 +20,7 @@ from traps import folder_of_traps
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = ROOT / "scripts" / "train"
 DEADLINE_S = 480
+SESSION, SERVER = "archer-ray-", "archer-fork-server-"  # folders of a run in /tmp, with the driver's number behind
 
 
 @dataclass
@@ -94,36 +95,59 @@ def launch(
 
 
 def workers_of(driver: int) -> list[int]:
-    """The worker processes of a run, in the order in which they began, rank 0 first."""
+    """The worker processes of a run, in the order in which they began, rank 0 first.
+
+    Two cannot be taken for each other: verl asks for rank 1 once rank 0 runs and has made a register of the workers,
+    and Ray then begins a process, as none that waits has a rank's environment. Of more than two the others could be.
+    """
     found = []
     for process in psutil.Process(driver).children(recursive=True):
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, OSError):
             if "".join(process.cmdline()[:1]).startswith("ray::WorkerDict"):
-                found.append((process.create_time(), process.pid))
+                found.append((_began(process.pid), process.pid))
+    assert len({moment for moment, _ in found}) == len(found) <= 2, f"nobody can say which rank is which: {found}"
     return [pid for _, pid in sorted(found)]
+
+
+def _began(process: int) -> int:
+    """Ticks from the machine's start to the process's, which no clock moves: proc_pid_stat(5), the 22nd field."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def left_behind() -> list[str]:
     """Processes, folders and shared memory of runs that are over; none should be going on."""
     folders = [*Path("/tmp").glob("archer-*"), *Path("/dev/shm").iterdir()]
-    return processes_with("archer-ray-") + [str(path) for path in folders]
+    return processes_with(SESSION, SERVER) + [str(path) for path in folders]
 
 
 def left_behind_by(*launches: Launch) -> list[str]:
     """Processes and folders of these runs, while others may be going on."""
-    sessions = [f"archer-ray-{launch.driver}-" for launch in launches]
-    folders = [str(path) for session in sessions for path in Path("/tmp").glob(f"{session}*")]
-    return folders + [found for session in sessions for found in processes_with(session)]
+    names = [f"{prefix}{launch.driver}-" for launch in launches for prefix in (SESSION, SERVER)]
+    return processes_with(*names) + [str(path) for name in names for path in Path("/tmp").glob(f"{name}*")]
 
 
-def processes_with(word: str) -> list[str]:
-    """Processes that have the word in their command or their environment."""
+def processes_with(*words: str) -> list[str]:
+    """Processes that have one of the words in their command, their environment or the name of a file they have open.
+
+    A worker that was forked has a title for a command, and the environment that its fork server began with; its output
+    goes into the session's folder. The server's title names its own.
+    """
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if any(word in each for each in [*process.cmdline(), *process.environ().values()]):
+        with suppress(psutil.Error, OSError):
+            seen = [*process.cmdline(), *process.environ().values(), *_files_of(process.pid)]
+            if any(word in each for word in words for each in seen):
                 found.append(str(process))
     return found
+
+
+def _files_of(process: int) -> list[str]:
+    """What it has open, as the kernel names it; a file that was removed, too."""
+    names = []
+    for entry in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed by now
+            names.append(os.readlink(entry))
+    return names
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -11,7 +11,6 @@ from torch.utils.data import Dataset
 from recipes.archer.prompts.arrival import control_tokens, rendered_whole
 from recipes.archer.prompts.file import PromptFileError, usable_rows
 from verl import DataProto
-from verl.utils.dataset.rl_dataset import collate_fn
 from verl.utils.model import compute_position_id_with_mask
 from verl.utils.torch_functional import postprocess_data
 
@@ -131,10 +130,14 @@ def prompt_batch(dataset: PromptDataset, numbers: list[int], n: int) -> DataProt
     Tensors: input_ids, attention_mask, position_ids, (prompts * n, max_prompt_length), left-padded.
     Others: prompt_number (row in the data set), messages, and the data set's own columns.
     """
-    columns = collate_fn([dataset[i] for i in numbers])
-    batch = DataProto.from_single_dict(columns)
+    rows = [dataset[i] | {"messages": dataset.messages(i)} for i in numbers]
+    batch = DataProto.from_single_dict({name: _column([row[name] for row in rows]) for name in rows[0]})
     batch.non_tensor_batch["prompt_number"] = np.array(numbers, dtype=np.int64)
-    # not np.array(): lists of one length would become a table, which does not concatenate with lists of several
-    messages = np.fromiter((dataset.messages(i) for i in numbers), dtype=object, count=len(numbers))
-    batch.non_tensor_batch["messages"] = messages
     return batch.repeat(n, interleave=True)
+
+
+def _column(values: list) -> torch.Tensor | np.ndarray:
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values)
+    # not np.array(): lists of one length would become a table, which does not concatenate with lists of several
+    return np.fromiter(values, dtype=object, count=len(values))

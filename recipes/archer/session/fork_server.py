@@ -121,7 +121,7 @@ def _forked(listener: socket.socket, folder: Path, modules: Sequence[str]) -> in
         for name in modules:
             importlib.import_module(name)
         if (raylet := sys.modules.get("ray._raylet")) is not None:
-            raylet.setproctitle("archer: fork server")  # and Ray knows where a worker's title goes
+            raylet.setproctitle(f"archer: fork server, {folder}")  # and Ray knows where a worker's title goes
         _serve(listener)
     except BaseException as error:  # of the parent's frames below this one nothing may run
         sys.__excepthook__(type(error), error, error.__traceback__)

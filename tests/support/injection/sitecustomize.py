@@ -9,6 +9,7 @@ A point that has begun leaves the file fired_<number>, with the process.
 """
 
 import functools
+import importlib
 import importlib.machinery
 import json
 import mmap
@@ -136,6 +137,11 @@ def _clock(injection: Injection, point: dict, args) -> None:
     struct.pack_into("d", injection.clock, 0, point["seconds"])
 
 
+def _load_ray(injection: Injection, point: dict, args) -> None:
+    """Before what forks workers could say how: they are not forked then."""
+    importlib.import_module("ray")
+
+
 def _kill_graders(injection: Injection, point: dict, args) -> None:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -156,6 +162,7 @@ FAULTS = {
     "empty": _empty,
     "clock": _clock,
     "kill_graders": _kill_graders,
+    "load_ray": _load_ray,
 }
 
 

@@ -145,11 +145,10 @@ def test_rows_may_differ_in_what_training_does_not_read(make_dataset):
     )
     batch = prompt_batch(dataset, [0, 1, 2], n=1)
     assert batch.non_tensor_batch["extra_info"].tolist() == [{"index": 4}, {}, {}]
-    parts = [prompt_batch(dataset, [0, 1], n=2), prompt_batch(dataset, [2, 0], n=2)]
-    for part in parts:
-        part.pop(non_tensor_batch_keys=["raw_prompt_ids"])  # they go to the engine
-    together = DataProto.concat(parts)
+    # lists of one length in the first, of several in the second
+    together = DataProto.concat([prompt_batch(dataset, [0, 1], n=2), prompt_batch(dataset, [2, 0], n=2)])
     assert [len(m) for m in together.non_tensor_batch["messages"]] == [1, 1, 1, 1, 2, 2, 1, 1]
+    assert [len(ids) for ids in together.non_tensor_batch["raw_prompt_ids"]] == [2, 2, 2, 2, 3, 3, 2, 2]
 
 
 def test_reading_a_prompt_does_not_change_it(make_dataset):

@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from launching import SESSION, Launch, left_behind_by
 from recipes.archer.session import forked_worker
 from recipes.archer.session.fork_server import fork_server, workers_forked
 
@@ -46,9 +51,9 @@ PLAIN = "import json, sys; print(json.dumps(sys.argv[1:]))"
 
 
 class World:
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, imports: str = ""):
         self.folder = folder
-        (folder / "counted.py").write_text("open('imports', 'a').write('1')\n")
+        (folder / "counted.py").write_text(f"open('imports', 'a').write('1')\n{imports}")
         (folder / "worker.py").write_text(WORKER)
         (folder / "plain.py").write_text(PLAIN)
         paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH"), os.getcwd()])])
@@ -61,6 +66,12 @@ class World:
 
     def ask(self, *arguments: str, context: dict | None = None, socket: str | None = None, job: str = "01000000"):
         """What a worker says on standard output, once it has said it, and on standard error."""
+        # the pipes end with the worker, which outlives the command
+        done = self.start("worker.py", *arguments, context=context, socket=socket, job=job, capture_output=True)
+        return json.loads(done.stdout), done.stderr.decode()
+
+    def start(self, script: str, *arguments: str, context=None, socket=None, job="01000000", **output):
+        """Ray's command for a worker, which has ended."""
         command = [sys.executable, forked_worker.__file__, "--language=PYTHON"]
         command.append(f"{forked_worker._CONTEXT}{json.dumps(context or {})}")
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -71,12 +82,14 @@ class World:
             "TMPDIR": str(self.folder),
             "RAY_JOB_ID": job,
         }
-        # the pipes end with the worker, which outlives the command
-        done = subprocess.run(
-            [*command, str(self.folder / "worker.py"), *arguments], cwd="/", env=environment, capture_output=True,
-            timeout=60, check=True,
-        )  # fmt: skip
-        return json.loads(done.stdout), done.stderr.decode()
+        return subprocess.run(
+            [*command, str(self.folder / script), *arguments],
+            cwd="/",
+            env=environment,
+            timeout=60,
+            check=True,
+            **output,
+        )
 
 
 @pytest.fixture
@@ -117,6 +130,33 @@ def test_the_server_ends_with_the_driver(world, how):
     else:
         world.driver.kill()
     assert gone(server) and not Path(world.socket).parent.exists()
+
+
+def test_what_tests_of_runs_look_for_is_a_kept_worker_too(tmp_path):
+    """In neither its command nor the environment that the kernel shows is a word of the session's."""
+    world = World(tmp_path, imports="import ray")
+    (tmp_path / "kept.py").write_text("import time\nprint('kept', flush=True)\ntime.sleep(100)")
+    run = Launch(0, "", tmp_path, world.driver.pid)
+    session = Path(tempfile.mkdtemp(prefix=f"{SESSION}{run.driver}-", dir="/tmp"))
+    with open(session / "worker.out", "w") as output:
+        world.start("kept.py", stdout=output, stderr=output)
+    while not (session / "worker.out").read_text():
+        time.sleep(0.01)
+    shutil.rmtree(session)
+    (server,) = psutil.Process(run.driver).children()
+    (worker,) = server.children()
+    try:
+        assert found(run) == {run.driver, server.pid, worker.pid}  # though the session's folder is gone
+        world.driver.kill()
+        world.driver.communicate()
+        assert gone(server.pid) and found(run) == {worker.pid}
+    finally:
+        worker.kill()
+    assert gone(worker.pid) and left_behind_by(run) == []
+
+
+def found(run: Launch) -> set[int]:
+    return {int(number) for number in re.findall(r"psutil.Process\(pid=(\d+)", "".join(left_behind_by(run)))}
 
 
 def test_ctrl_c_does_not_end_the_server(world):
