@@ -90,6 +90,7 @@ def test_a_run_that_went_back_has_changed_its_own_settings(tmp_path):
     job = job_of(CELL, 1, tmp_path)
     job.folder.mkdir(parents=True)
     (job.folder / "config.yaml").write_text("trainer: {save_freq: 7}\n")
+    (job.folder / "metrics.jsonl").write_text('{"step": 1}\n')
     (job.folder / "run.json").write_text(json.dumps({"exit_code": 0}))
     with pytest.raises(SystemExit, match="was made with trainer.save_freq=7, not -1"):
         over(job)
