@@ -159,13 +159,21 @@ def _serve(listener: socket.socket) -> NoReturn:
         connection, _ = listener.accept()
         with connection:
             request, streams = forked_worker.received(connection)
-            if os.fork() == 0:
+            if request is not None and os.fork() == 0:
                 listener.close()
-                connection.sendall(b"\n")
-                connection.close()
+                _answer(connection)
                 _become(request, streams)
             for stream in streams:
                 os.close(stream)
+
+
+def _answer(connection: socket.socket) -> None:
+    """Says that there is a process; it ends where nobody asks for it any more."""
+    try:
+        connection.sendall(b"\n")
+    except OSError:
+        os._exit(1)
+    connection.close()
 
 
 def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:

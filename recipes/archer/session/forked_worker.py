@@ -50,13 +50,19 @@ def ask(path: str, request: dict[str, Any]) -> None:
             raise ConnectionError(f"{path}: no process was forked")
 
 
-def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A request, and the descriptors of standard output and error for it; the server's side of :func:`ask`."""
-    _, streams, _, _ = socket.recv_fds(connection, 1, 2)
-    body = b""
-    while block := connection.recv(1 << 16):
-        body += block
-    return json.loads(body), streams
+def received(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """A request, and the descriptors of standard output and error for it; the server's side of :func:`ask`.
+
+    The request is None where the one that asks was killed halfway.
+    """
+    body, streams = b"", []
+    try:
+        _, streams, _, _ = socket.recv_fds(connection, 1, 2)
+        while block := connection.recv(1 << 16):
+            body += block
+        return json.loads(body) if len(streams) == 2 else None, streams
+    except (OSError, ValueError):
+        return None, streams
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,19 @@ def test_the_server_ends_with_the_driver(world, how):
     else:
         world.driver.kill()
     assert gone(server) and not Path(world.socket).parent.exists()
+
+
+@pytest.mark.parametrize("sent", ["nothing", "streams alone", "half", "one stream", "all, and no answer awaited"])
+def test_a_request_that_breaks_off_leaves_the_server_at_work(world, sent, capfd):
+    server = world.ask()[0]["server"]
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(world.socket)
+        if sent != "nothing":
+            socket.send_fds(connection, [b"\n"], [1] if sent == "one stream" else [1, 2])
+        body = json.dumps({"arguments": [str(world.folder / "plain.py")], "environment": {}, "folder": "/"}).encode()
+        connection.sendall({"half": body[:9], "one stream": body, "all, and no answer awaited": body}.get(sent, b""))
+    assert world.ask()[0]["server"] == server
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_what_tests_of_runs_look_for_is_a_kept_worker_too(tmp_path):
