@@ -136,7 +136,7 @@ def refusal(*settings: str, **chosen: str) -> str:
         ),
         (
             [*SIZES, f"{ACTOR}.ppo_micro_batch_size_per_gpu=5"],
-            "=5 does not divide the 128 responses of a worker's mini",
+            "=5 does not divide the 64 responses of a worker's mini",
         ),
         ([f"{ACTOR}.ppo_micro_batch_size_per_gpu=4"], f"it counts with {ACTOR}.use_dynamic_bsz=false"),
         ([f"{REF}.log_prob_micro_batch_size_per_gpu=4"], f"it counts with {ACTOR}.use_dynamic_bsz=false"),

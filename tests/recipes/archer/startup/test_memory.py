@@ -11,10 +11,11 @@ from tests.support.configurations import configuration
 
 BILLION = 10**9
 GIB = 2**30
+ONE = "trainer.n_gpus_per_node=1"
 
 
 def test_the_sum():
-    parts = parts_of(configuration(), BILLION)
+    parts = parts_of(configuration(ONE), BILLION)
     assert parts == {
         "weights": 4 * BILLION,
         "gradients": 4 * BILLION,
@@ -43,16 +44,16 @@ def model(tmp_path):
 def test_a_model_that_fits_just_so(model, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(memory, "memory", lambda: 24_000_000 + GIB)
-    check_memory(configuration(), model)
+    check_memory(configuration(ONE), model)
     monkeypatch.setattr(memory, "memory", lambda: 24_000_000 + GIB - 1)
     with pytest.raises(UserError) as caught:
-        check_memory(configuration(), model)
+        check_memory(configuration(ONE), model)
     message = str(caught.value)
     for words in ("1.0 GiB of memory: weights 3.8 MiB + gradients 3.8 MiB", "Adam's two moments 7.6 MiB", "its cache"):
         assert words in message
     check_memory(configuration(device="cuda"), model)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # the workers may be elsewhere
-    check_memory(configuration(), model)
+    check_memory(configuration(ONE), model)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("max\n", None), ("4096\n", 4096), ("9223372036854771712\n", None)])
