@@ -20,23 +20,14 @@ def write(name: str, result: dict) -> Path:
     return file
 
 
-def processor() -> str:
-    """The model of this machine's processor, as Linux names it."""
+def machine() -> dict[str, str | int | None]:
+    """The processor's model, as Linux names it, and the number of cores."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count()}
 
 
 def write_judged(name: str, result: dict, load_before: float) -> int:
     """Writes a result that says whether it is ``within_target``, with the machine's facts; returns the exit code."""
-    write(
-        name,
-        result
-        | {
-            "python": platform.python_version(),
-            "cpu": processor(),
-            "cores": os.cpu_count(),
-            "load_before": load_before,
-        },
-    )
+    write(name, result | {"python": platform.python_version(), **machine(), "load_before": load_before})
     return 0 if result["within_target"] else 1

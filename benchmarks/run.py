@@ -1,12 +1,11 @@
 """``make bench``: every benchmark in turn, results in benchmarks/results/<date>.json."""
 
 import argparse
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime
 
-from benchmarks.result_file import processor, write
+from benchmarks.result_file import machine, write
 from recipes.archer.settings.configuration import ROOT
 
 PARTS = (
@@ -27,7 +26,7 @@ def main() -> None:
         from benchmarks.step_time.bench_step_time import CONDITIONS
         from benchmarks.step_time.bench_step_time import main as step_time
 
-        result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "cpu": processor(), "cores": os.cpu_count()}
+        result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **machine()}
         result["step_time"] = step_time()
         result["step_time_ratio_vs_trl"] = {name: result["step_time"][name]["ratio_vs_trl"] for name in CONDITIONS}
         write(f"{datetime.now(UTC):%Y-%m-%d}", result)

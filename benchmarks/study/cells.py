@@ -78,8 +78,6 @@ def disease() -> list[Cell]:
 
 # The cure: arms that go over any of the sick jobs, each named for what it adds.
 BAND = (0.17, 0.3)  # nats; the embedded job starts at 0.24 and, healthy, ends at 0.18
-TOLD = (0.2, 0.26)  # to the controls: inside the band, so that they act before its edge
-HELD = {"control.entropy.unit": "nats", "control.entropy.band": list(TOLD)}
 ANCHOR = {ACTOR + "kl_loss_coef": 0.05}
 REFRESH = {ACTOR + "kl_loss_coef": 0.05, "actor_rollout_ref.ref.refresh.every": 10}
 COVARIANCE = {  # the published constants, arXiv 2505.22617
@@ -89,12 +87,20 @@ COVARIANCE = {  # the published constants, arXiv 2505.22617
         ACTOR + "policy_loss.ppo_kl_coef": 1.0,
     },
 }  # fmt: skip
+
+
+def _held(actuator: str, low: float, high: float) -> dict:
+    """What a control is told lies inside the band, so that it acts before the band's edge."""
+    return {
+        "control.entropy.unit": "nats", "control.entropy.band": [low, high], "control.entropy.actuator": actuator,
+    }  # fmt: skip
+
+
 STEERED = {
-    "control: advantage": HELD | {"control.entropy.actuator": "advantage"},
-    "control: bonus": HELD
+    "control: advantage": _held("advantage", 0.2, 0.26),
+    "control: bonus": _held("bonus", 0.2, 0.22)
     | {  # on the scale of this model: what it bears for a while, reached in five steps, and gone at once
-        "control.entropy.band": [0.2, 0.22],
-        "control.entropy.actuator": "bonus", ACTOR + "entropy_coeff": 0.0, "control.entropy.bonus.delta": 0.03,
+        ACTOR + "entropy_coeff": 0.0, "control.entropy.bonus.delta": 0.03,
         "control.entropy.bonus.max": 0.15,
     },
     "rollback": {"guard.action": "rollback", "trainer.save_freq": 5},
