@@ -13,7 +13,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.result_file import write
+from benchmarks.result_file import machine, write
 from recipes.archer.checkpoints.manifest import listed
 from recipes.archer.settings.configuration import ROOT
 
@@ -55,7 +55,7 @@ def main() -> None:
     shares = [turn["saves_s"] / (turn["saves_s"] + turn["steps_s"]) for turn in turns]
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
+        **machine(),
         "steps": STEPS,
         "save_freq": SAVE_FREQ,
         "share_of_time_in_saves": round(statistics.median(shares), 4),

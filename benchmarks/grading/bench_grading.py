@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.grading import mixes
 from benchmarks.grading.graders import GRADERS, archer
-from benchmarks.result_file import write
+from benchmarks.result_file import machine, write
 from recipes.archer.grading.grader import GradingPool
 from recipes.archer.grading.grades import Grade
 
@@ -173,7 +173,7 @@ def main() -> None:
     results = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "cores": os.cpu_count(),
+            **machine(),
             "load_1min": os.getloadavg()[0],
             "python": platform.python_version(),
         },
