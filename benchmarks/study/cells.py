@@ -77,6 +77,7 @@ def disease() -> list[Cell]:
 
 
 # The cure: arms that go over any of the sick jobs, each named for what it adds.
+GO_ON = {"trainer.max_empty_steps": 1000}  # no rule ends a run whose groups have died
 BAND = (0.17, 0.3)  # nats; the embedded job starts at 0.24 and, healthy, ends at 0.18
 ANCHOR = {ACTOR + "kl_loss_coef": 0.05}
 REFRESH = {ACTOR + "kl_loss_coef": 0.05, "actor_rollout_ref.ref.refresh.every": 10}
@@ -121,6 +122,7 @@ SICK_JOBS = {
     "sharpens": SickJob("tiny_sharpens", BAND, {"none": {}} | _bonus(0.1, 0.3) | {"anchor": ANCHOR} | OTHERS, 50),
     "scatters": SickJob("tiny_scatters", BAND, {"none": {}} | _bonus(0.0, 0.2) | {"anchor": ANCHOR} | OTHERS, 50),
     "declines": SickJob("tiny_declines", BAND, {"none": {}} | _bonus(0.1, 0.3) | {"anchor": ANCHOR} | OTHERS, 50),
+    "collapse": SickJob("tiny_collapse", BAND, {"none": GO_ON, "rollback": STEERED["rollback"]}, 50),
 }
 PARTS = ("disease", *SICK_JOBS)
 
