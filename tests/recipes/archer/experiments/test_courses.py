@@ -9,7 +9,8 @@ from recipes.archer.experiments.courses import changes_for, check_courses, forei
 from recipes.archer.experiments.records import record_in
 
 LR, KL = "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.actor.kl_loss_coef"
-REFRESH, CONTROL = "actor_rollout_ref.ref.refresh.every=20", "control.entropy.actuator=advantage"
+REFRESH = "actor_rollout_ref.ref.refresh.every=20"
+CONTROL = ["actor_rollout_ref.actor.entropy_coeff=0", "control.entropy.actuator=bonus"]
 
 
 def _rollback(*settings, experiment="tiny", **where):
@@ -47,13 +48,13 @@ def test_without_one_the_configurations_courses_are_taken_each_on_top_of_the_las
         [f"{KL}=0.002"],
         ["guard.rollback.reset_optimizer=true"],
         [REFRESH],
-        [CONTROL],
+        CONTROL,
     ]
 
 
 def test_what_makes_no_difference_is_passed_over():
     config = _rollback("record=null", f"{KL}=0.0", "guard.rollback.reset_optimizer=true")
-    assert _in_order(config, "actor/entropy") == [[f"{LR}=0.0001"], [CONTROL]], "nothing pulls to a reference"
+    assert _in_order(config, "actor/entropy") == [[f"{LR}=0.0001"], CONTROL], "nothing pulls to a reference"
     config = _rollback("record=null", "actor_rollout_ref.actor.use_kl_loss=false")
     found = _in_order(config, "actor/entropy")
     assert [f"{KL}=0.002"] not in found and [REFRESH] not in found, "there is no KL term"
