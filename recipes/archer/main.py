@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from recipes.archer.collector import loading
 from recipes.archer.ending import DISK, FAILED, WRONG_CALL, Ending, UserError
 from recipes.archer.files import is_full
 from recipes.archer.printable import complain, guard_logs, printable, say
@@ -102,28 +103,15 @@ def _judged(config: DictConfig) -> None:
 
 def _train(config: DictConfig, written: DictConfig, log, stop: StopSignals) -> Ending:
     """Trains to the run's end, in as many Ray sessions as deaths of workers and turns of its course make necessary."""
+    from recipes.archer.startup.libraries import libraries_loaded
     from recipes.archer.startup.progress import Progress
 
     progress = Progress()
     with ExitStack() as lasting:
         with stop.nothing_to_save():
-            forks = _forks(config, progress, lasting)
+            progress.tell("loading libraries")
+            forks = lasting.enter_context(libraries_loaded(config))
         return _sessions(config, written, log, stop, progress, forks)
-
-
-def _forks(config: DictConfig, progress: "Progress", lasting: ExitStack) -> Path | None:
-    """Loads the libraries; where the run's workers are forked, after that: see ``session/fork_server.py``."""
-    from recipes.archer.session.fork_server import can_fork, fork_server, loading_ray
-    from recipes.archer.session.ray_session import names_cluster, worker_environment
-
-    progress.tell("loading libraries")
-    if config.trainer.device != "cpu" or names_cluster() or not can_fork():
-        return None
-    os.environ.update(worker_environment(config))  # before the libraries, which look there when they are loaded
-    with loading_ray():
-        from recipes.archer.trainer import ArcherTrainer  # noqa: F401 - which is most of what a worker imports
-        from recipes.archer.workers.groups import MODULES
-    return lasting.enter_context(fork_server(MODULES))
 
 
 def _sessions(config: DictConfig, written: DictConfig, log, stop: StopSignals, progress, forks) -> Ending:
@@ -138,7 +126,9 @@ def _sessions(config: DictConfig, written: DictConfig, log, stop: StopSignals, p
     from recipes.archer.workers.deadlines import Deadlines, WorkerHungError
     from recipes.archer.workers.death import WorkerDiedError
 
-    with stop.nothing_to_save():
+    with stop.nothing_to_save(), loading():
+        import recipes.archer.trainer  # noqa: F401 - now, where the collector waits
+
         os.environ.update(wandb_environment(config, os.environ))  # before Ray starts
         progress.tell("reading tokenizer and prompts")
         run = Lasting(log, stop, *tokenizer_and_prompts(config), Deadlines(config), progress, forks)

@@ -8,14 +8,12 @@ else is in it.  They are set here by subclassing the two classes that verl looks
 """
 
 import copy
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from vllm import envs
 
 import verl.workers.rollout.vllm_rollout as vllm_rollout_package
+from recipes.archer.collector import uncollected
 from recipes.archer.ending import UserError
 from recipes.archer.rollout.batch_sampler import take_over
 from recipes.archer.rollout.interruption import run_until_stopped
@@ -67,22 +65,10 @@ class SeededLLM(LLM):
         return outputs
 
     def _run_engine(self, *, use_tqdm: bool):
-        with _uncollected():
+        with uncollected():  # a generation's tokens are some objects each, and no cycle
             if self.stop_file is None:
                 return super()._run_engine(use_tqdm=use_tqdm)
             return run_until_stopped(self.llm_engine, self.stop_file)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Python's collector looks through a generation's tokens, some objects each, over and over, and finds no cycle."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _with_seed(sampling_params, seed: int):

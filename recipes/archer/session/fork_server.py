@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from recipes.archer.collector import loading
 from recipes.archer.session import forked_worker, loopback
 from recipes.archer.session.temporary import temporary_folder
 
@@ -118,8 +119,9 @@ def _forked(listener: socket.socket, folder: Path, modules: Sequence[str]) -> in
         _end_with(parent, folder)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _let_go_of_files(listener.fileno())
-        for name in modules:
-            importlib.import_module(name)
+        with loading():
+            for name in modules:
+                importlib.import_module(name)
         if (raylet := sys.modules.get("ray._raylet")) is not None:
             raylet.setproctitle(f"archer: fork server, {folder}")  # and Ray knows where a worker's title goes
         _serve(listener)

@@ -27,6 +27,8 @@ LEAST_OBJECT_STORE = 1 << 30  # bytes
 # of a batch: three columns of prompt and response and nine of the response, eight bytes each or four
 BYTES_A_TOKEN = 96
 WORKER_ENVIRONMENT = {
+    # the first worker waits for an agent of Ray's that is still starting; it would be asked again after a second
+    "RAY_agent_manager_retry_interval_ms": "100",
     "TOKENIZERS_PARALLELISM": "true",
     "NCCL_DEBUG": "WARN",
     "VLLM_LOGGING_LEVEL": "WARN",

@@ -8,9 +8,6 @@ from recipes.archer.workers.shared_folder import machines_of
 from recipes.archer.workers.worker import ArcherWorker
 from verl.trainer.ppo.ray_trainer import RayPPOTrainer, Role
 
-# what a worker imports, most of which the driver imports with this file
-MODULES = ("recipes.archer.workers.worker", "recipes.archer.rollout.engine", "vllm.worker.cpu_worker")
-
 
 class WorkerGroups(RayPPOTrainer):
     """The workers of a run, and the calls to them.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import ray
-from ray.util.placement_group import placement_group
+from ray.util.placement_group import PlacementGroup, placement_group
 
 from recipes.archer.printable import complain
 from recipes.archer.workers.deadlines import WorkerHungError
@@ -18,7 +18,6 @@ from verl.trainer.ppo.ray_trainer import ResourcePoolManager
 POOL = "global_pool"
 QUIET_S = 10.0  # what an earlier session of this run held takes a moment to be free again
 POLL_S = 1.0
-LONGEST_S = 1e6  # that Ray can be asked to wait
 A_LITTLE = 0.001  # of what Ray has each machine have under its own address
 
 
@@ -77,11 +76,24 @@ class _PatientPool(RayResourcePool):
                 placement_group([worker | {machine: A_LITTLE}] * number, strategy=strategy)
                 for machine, number in zip(machines, self.store, strict=True)
             ]
-            (seconds, setting), ready = self._deadline(), [group.ready() for group in groups]
-            if ray.wait(ready, num_returns=len(ready), timeout=min(seconds, LONGEST_S))[1]:
+            seconds, setting = self._deadline()
+            if not _given(groups, seconds):
                 raise WorkerHungError(f"hung in set-up: Ray has not given the run its machines within {setting}")
             self.pgs = groups
         return self.pgs
+
+
+def _given(groups: list[PlacementGroup], seconds: float) -> bool:
+    """Whether Ray gives all of the groups in time. Asked over and over, so that a signal is heard meanwhile.
+
+    Ray's other way, ``ready``, is a task, for which it first starts a process.
+    """
+    end = time.monotonic() + seconds
+    for group in groups:
+        while not group.wait(POLL_S):
+            if time.monotonic() > end:
+                return False
+    return True
 
 
 def free_machines(resource: str, number: int) -> list[str]:

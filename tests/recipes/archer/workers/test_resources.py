@@ -71,18 +71,16 @@ def placed(monkeypatch):
 
     def group(bundles, strategy):
         asked.append((bundles, strategy))
-        return SimpleNamespace(ready=lambda: len(asked))
+        number = len(asked)
+        return SimpleNamespace(wait=lambda seconds: number <= given[0] or module.time.sleep(seconds))
 
     monkeypatch.setattr(module, "placement_group", group)
-    monkeypatch.setattr(
-        module.ray, "wait", lambda ready, num_returns, timeout: (ready[: given[0]], ready[given[0] : num_returns])
-    )
     return asked, given
 
 
-def _pool(trainer: dict):
+def _pool(trainer: dict, seconds: float = float("inf")):
     settings = SimpleNamespace(**trainer)
-    manager = HostResourcePoolManager.for_roles(["actor"], settings, lambda: (float("inf"), "a setting"))
+    manager = HostResourcePoolManager.for_roles(["actor"], settings, lambda: (seconds, "a setting"))
     manager.create_resource_pool()
     return manager.get_resource_pool("actor")
 
@@ -103,4 +101,4 @@ def test_machines_that_ray_does_not_give_are_a_fault(cluster, placed):
     cluster.append([FIRST, SECOND])
     placed[1][0] = 1
     with pytest.raises(WorkerHungError, match="^hung in set-up: Ray has not given the run its machines within a sett"):
-        _pool({"device": "cpu", "n_gpus_per_node": 1, "nnodes": 2}).get_placement_groups()
+        _pool({"device": "cpu", "n_gpus_per_node": 1, "nnodes": 2}, seconds=0.0).get_placement_groups()
