@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from recipes.archer.collector import loading
 from recipes.archer.ending import UserError
 from recipes.archer.evaluation.course import Evaluation
 from recipes.archer.evaluation.questions import Question
@@ -136,7 +137,8 @@ class Engines:
 
 def make(folder: Path, device: str, max_model_len: int) -> Any:
     """An engine in this process, whichever it is."""
-    from recipes.archer.evaluation.engine import Engine
+    with loading():
+        from recipes.archer.evaluation.engine import Engine
 
     return Engine(folder, device, max_model_len)
 
