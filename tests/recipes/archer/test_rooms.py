@@ -28,7 +28,7 @@ FLOORS = (
     ("session", "settings", "grading", "rollout"),
     ("losses", "packed", "prompts", "text", "mathematics"),
     ("files", "reading"),
-    ("ending", "printable"),
+    ("ending", "printable", "collector"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 FOLDERS = [room for room in FLOOR_OF if (ARCHER / room).is_dir()]
