@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from recipes.archer.prompts.arrival import control_tokens, rendered_whole
 from recipes.archer.prompts.file import PromptFileError, usable_rows
 from verl import DataProto
+from verl.utils.model import compute_position_id_with_mask
 from verl.utils.torch_functional import postprocess_data
 
 BLOCK = 64  # prompts that are tokenised at once, while the template makes the next ones: its pipe holds about as many
@@ -63,7 +64,7 @@ class PromptDataset(Dataset):
         return copy.deepcopy(row) | {
             "input_ids": ids[0],
             "attention_mask": mask[0],
-            "position_ids": (mask[0].cumsum(0) - 1).clip(min=0),
+            "position_ids": compute_position_id_with_mask(mask)[0],
             "raw_prompt_ids": ids[0][mask[0].bool()].tolist(),
         }
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from recipes.archer.collector import loading
+from recipes.archer.collector import uncollected
 from recipes.archer.ending import UserError
 from recipes.archer.evaluation.course import Evaluation
 from recipes.archer.evaluation.questions import Question
@@ -137,7 +137,7 @@ class Engines:
 
 def make(folder: Path, device: str, max_model_len: int) -> Any:
     """An engine in this process, whichever it is."""
-    with loading():
+    with uncollected():  # what is there it will look at again: an engine is made for each model
         from recipes.archer.evaluation.engine import Engine
 
     return Engine(folder, device, max_model_len)

@@ -19,7 +19,8 @@ def libraries_loaded(config: DictConfig) -> Iterator[Path | None]:
     """Loads what driver and workers share; then each loads the rest of its own, both at the same time.
 
     Yields:
-        Where this run's workers are forked (``session/fork_server.py``); None: Ray starts them.
+        Where this run's workers are forked (``session/fork_server.py``); None where Ray starts them, and nothing is
+        loaded here.
     """
     if config.trainer.device != "cpu" or names_cluster() or not can_fork():
         yield None
