@@ -20,6 +20,15 @@ def write(name: str, result: dict) -> Path:
     return file
 
 
+def add(name: str, result: dict) -> None:
+    """Prints a result and adds it as a line to those that are there: of what is measured on several days."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{name}.jsonl"
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(result, ensure_ascii=False) + "\n")
+    print(f"{json.dumps(result, indent=1, ensure_ascii=False)}\nadded to {file}", flush=True)
+
+
 def machine() -> dict[str, str | int | None]:
     """The processor's model, as Linux names it, and the number of cores."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,11 +1,11 @@
-"""``make bench``: every benchmark in turn, results in benchmarks/results/<date>.json."""
+"""``make bench``: every benchmark in turn, results in benchmarks/results/; step times as lines of step_time.jsonl."""
 
 import argparse
 import subprocess
 import sys
 from datetime import UTC, datetime
 
-from benchmarks.result_file import machine, write
+from benchmarks.result_file import add, machine
 from recipes.archer.settings.configuration import ROOT
 
 PARTS = (
@@ -23,13 +23,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("step_time", "parts"), help="one half of it")
     only = parser.parse_args().only
     if only != "parts":
-        from benchmarks.step_time.bench_step_time import CONDITIONS
         from benchmarks.step_time.bench_step_time import main as step_time
 
-        result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **machine()}
-        result["step_time"] = step_time()
-        result["step_time_ratio_vs_trl"] = {name: result["step_time"][name]["ratio_vs_trl"] for name in CONDITIONS}
-        write(f"{datetime.now(UTC):%Y-%m-%d}", result)
+        add("step_time", {"date": datetime.now(UTC).isoformat(timespec="seconds"), **machine()} | step_time())
     if only != "step_time":
         ends = [subprocess.run([sys.executable, "-m", part], check=False, cwd=ROOT).returncode for part in PARTS]
         sys.exit(max(ends))  # a missed target is 1, and no reason to leave out the parts after it

@@ -29,6 +29,9 @@ BYTES_A_TOKEN = 96
 WORKER_ENVIRONMENT = {
     # the first worker waits for an agent of Ray's that is still starting; it would be asked again after a second
     "RAY_agent_manager_retry_interval_ms": "100",
+    # the raylet asks for its own object store, which is starting as well: every second, ten times
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
+    "RAY_raylet_client_num_connect_attempts": "200",
     "TOKENIZERS_PARALLELISM": "true",
     "NCCL_DEBUG": "WARN",
     "VLLM_LOGGING_LEVEL": "WARN",

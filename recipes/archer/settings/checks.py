@@ -106,9 +106,11 @@ def _check_group(given: dict[str, Any], device: Any) -> None:
     """``trainer.device`` alone is not enough: the group ``device`` brings what goes with it."""
     if device not in ("cuda", "cpu"):
         raise UserError(f"trainer.device={device}: use cuda or cpu")
-    here, there = _as_composed(device), _as_composed("cpu" if device == "cuda" else "cuda")
-    telling = [name for name, value in here.items() if isinstance(rule_of(name), Kept) and value != there.get(name)]
-    if all(given.get(name) == there.get(name) for name in telling):
+    here = {name: value for name, value in _as_composed(device).items() if isinstance(rule_of(name), Kept)}
+    if all(given.get(name) == value for name, value in here.items()):
+        return
+    there = _as_composed("cpu" if device == "cuda" else "cuda")
+    if all(given.get(name) == there.get(name) for name, value in here.items() if value != there.get(name)):
         raise UserError(f"trainer.device={device} alone is half of it; write device={device}, without trainer.")
 
 

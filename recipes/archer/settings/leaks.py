@@ -5,6 +5,7 @@ One rule for ``archer submit`` and for the trainer.  No message has a secret's v
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -46,6 +47,7 @@ _ASSIGNMENT = re.compile(r"([\w.-]+)(['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,{
 _SHORTEST = 8  # characters of a value that is looked for in a text: a shorter one would be found anywhere
 
 
+@lru_cache(maxsize=4096)  # each setting's value is held against every variable of the environment
 def is_secret_name(name: str) -> bool:
     """Whether a variable's or setting's name says that its value is a secret; a path to a file (``…_FILE``) is none."""
     return bool(_NAME.search(name)) and not _NO_SECRET.search(name)

@@ -166,7 +166,7 @@ class _Announcing:
             started, (seconds, setting) = worker.__ray_ready__.remote(), self._roster.deadlines.of("set_up")
             deadline = time.monotonic() + seconds
             while self._register_name not in list_named_actors():
-                if ray.wait([started], timeout=0.1)[0]:
+                if ray.wait([started], timeout=0.02)[0]:
                     ray.get(started)  # raises when it died
                     break
                 if time.monotonic() > deadline:
