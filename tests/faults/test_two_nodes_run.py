@@ -45,7 +45,8 @@ def run_on(short_run):
     """Runs the driver on the head, in whose name the command is started."""
 
     def run(head, name: str, *overrides: str, **conditions) -> Launch:
-        return short_run(name, BOTH, *overrides, within=head.inside, RAY_ADDRESS=ADDRESS, **conditions)
+        conditions = {"RAY_ADDRESS": ADDRESS, "OMP_NUM_THREADS": "1"} | conditions
+        return short_run(name, BOTH, *overrides, within=head.inside, **conditions)
 
     return run
 
