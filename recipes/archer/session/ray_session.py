@@ -32,6 +32,8 @@ WORKER_ENVIRONMENT = {
     # the raylet asks for its own object store, which is starting as well: every second, ten times
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "200",
+    # a worker that hears nothing from the driver for so long hangs up, and a call that it is in the middle of is lost
+    "RAY_grpc_keepalive_timeout_ms": "120000",
     "TOKENIZERS_PARALLELISM": "true",
     "NCCL_DEBUG": "WARN",
     "VLLM_LOGGING_LEVEL": "WARN",
