@@ -19,7 +19,6 @@ from recipes.archer.rollout.responses import trim_responses
 from recipes.archer.rollout.seeds import response_seeds
 from recipes.archer.session.signals import StopRequested
 from recipes.archer.step import Round, Step
-from recipes.archer.workers.calls import load_state
 from recipes.archer.workers.deal import dealt
 from recipes.archer.workers.groups import WorkerGroups
 from verl import DataProto
@@ -202,7 +201,8 @@ class ArcherTrainer(WorkerGroups):
     def resume(self, checkpoint) -> None:
         """Loads a whole checkpoint into the driver and the workers."""
         self.load_state_dict(checkpoint.state)
-        load_state(self.actor_rollout_wg, checkpoint)
+        path = str(checkpoint.path.absolute())
+        self.actor_rollout_wg.load_state(path, checkpoint.is_old, checkpoint.fresh_optimizer)
         self.report.continuing(checkpoint)
         self.saver.repair(self.report)  # not before: it may give the checkpoint its name back
 

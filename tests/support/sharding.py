@@ -46,7 +46,8 @@ def worker(seed: int) -> WorkerState:
     torch.manual_seed(seed)
     model = wrap(Model(), STRATEGY)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
-    return WorkerState(model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9), dist.get_rank())
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+    return WorkerState(model, optimizer, schedule, dist.get_rank())
 
 
 def train(state: WorkerState, steps: int) -> None:

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_state_dict,
 )
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from recipes.archer.checkpoints.host import HostState
 from recipes.archer.checkpoints.manifest import old_refused, read_manifest
@@ -39,7 +39,7 @@ class WorkerState:
 
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: LRScheduler
+    scheduler: LambdaLR
     rank: int
 
 
@@ -84,11 +84,25 @@ def refused_by_disk(error: BaseException) -> str | None:
 
 def save_shards(path: str, state: WorkerState) -> None:
     """Writes this rank's part into the folder ``path``; every rank calls it, inside :func:`written_by_all`."""
+    if not state.optimizer.state:  # before the first update: torch makes one up by a step, which would count
+        get_state_dict(state.model, state.optimizer)
+        reset_moments(state.optimizer)
     model, optimizer = get_state_dict(state.model, state.optimizer)
     for alias in aliases(state.model):
         del model[alias]
     dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=path)
     HostState.of_this_process(state.scheduler).write(Path(path), state.rank)
+
+
+@torch.no_grad()
+def reset_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Adam's moments and its count of steps become those of a new optimizer.
+
+    In place: a state that is taken away would be made anew by the next checkpoint, and as one of the first step.
+    """
+    for moments in optimizer.state.values():
+        for value in moments.values():
+            getattr(value, "_local_tensor", value).zero_()
 
 
 def load_shards(path: str, state: WorkerState, trust_old: bool = False, fresh_optimizer: bool = False) -> None:
@@ -141,12 +155,9 @@ class OwnSettings:
 
     def restore(self, state: WorkerState) -> None:
         """Puts it in force again, at the place in the schedule that the checkpoint has."""
-        scheduler, saved = state.scheduler, list(state.scheduler.base_lrs)
-        rates = list(scheduler.get_last_lr())
-        if saved != self.rates:
-            rates = [
-                now * (own / base) if base else own for now, own, base in zip(rates, self.rates, saved, strict=True)
-            ]
+        scheduler = state.scheduler
+        factors = [schedule(scheduler.last_epoch) for schedule in scheduler.lr_lambdas]
+        rates = [rate * factor for rate, factor in zip(self.rates, factors, strict=True)]
         for group, own, rate in zip(state.optimizer.param_groups, self.groups, rates, strict=True):
             group.update(own, lr=rate)
         scheduler.load_state_dict(scheduler.state_dict() | {"base_lrs": self.rates, "_last_lr": rates})

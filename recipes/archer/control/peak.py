@@ -48,10 +48,12 @@ class Peak:
         return Ending("stopped", reason, FINISHED)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "since": self.since, "last": self.last}
+        return {"metric": self.metric, "sign": self.sign, "best": self.best, "since": self.since, "last": self.last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where ``state`` was taken."""
+        """Goes on where ``state`` was taken; afresh where that was of another metric."""
+        if (state.get("metric", self.metric), state.get("sign", self.sign)) != (self.metric, self.sign):
+            return
         self.best, self.since, self.last = state["best"], state["since"], state["last"]
 
 

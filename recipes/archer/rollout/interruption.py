@@ -5,17 +5,19 @@ The word is passed through a file, because the call that would carry it could no
 """
 
 import os
+import secrets
 import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 LOOK_S = 0.5  # between two looks at the file
+_OWN = secrets.token_hex(8)  # what an earlier process of the same number has left is not ours
 
 
 def stop_file() -> Path:
     """This process's file; it exists while the rollout should end. On another machine it is never seen."""
-    return Path(tempfile.gettempdir(), f"archer-stop-{os.getpid()}")
+    return Path(tempfile.gettempdir(), f"archer-stop-{os.getpid()}-{_OWN}")
 
 
 def run_until_stopped(engine, file: str) -> list:

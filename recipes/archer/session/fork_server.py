@@ -18,7 +18,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -216,7 +216,13 @@ def _as_if_new() -> None:
     random.seed()
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed()
-    if (torch := sys.modules.get("torch")) is not None and (threads := os.environ.get("OMP_NUM_THREADS")):
-        torch.set_num_threads(int(threads))
+    if (torch := sys.modules.get("torch")) is not None and (threads := _threads(os.environ)):
+        torch.set_num_threads(threads)
     if "ray._raylet" in sys.modules:
         loopback.take_up({name: os.environ[name] for name in loopback.OF_RAY if name in os.environ})
+
+
+def _threads(environ: Mapping[str, str]) -> int | None:
+    """How many OpenMP is told to use: it may be a list, a level of nesting each; None where it is no number."""
+    first = environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return (int(first) or None) if first.isdecimal() else None

@@ -48,7 +48,7 @@ WORKER_ENVIRONMENT = {
 
 
 def worker_environment(config) -> dict[str, str]:
-    """What every worker process finds in its environment, unless the user has set it."""
+    """What every worker process finds in its environment; of what the user has set, that."""
     environment = dict(WORKER_ENVIRONMENT)
     if config.trainer.device == "cpu":
         # Ray gives a worker one OpenMP thread unless told otherwise
@@ -61,7 +61,7 @@ def worker_environment(config) -> dict[str, str]:
             # Ray's 15 lets any other process take a core from under a worker, whose second thread then waits
             "RAY_worker_niceness": "0",
         }
-    return {name: value for name, value in environment.items() if name not in os.environ}
+    return {name: os.environ.get(name, value) for name, value in environment.items()}
 
 
 def object_store_memory(config) -> int:

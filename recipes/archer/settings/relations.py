@@ -145,6 +145,12 @@ def _check_workers(config: DictConfig) -> None:
         raise UserError(f"{name}: on CPU every worker has an engine of its own; use 1")
     if workers % size:
         raise UserError(f"{name} does not divide {workers} workers (trainer.n_gpus_per_node x trainer.nnodes); use 1")
+    cores = config.ray_init.num_cpus
+    if cores is not None and config.trainer.nnodes == 1 and cores < workers:
+        raise UserError(
+            f"ray_init.num_cpus={cores} is less than the {workers} workers, which Ray gives a core each; use "
+            f"{workers + 1} or more, or leave it out"
+        )
 
 
 def _check_control(config: DictConfig) -> None:

@@ -68,7 +68,8 @@ def tokenizer_and_prompts(config: DictConfig):
         raise UserError(str(error)) from None
     for remark in _remarks(config.data, datasets):
         complain(f"warning: {remark}")
-    planned_steps(config, len(datasets["train_files"]))
+    for remark in _on_length(config, len(datasets["train_files"])):
+        complain(f"warning: {remark}")
     return tokenizer, list(datasets.values())
 
 
@@ -136,6 +137,18 @@ def _remarks(settings: DictConfig, datasets: dict) -> list[str]:
                 f"tokens: {'; '.join(named)}{more}; correct these rows unless it is meant"
             )
     return remarks
+
+
+def _on_length(config: DictConfig, num_prompts: int) -> list[str]:
+    """A run that ends before the steps that it was given: its schedule and its progress go by these."""
+    trainer, planned = config.trainer, planned_steps(config, num_prompts)
+    held = num_prompts * trainer.total_epochs // config.data.train_batch_size
+    if planned <= held:
+        return []
+    return [
+        f"trainer.total_training_steps={planned} is more than the {held} that trainer.total_epochs="
+        f"{trainer.total_epochs} holds with {num_prompts} prompts: the run ends there; raise trainer.total_epochs"
+    ]
 
 
 def planned_steps(config: DictConfig, num_prompts: int) -> int:

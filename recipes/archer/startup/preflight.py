@@ -11,6 +11,7 @@ from recipes.archer.experiments.courses import check_courses
 from recipes.archer.experiments.records import record_in, require_plan
 from recipes.archer.monitoring.guard import Guard
 from recipes.archer.prompts.file import PromptFileError, read_prompt_file
+from recipes.archer.session.ray_session import names_cluster
 from recipes.archer.settings.checks import check_settings
 from recipes.archer.settings.engine import ROLLOUT
 from recipes.archer.settings.model_folder import context_length, model_folder, model_settings
@@ -94,7 +95,8 @@ def _check_device(config: DictConfig) -> None:
             "this environment is the CPU's, which does not reach this machine's NVIDIA GPU; run DEVICE=gpu make setup, "
             "with VENV=another folder, there and here, to keep both"
         )
-    if device == "cuda" and trainer.nnodes == 1 and found < trainer.n_gpus_per_node:
+    here = trainer.nnodes == 1 and not names_cluster()  # or the workers may be elsewhere
+    if device == "cuda" and here and found < trainer.n_gpus_per_node:
         there = f"{found} NVIDIA GPU{'s' * (found != 1)}" if found else "no NVIDIA GPU"
         raise UserError(
             f"trainer.n_gpus_per_node={trainer.n_gpus_per_node}, but there is {there} on this machine; set N_GPUS "

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ray.exceptions import RayTaskError
 
-from recipes.archer.checkpoints.reading import Checkpoint
-from recipes.archer.ending import UserError
 from recipes.archer.rollout.interruption import stop_file
 from recipes.archer.workers.shared_folder import missing_after_save
 from verl import DataProto
@@ -15,20 +12,6 @@ from verl.protocol import pad_dataproto_to_divisor, unpad_dataproto
 
 PROMPT_KEYS = ("input_ids", "attention_mask", "position_ids")
 SCORED_KEYS = ("responses", *PROMPT_KEYS)
-
-
-def load_state(actor, checkpoint: Checkpoint) -> None:
-    """Lets the actor's workers take up a checkpoint.
-
-    Raises:
-        UserError: it holds anything else than they write.
-    """
-    try:
-        actor.load_state(str(checkpoint.path.absolute()), checkpoint.is_old, checkpoint.fresh_optimizer)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
 
 
 class WorkerCalls:

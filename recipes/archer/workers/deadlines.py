@@ -14,9 +14,10 @@ from datetime import timedelta
 
 import ray
 import torch.distributed as dist
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.experimental import internal_kv
 
+from recipes.archer.ending import UserError
 from recipes.archer.reading.json import parse_json
 from verl.single_controller.ray.base import func_generator
 
@@ -94,6 +95,7 @@ class Deadlines:
         """The workers' answers, by rank; the first error of any of them is raised at once.
 
         Raises:
+            UserError: a worker raised it; as it was there, without the traceback that Ray puts into its place.
             WorkerHungError: they did not all come in time; names rank, stage and setting.
         """
         stage = stage_of(method)
@@ -105,13 +107,13 @@ class Deadlines:
             if self._while_waiting is not None:
                 self._while_waiting()
             try:
-                found = ray.get(futures, timeout=min(left, POLL_S))
+                found = _got(futures, min(left, POLL_S))
             except ray.exceptions.GetTimeoutError:
                 continue
             self._longest[stage] = max(self._longest.get(stage, 0.0), time.monotonic() - start)
             return found
         if not (waiting := ray.wait(futures, num_returns=len(futures), timeout=0)[1]):
-            return ray.get(futures)
+            return _got(futures)
         raise hung(stage, [futures.index(future) for future in waiting], setting, self.machines)
 
     def bounded(self, group, method, dispatch_fn, collect_fn, execute_fn, blocking):
@@ -121,6 +123,15 @@ class Deadlines:
             return collect_fn(group, self.answers(method, futures))
 
         return func_generator(group, method, dispatch_fn, collect, execute_fn, blocking=False)
+
+
+def _got(futures: list, timeout: float | None = None) -> list:
+    try:
+        return ray.get(futures, timeout=timeout)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
 
 
 def stage_of(method: str) -> str:

@@ -1,4 +1,4 @@
-"""The reference policy brought up to the policy; where wanted, the optimizer begins afresh with it."""
+"""The reference policy brought up to the policy."""
 
 import torch
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
@@ -35,14 +35,3 @@ def _mixed(new: torch.Tensor, old: torch.Tensor, mix: float) -> torch.Tensor:
 def _own_part(tensor: torch.Tensor) -> torch.Tensor:
     """What this rank holds of it."""
     return getattr(tensor, "_local_tensor", tensor)
-
-
-@torch.no_grad()
-def reset_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Adam's moments and its count of steps become those of a new optimizer.
-
-    In place: a state that is taken away would be made anew by the next checkpoint, and as one of the first step.
-    """
-    for moments in optimizer.state.values():
-        for value in moments.values():
-            _own_part(value).zero_()

@@ -9,13 +9,14 @@ from uuid import uuid4
 from recipes.archer.checkpoints.manifest import REFERENCE
 from recipes.archer.checkpoints.metadata import files_named
 from recipes.archer.ending import UserError
+from recipes.archer.session.ray_session import names_cluster
 from recipes.archer.workers.deadlines import on_machine
 
 SEEN_S = 60.0  # a network share may show another machine's file only after a while
 
 
 def machines_of(actor, trainer) -> list[str]:
-    """The machine of each worker, once every one has been seen to write into the run folder; [] on one machine.
+    """The machine of each worker, once each has been seen to write into the run folder; [] where all is on this one.
 
     Args:
         actor: the worker group.
@@ -24,7 +25,7 @@ def machines_of(actor, trainer) -> list[str]:
     Raises:
         UserError: a machine has another folder under that name, or none; names it.
     """
-    if trainer.nnodes == 1:
+    if trainer.nnodes == 1 and not names_cluster():
         return []
     folder = Path(trainer.default_local_dir).absolute()
     marks = folder / f".machines-{uuid4().hex}"

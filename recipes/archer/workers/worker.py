@@ -18,12 +18,12 @@ from transformers import GenerationConfig
 
 from recipes.archer.checkpoints.forking import fork_shards
 from recipes.archer.checkpoints.reference import load_reference, save_reference
-from recipes.archer.checkpoints.shards import WorkerState, load_shards, save_shards, written_by_all
+from recipes.archer.checkpoints.shards import WorkerState, load_shards, reset_moments, save_shards, written_by_all
 from recipes.archer.workers.actor import ArcherActor
 from recipes.archer.workers.deadlines import GROUP_TIMEOUT, beat
 from recipes.archer.workers.fsdp import kept_whole
 from recipes.archer.workers.model_forward import bind_token_forward
-from recipes.archer.workers.refresh import refresh, reset_moments
+from recipes.archer.workers.refresh import refresh
 from verl import DataProto
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_id, get_device_name

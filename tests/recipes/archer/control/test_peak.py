@@ -67,3 +67,14 @@ def test_of_a_metric_that_should_be_small_the_least_is_the_best():
 def test_of_a_metric_without_an_interval_any_decline_counts():
     plain = [{"step": i, "critic/score/mean": value} for i, value in enumerate([0.1, 0.5, 0.5, 0.49])]
     assert end_of(plain, metric="critic/score/mean")[0] == 3
+
+
+@pytest.mark.parametrize("now", [{"metric": "reward/accuracy/mean"}, {"mode": "min"}])
+def test_the_best_of_another_metric_is_not_compared_with(now):
+    before = {"patience": 1, "metric": "val/accuracy", "mode": "max"}
+    first = Peak(before)
+    for row in rows([0.6, 0.62]):
+        first.check(row)
+    after = Peak(before | now)
+    after.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert after.best is None and after.since == 0 and after.last is None

@@ -58,4 +58,7 @@ def test_a_stop_ends_what_is_under_way_and_every_request_has_an_answer(tmp_path)
 
 def test_each_process_has_a_file_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(interruption.tempfile, "tempdir", str(tmp_path))
-    assert stop_file() == tmp_path / f"archer-stop-{os.getpid()}"
+    file = stop_file()
+    assert file.parent == tmp_path and file == stop_file()
+    assert file.name != f"archer-stop-{os.getpid()}"  # which an earlier process of that number may have left
+    assert file.name.startswith(f"archer-stop-{os.getpid()}-")

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from launching import SESSION, Launch, left_behind_by
+from recipes.archer.session import fork_server as module
 from recipes.archer.session import forked_worker
 from recipes.archer.session.fork_server import fork_server, workers_forked
 
@@ -226,3 +227,15 @@ def test_ray_is_told_of_the_server_only_while_it_starts(tmp_path):
     assert plain == ray_constants.SETUP_WORKER_FILENAME and forked_worker.SOCKET not in os.environ
     with workers_forked(None):
         assert plain == ray_constants.SETUP_WORKER_FILENAME
+
+
+@pytest.mark.parametrize(
+    ("said", "number"), [("2", 2), ("2,1", 2), (" 3 , 1", 3), ("", None), ("0", None), ("x", None)]
+)
+def test_a_worker_starts_whatever_openmp_is_told(said, number):
+    """What raises here costs the run an hour: Ray has been told by then that there is a process."""
+    assert module._threads({"OMP_NUM_THREADS": said}) == number
+
+
+def test_a_worker_starts_where_openmp_is_told_nothing():
+    assert module._threads({}) is None

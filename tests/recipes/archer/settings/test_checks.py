@@ -219,6 +219,7 @@ def refusal(*settings: str, **chosen: str) -> str:
         ),
         ([*BONUS, f"{ENTROPY}.bonus.delta=0.01"], f"{ENTROPY}.bonus.delta=0.01 is more than {ENTROPY}.bonus.max"),
         ([f"{ROLLOUT}.tensor_model_parallel_size=2", "trainer.n_gpus_per_node=2"], "an engine of its own; use 1"),
+        (["ray_init.num_cpus=1", "trainer.n_gpus_per_node=2"], "ray_init.num_cpus=1 is less than the 2 workers"),
     ],
 )
 def test_settings(settings, problem):

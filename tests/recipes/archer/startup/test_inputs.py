@@ -234,6 +234,18 @@ def test_steps_are_those_asked_for_or_those_of_the_epochs(config):
     assert planned_steps(config, 3) == 7
 
 
+def test_more_steps_than_the_epochs_hold_are_warned_of(config, capsys):
+    config.trainer.total_epochs = 100  # of 3 prompts
+    tokenizer_and_prompts(config)
+    assert capsys.readouterr().err == ""
+    config.trainer.total_epochs = 5
+    tokenizer_and_prompts(config)
+    assert capsys.readouterr().err == (
+        "warning: trainer.total_training_steps=50 is more than the 7 that trainer.total_epochs=5 holds with 3 prompts: "
+        "the run ends there; raise trainer.total_epochs\n"
+    )
+
+
 def test_a_ground_truth_that_cannot_be_graded(config, tmp_path, monkeypatch):
     monkeypatch.setenv("ARCHER_CACHE", str(tmp_path / "cache"))
     rows = json.loads((tmp_path / "rows.json").read_text())

@@ -171,6 +171,11 @@ def test_gpus_that_are_not_there(refusal, monkeypatch):
     assert "CUDA_VISIBLE_DEVICES=" in refusal()
 
 
+def test_gpus_of_a_cluster_are_not_counted_here(make_config, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    check(make_config("device=cuda", "trainer.n_gpus_per_node=4"))
+
+
 def test_a_gpu_in_an_environment_for_the_cpu(refusal, monkeypatch):
     monkeypatch.setattr(preflight, "out_of_reach", lambda: True)
     assert "this environment is the CPU's" in (message := refusal("device=cuda"))

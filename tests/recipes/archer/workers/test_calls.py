@@ -5,13 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from ray.exceptions import RayTaskError
 
 from deadline_cases import deadlines_config
-from recipes.archer.checkpoints.reading import Checkpoint
-from recipes.archer.ending import UserError
 from recipes.archer.workers import calls as module
-from recipes.archer.workers.calls import PROMPT_KEYS, WorkerCalls, load_state
+from recipes.archer.workers.calls import PROMPT_KEYS, WorkerCalls
 from recipes.archer.workers.deadlines import Deadlines
 from verl import DataProto
 
@@ -65,21 +62,6 @@ def test_validation_has_a_cap_of_its_own(val_cap, trained, validated):
     for validate in (False, True):
         _generate(calls, validate)
     assert seen == [trained, validated]
-
-
-@pytest.mark.parametrize("cause", [UserError("checkpoint a: holds code"), ValueError("a bug")])
-def test_what_a_worker_has_against_a_checkpoint_is_one_line(tmp_path, cause):
-    """Ray's own error is a traceback of the worker; another error keeps it."""
-
-    def fail(path, trust_old, fresh_optimizer):
-        assert (path, trust_old) == (str(tmp_path), True)
-        raise RayTaskError(
-            "load_state", "a traceback\nof many lines", cause, "worker", 1, "127.0.0.1"
-        ).as_instanceof_cause()
-
-    with pytest.raises(type(cause)) as caught:
-        load_state(SimpleNamespace(load_state=fail), Checkpoint(tmp_path, 3, {}, is_old=True))
-    assert (str(caught.value) == str(cause)) == isinstance(cause, UserError)
 
 
 def test_the_reference_is_refreshed_every_so_many_steps_and_never_unasked():

@@ -4,9 +4,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayTaskError
 
 from deadline_cases import NULL, deadlines_config
+from recipes.archer.ending import UserError
 from recipes.archer.settings.configuration import compose
 from recipes.archer.workers import deadlines as module
 from recipes.archer.workers.deadlines import STAGES, Deadlines, WorkerHungError, stage_of
@@ -132,3 +133,17 @@ def test_who_keeps_the_others_waiting(monkeypatch, signs, found):
     monkeypatch.setattr(module, "LATE_S", 0.0)
     monkeypatch.setattr(module, "_sign", lambda rank: signs[rank].pop(0))
     assert module.silent_or_behind([0, 1]) == found
+
+
+@pytest.mark.parametrize("cause", [UserError("checkpoint a: holds code"), ValueError("a bug")])
+def test_what_a_worker_has_against_what_it_is_given_is_one_line(ray, monkeypatch, cause):
+    """Ray's own error is a traceback of the worker; another error keeps it."""
+
+    def fail(futures, timeout):
+        raise RayTaskError("call", "a traceback\nof many lines", cause, "worker", 1, "127.0.0.1").as_instanceof_cause()
+
+    monkeypatch.setattr(ray, "get", fail)
+    for method in METHODS.values():
+        with pytest.raises(type(cause)) as caught:
+            Deadlines(deadlines_config()).answers(method, ["a"])
+        assert (str(caught.value) == str(cause)) == isinstance(cause, UserError)

@@ -19,14 +19,14 @@ def no_patience(monkeypatch):
     monkeypatch.setattr(module, "_appears", lambda file, seconds=0.0: file.is_file())
 
 
-def _machines(folder: Path, second) -> list[str]:
+def _machines(folder: Path, second, nnodes: int = 2) -> list[str]:
     """Of two workers, the second of which does ``second(folder of marks)``."""
 
     def leave_mark(path):
         (Path(path) / "rank_0").touch()
         return [("node-a", None), ("node-b", second(Path(path)))]
 
-    trainer = SimpleNamespace(nnodes=2, default_local_dir=str(folder))
+    trainer = SimpleNamespace(nnodes=nnodes, default_local_dir=str(folder))
     return machines_of(SimpleNamespace(leave_mark=leave_mark), trainer)
 
 
@@ -43,8 +43,15 @@ def test_a_machine_with_a_folder_of_its_own_is_named(tmp_path, problem):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_one_machine_nobody_is_asked(tmp_path):
+def test_on_one_machine_nobody_is_asked(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert machines_of(None, SimpleNamespace(nnodes=1)) == []
+
+
+def test_one_machine_of_a_cluster_may_be_another_than_the_drivers(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(UserError, match="worker rank 1 on node-b does not write into it"):
+        _machines(tmp_path, lambda marks: None, nnodes=1)
 
 
 @pytest.fixture
