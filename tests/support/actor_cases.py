@@ -219,7 +219,7 @@ def worker_state(worker: Worker, case: Case):
 
     actor = worker.actor(case)
     actor.actor_optimizer = torch.optim.AdamW(actor.actor_module.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.StepLR(actor.actor_optimizer, 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(actor.actor_optimizer, lambda step: 0.1**step)
     return actor, WorkerState(actor.actor_module, actor.actor_optimizer, schedule, dist.get_rank())
 
 
