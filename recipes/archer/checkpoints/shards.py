@@ -102,7 +102,12 @@ def reset_moments(optimizer: torch.optim.Optimizer) -> None:
     """
     for moments in optimizer.state.values():
         for value in moments.values():
-            getattr(value, "_local_tensor", value).zero_()
+            own_part(value).zero_()
+
+
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this rank holds of it."""
+    return getattr(tensor, "_local_tensor", tensor)
 
 
 def load_shards(path: str, state: WorkerState, trust_old: bool = False, fresh_optimizer: bool = False) -> None:

@@ -142,7 +142,7 @@ def _remarks(settings: DictConfig, datasets: dict) -> list[str]:
 def _on_length(config: DictConfig, num_prompts: int) -> list[str]:
     """A run that ends before the steps that it was given: its schedule and its progress go by these."""
     trainer, planned = config.trainer, planned_steps(config, num_prompts)
-    held = num_prompts * trainer.total_epochs // config.data.train_batch_size
+    held = _held_by_epochs(config, num_prompts)
     if planned <= held:
         return []
     return [
@@ -163,4 +163,8 @@ def planned_steps(config: DictConfig, num_prompts: int) -> int:
             f"data.train_batch_size={batch} is more than the {num_prompts} prompts of data.train_files that fit "
             "data.max_prompt_length; lower it"
         )
-    return config.trainer.total_training_steps or num_prompts * config.trainer.total_epochs // batch
+    return config.trainer.total_training_steps or _held_by_epochs(config, num_prompts)
+
+
+def _held_by_epochs(config: DictConfig, num_prompts: int) -> int:
+    return num_prompts * config.trainer.total_epochs // config.data.train_batch_size

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from recipes.archer.checkpoints.shards import own_part
 from recipes.archer.losses.aggregation import denominator
 from recipes.archer.losses.constants import loss_config_from
 from recipes.archer.losses.objective import step_loss
@@ -161,8 +162,8 @@ class ArcherActor(DataParallelPPOActor):
     def _spoil_gradient(self) -> None:
         """After a loss that is not finite: its gradient may be, and only this rank knows; the norm tells every rank."""
         gradients = (p.grad for p in self.actor_module.parameters() if p.grad is not None)
-        for gradient in (getattr(g, "_local_tensor", g) for g in gradients):
-            gradient.fill_(float("nan"))
+        for gradient in gradients:
+            own_part(gradient).fill_(float("nan"))
 
     def _select(self, mini_batch, temperature: float, max_tokens: int) -> Tensor | None:
         """Tokens that clip_cov and kl_cov single out, over the whole optimizer step; None for other losses."""

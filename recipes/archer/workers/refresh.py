@@ -3,6 +3,8 @@
 import torch
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
+from recipes.archer.checkpoints.shards import own_part
+
 
 @torch.no_grad()
 def refresh(policy: torch.nn.Module, reference: torch.nn.Module, mix: float) -> None:
@@ -23,15 +25,10 @@ def refresh(policy: torch.nn.Module, reference: torch.nn.Module, mix: float) -> 
 
 def _mixed(new: torch.Tensor, old: torch.Tensor, mix: float) -> torch.Tensor:
     result = old.clone()
-    ours, theirs = _own_part(result), _own_part(new).to(_own_part(result).device)
+    ours, theirs = own_part(result), own_part(new).to(own_part(result).device)
     if mix == 1 or not ours.is_floating_point():
         ours.copy_(theirs)
         return result
     wide = torch.promote_types(torch.promote_types(ours.dtype, theirs.dtype), torch.float32)
     ours.copy_(torch.lerp(ours.to(wide), theirs.to(wide), mix))
     return result
-
-
-def _own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """What this rank holds of it."""
-    return getattr(tensor, "_local_tensor", tensor)
