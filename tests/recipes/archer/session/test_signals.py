@@ -239,8 +239,8 @@ def test_a_closed_terminal_does_not_break_the_save():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=child, stderr=child) as process:
         os.close(child)
-        assert os.read(parent, 100).split() == [b"ready"]
-        os.close(parent)
+        with open(parent, "rb", buffering=0) as terminal:
+            assert terminal.readline() == b"ready\r\n"  # the line's end as well: into a closed terminal is an error
         process.send_signal(signal.SIGHUP)  # where it is the controlling terminal, the kernel sends one as well
         assert process.wait(timeout=20) == 129
 
