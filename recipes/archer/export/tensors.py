@@ -56,7 +56,7 @@ class ModelTensors(Mapping[str, Spec]):
         if adapter := next((name for name in self._specs if _ADAPTER.search(name)), None):
             raise UserError(
                 f"checkpoint {folder} holds a LoRA adapter ({adapter}), which is not merged here: "
-                "train with actor_rollout_ref.model.lora_rank=0 for a model to export"
+                "merge it with the tool that trained it"
             )
 
     def __getitem__(self, name: str) -> Spec:

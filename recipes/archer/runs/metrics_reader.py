@@ -13,7 +13,7 @@ from recipes.archer.ending import UserError
 from recipes.archer.reading.json import parse_json, read_json
 from recipes.archer.reading.regular import DamagedError, UnreadableError, line_blocks
 from recipes.archer.reading.yaml import read_yaml
-from recipes.archer.runs.names import CONFIG, METRICS, RUN, STEP_KEYS
+from recipes.archer.runs.names import CONFIG, METRICS, RUN, STEP_KEYS, without_course
 
 ALIASES = {"logical_connectives": "logical_connectives/mean"}  # how the runs V0 to V5 logged it
 NOT_FINITE = ("nan", "inf", "-inf", "infinity", "-infinity")  # in any case: W&B's text, Python's, strict JSON writers'
@@ -82,10 +82,11 @@ def _source(path: Path) -> Path:
 
 
 def _parts(given: Path, source: Path) -> list[Path]:
-    """The files of a W&B run, the oldest first: each attempt at it wrote its own, all of them with the run's id."""
+    """The files of a W&B run, the oldest first: each attempt at each course wrote its own, named for the run's id."""
     if given.is_file():
         return [source]
-    found = {path for pattern in _WANDB_FILES for path in given.glob(pattern) if path.name == source.name}
+    run = without_course(source.stem)
+    found = {path for pattern in _WANDB_FILES for path in given.glob(pattern) if without_course(path.stem) == run}
     return sorted(found, key=_written)
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from recipes.archer.runs.names import of_course
 from recipes.archer.runs.tracker_feed import Tracker, TrackerFeed
 from recipes.archer.settings.running import LOGGERS
 
@@ -89,7 +90,9 @@ class WeightsAndBiases:
         mode = MODES.get(os.environ.get("WANDB_MODE", ""))
         arguments = {"project": project, "name": name, "config": config, "dir": str(folder)}
         if goes_back(config):  # its courses are runs of one group
-            arguments |= {"group": name, "name": f"{name}-course-{course}" if course else name}
+            arguments |= {"group": name, "name": of_course(name, course)}
+        if course and (identity := os.environ.get("WANDB_RUN_ID")):
+            arguments["id"] = of_course(identity, course)  # with one id, W&B takes a course for the run before it
         try:
             self._run = _wandb_run(mode, arguments)
         except Exception as error:  # of the service, of the network, of the key

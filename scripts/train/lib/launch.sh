@@ -5,7 +5,7 @@ python=${VENV:-$root/.venv}/bin/python
 source "$(dirname "${BASH_SOURCE[0]}")/wandb.sh"
 [ "${DEVICE:-}" != gpu ] || DEVICE=cuda # set-up's word
 
-math_experiment=${EXPERIMENT:-v5_mended} # what we would run ourselves
+math_experiment=${EXPERIMENT:-v5_mended}
 train_file=${TRAIN_FILE:-$root/data/train/archer2.0-math-train.json}
 val_file=${VAL_FILE:-$root/data/test/aime2025.json}
 

@@ -160,6 +160,12 @@ def test_smoke_is_small_and_short():
     )
 
 
+@pytest.mark.parametrize("experiment", [*DIFFERENCES, "v5_mended", "v6_recommended"])
+def test_every_experiment_of_the_real_job_has_a_smoke_run(experiment):
+    """A dry run is refused what a run would be."""
+    _assert_holds(_configuration(SMOKE, EXPERIMENT=experiment), {"trainer.total_training_steps": 2})
+
+
 def test_each_smoke_run_has_a_name_of_its_own(tmp_path):
     """Under the name of a run that is there, the launcher would find its steps done."""
 

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from recipes.archer.ending import UserError
 from recipes.archer.runs.metrics_reader import read_metrics
 from recipes.archer.runs.wandb_offline import read_wandb
 
+ROOT = Path(__file__).resolve().parents[4]
 ROWS = [{"step": 1, "actor/entropy": 2.5}, {"step": 2, "actor/entropy": None}, {"step": 3, "actor/entropy": 2.4}]
 
 
@@ -282,6 +284,32 @@ def test_the_parts_that_several_attempts_at_a_run_wrote_are_read_as_one(offline,
     for place in (tmp_path / "run", tmp_path / "run/wandb"):
         assert [row["step"] for row in read_metrics(place).rows] == list(range(1, 61))
     assert [row["step"] for row in read_metrics(path).rows] == list(range(50, 61))  # a file is that file
+
+
+COURSES = """
+import sys
+from pathlib import Path
+from recipes.archer.runs.trackers import Trackers
+for course, first in ((0, 1), (1, 3)):
+    config = {"guard": {"action": "rollback"}}
+    trackers = Trackers(["wandb"], Path(sys.argv[1]), config, "p", "n", first, course)
+    for step in range(first, first + 4):
+        trackers.log({"actor/entropy": 0.5 + course}, step)
+    trackers.finish(0, 60.0)
+"""
+
+
+def test_courses_are_runs_of_their_own_in_wandb_and_are_read_as_one(tmp_path):
+    """With one id, what a run does after it went back would be refused: W&B takes no step twice."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    variables |= {"WANDB_MODE": "offline", "WANDB_RUN_ID": "mine-1a2b", "WANDB_RESUME": "allow"}
+    variables["PYTHONPATH"] = str(ROOT)
+    program = [sys.executable, "-c", COURSES, str(tmp_path)]
+    subprocess.run(program, check=True, capture_output=True, timeout=120, env=variables)
+    files = {path.name for path in tmp_path.glob("wandb/offline-run-*/*.wandb")}
+    assert files == {"run-mine-1a2b.wandb", "run-mine-1a2b-course-1.wandb"}
+    rows = [(row["step"], row["actor/entropy"]) for row in read_metrics(tmp_path).rows]
+    assert rows == [(1, 0.5), (2, 0.5), (3, 1.5), (4, 1.5), (5, 1.5), (6, 1.5)]
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -1,4 +1,4 @@
-"""The run's stop tokens are told on its first line, written into its configuration, or refused."""
+"""The run's stop tokens are told at each start, written into its configuration, or refused."""
 
 import json
 
