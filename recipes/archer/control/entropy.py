@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any
 
 from recipes.archer.control.actuators import AdvantageRule, AdvantageState, BonusRule, Measure, advantage, bonus
-from recipes.archer.ending import UserError
 from recipes.archer.metrics.row import CONTROL_KEYS
 from recipes.archer.settings.running import START_STEPS
 from verl import DataProto
@@ -90,16 +89,13 @@ class EntropyControl:
         """Goes on where ``state`` was taken, within the limits that are set now; None: an earlier version has none.
 
         Raises:
-            UserError: it holds something else than such a state.
+            ValueError, AttributeError: it holds something else than such a state.
         """
         if state is None:
             return
         start, *numbers = (state.get(name) for name in ("start", "coefficient", "integral", "alpha"))
         if not isinstance(start, list) or not all(map(_is_number, (*start, *numbers))):
-            raise UserError(
-                "the checkpoint's entropy_control is not what a run saves; set trainer.experiment_name to another name "
-                "for a new run"
-            )
+            raise ValueError("entropy_control is no start and three numbers")
         coefficient, integral, alpha = numbers
         self.start = list(start[:START_STEPS])
         if self.actuator == "bonus":

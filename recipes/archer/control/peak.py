@@ -51,10 +51,20 @@ class Peak:
         return {"metric": self.metric, "sign": self.sign, "best": self.best, "since": self.since, "last": self.last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where ``state`` was taken; afresh where that was of another metric."""
+        """Goes on where ``state`` was taken; afresh where that was of another metric.
+
+        Raises:
+            ValueError, LookupError, TypeError: it holds something else than such a state.
+        """
         if (state.get("metric", self.metric), state.get("sign", self.sign)) != (self.metric, self.sign):
             return
-        self.best, self.since, self.last = state["best"], state["since"], state["last"]
+        best, since, last = state["best"], state["since"], state["last"]
+        numbers = [last] if best is None else [last, *(best[name] for name in ("step", "value", "bound"))]
+        if type(since) is not int or since < 0 or any(_number(n) is None for n in numbers if n is not None):
+            raise ValueError("peak is no best value and a count")
+        if best is not None and None in numbers:
+            raise ValueError("peak has a best value without its number")
+        self.best, self.since, self.last = best, since, last
 
 
 def _number(value: Any) -> float | None:

@@ -77,9 +77,15 @@ class Rules:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on counting where ``state`` was taken."""
+        """Goes on counting where ``state`` was taken.
+
+        Raises:
+            ValueError, LookupError, TypeError, AttributeError, ArithmeticError: it holds something else.
+        """
         self.empty_steps, self.skipped_updates = state["empty_steps"], state.get("skipped_updates", 0)
         self.step, self.skipping_since = state["step"], state.get("skipping_since", state["step"])
+        if any(type(n) is not int or n < 0 for n in (self.empty_steps, self.skipped_updates, self.skipping_since)):
+            raise ValueError("empty_steps, skipped_updates or skipping_since is no count")
         self.guard.load_state_dict(state["guard"])
         if "peak" in state:  # not in a checkpoint of an earlier version
             self.peak.load_state_dict(state["peak"])

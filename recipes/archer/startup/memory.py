@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from recipes.archer.checkpoints.disk_space import first_size, readable
 from recipes.archer.ending import UserError
 from recipes.archer.losses.constants import uses_reference
-from recipes.archer.session.ray_session import KV_CACHE_GIB
+from recipes.archer.session.ray_session import KV_CACHE_GIB, names_cluster
 from recipes.archer.settings.relations import num_workers
 
 # of a container; the machine's own is what is left where there is none
@@ -21,7 +21,7 @@ def check_memory(config: DictConfig, model: Path) -> None:
     Raises:
         UserError: shows the sum.
     """
-    if config.trainer.device != "cpu" or "RAY_ADDRESS" in os.environ:
+    if config.trainer.device != "cpu" or names_cluster():
         return
     parts, there = parts_of(config, first_size(model, bytes_each=1, copies=1)), memory()
     if (needed := sum(parts.values())) <= there:

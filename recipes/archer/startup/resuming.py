@@ -11,6 +11,8 @@ from recipes.archer.checkpoints.identity import check_identity, identity
 from recipes.archer.checkpoints.reading import STATE, Checkpoint, read
 from recipes.archer.checkpoints.saver import CheckpointSaver
 from recipes.archer.checkpoints.store import BestBy, CheckpointStore
+from recipes.archer.control.entropy import EntropyControl
+from recipes.archer.control.rules import Rules
 from recipes.archer.ending import UserError
 from recipes.archer.losses.constants import uses_reference
 from recipes.archer.metrics.names import metric_names
@@ -168,12 +170,11 @@ def check_state(checkpoint: Checkpoint, config, num_prompts: int) -> None:
     state = checkpoint.state
     try:
         PromptStream(num_prompts, config.data.seed, config.data.shuffle).load_state_dict(state["stream"])
-        guard = Guard.from_config(config)
-        guard.load_state_dict(state["guard"])
-        guard.summary()  # judges by what it has just taken up
-        for number in (state["empty_steps"], state.get("skipped_updates", 0), state.get("skipping_since", 0)):
-            if type(number) is not int or number < 0:
-                raise ValueError("empty_steps, skipped_updates or skipping_since is no count")
+        EntropyControl(config.control.entropy).load_state_dict(state.get("entropy_control"))
+        rules = Rules(config.trainer, Guard.from_config(config))
+        rules.load_state_dict(state)
+        rules.guard.summary()  # judges by what it has just taken up
+        rules.broken()
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:  # whatever JSON may hold
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise UserError(

@@ -44,10 +44,10 @@ class WorkerCalls:
         do_sample = self.rollout.val_kwargs.do_sample if validate else self.rollout.do_sample
         cap = self.val_cap if validate and self.val_cap is not None else self.cap
         prompts.meta_info = {"do_sample": do_sample, "validate": validate, "max_tokens": cap}
-        if self.rollout.tensor_model_parallel_size == 1:  # parallel engines must stop in step
-            prompts.meta_info["stop_file"] = str(stop_file())
-        padded, filler = pad_dataproto_to_divisor(prompts, self.actor.world_size)
         file = stop_file()
+        if self.rollout.tensor_model_parallel_size == 1:  # parallel engines must stop in step
+            prompts.meta_info["stop_file"] = str(file)
+        padded, filler = pad_dataproto_to_divisor(prompts, self.actor.world_size)
         try:
             with self.actor.deadlines.rollout(validate, lambda: self.stop.requested and file.touch()):
                 response = unpad_dataproto(self.actor.generate_sequences(padded), pad_size=filler)

@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from objective_cases import make_batch, value_of
 from recipes.archer.control.entropy import EntropyControl
-from recipes.archer.ending import UserError
 from recipes.archer.losses.constants import LossConfig
 from recipes.archer.settings.configuration import CONFIG_DIR
 from trainer_cases import RIGHT, WRONG, make_trainer, step_of
@@ -174,7 +173,7 @@ def test_a_state_of_an_earlier_version_is_a_beginning():
     "change", [{"start": 3}, {"start": ["1"]}, {"alpha": "0.1"}, {"integral": None}, {"coefficient": math.nan}]
 )
 def test_a_state_that_is_none_is_refused(change):
-    with pytest.raises(UserError, match="entropy_control is not what a run saves"):
+    with pytest.raises(ValueError, match="entropy_control is no start and three numbers"):
         control(actuator="advantage").load_state_dict(control().state_dict() | change)
 
 

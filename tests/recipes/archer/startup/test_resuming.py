@@ -198,6 +198,8 @@ def test_what_may_have_to_be_gone_back_to_is_kept_where_the_run_may_go_back(star
 
 
 PLACE = _state()["stream"]
+BEST = {"step": 1, "value": 0.5, "bound": 0.4}
+PEAK = {"metric": "val/accuracy", "sign": 1, "best": BEST, "since": 3, "last": 0.4}
 MONITOR = _state()["guard"]["monitor"]
 SPOILT = {
     "no place in the prompts": {"stream": None},
@@ -218,7 +220,26 @@ SPOILT = {
     "empty steps in a text": {"empty_steps": "3"},
     "skipped updates below zero": {"skipped_updates": -3},
     "a step since that is a text": {"skipping_since": "3"},
+    "a peak that is a list": {"peak": [PEAK]},
+    "a peak without a count": {"peak": PEAK | {"since": None}},
+    "a peak that counts below zero": {"peak": PEAK | {"since": -1}},
+    "a best value that is a number": {"peak": PEAK | {"best": 0.5}},
+    "a best value of text": {"peak": PEAK | {"best": BEST | {"value": "0.5"}}},
+    "a best value without a bound": {"peak": PEAK | {"best": {"step": 1, "value": 0.5}}},
+    "a best value with an empty bound": {"peak": PEAK | {"best": BEST | {"bound": None}}},
+    "a best value and no last one": {"peak": PEAK | {"last": None}},
+    "an entropy control with a start of text": {
+        "entropy_control": {"start": ["1"], "coefficient": 0, "integral": 0, "alpha": 0}
+    },
+    "an entropy control without a start": {"entropy_control": {"coefficient": 0.0, "integral": 0.0, "alpha": 0.0}},
 }
+
+
+def test_what_a_run_saves_is_taken_up(start):
+    """The parts below are refused for what is spoilt in them."""
+    control = {"start": [1.5], "coefficient": 0.0, "integral": 0.0, "alpha": 0.0}
+    _save(start()[0], 1, peak=PEAK, entropy_control=control, skipping_since=1)
+    assert start()[1].step == 1
 
 
 @pytest.mark.parametrize("kind", SPOILT)
