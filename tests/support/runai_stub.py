@@ -2,12 +2,14 @@
 """A stand-in for `runai`: refuses what the documentation of its generation does not allow, records the rest.
 
 Which generation it is comes from STUB_GENERATION, where it writes from STUB_RECORD. The flags are those of
-`runai submit` (v1) and `runai training standard submit` (v2) in the vendor's command-line reference.
+`runai submit` (v1) and `runai training standard submit` (v2) in the vendor's command-line reference. Asked how a job
+is, it says what the file STUB_SAYS has, without one that it runs; with STUB_EXIT every command ends with that code.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 
 VALUE, SWITCH = True, False
 FLAGS = {
@@ -79,6 +81,10 @@ def main():
         if look not in LOOKS[generation] or flag != "-p":
             refuse(f"unknown command {arguments}")
         record["project"] = project
+        if "describe" in look:
+            said = Path(os.environ.get("STUB_SAYS", "/nowhere"))
+            status = {"v1": "NAME: x\nSTATUS: Running", "v2": "Name: x\nPhase: Running"}[generation]
+            print(said.read_text() if said.exists() else status)
     with open(os.environ["STUB_RECORD"], "w") as file:
         json.dump(record, file)
     sys.exit(int(os.environ.get("STUB_EXIT", "0")))

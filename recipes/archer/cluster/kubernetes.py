@@ -121,6 +121,18 @@ def look_command(verb: str, name: str, settings: Settings, nodes: int) -> list[s
     return [settings.kubectl, *words, "-n", namespace(settings)]
 
 
+def list_command(name: str, settings: Settings, nodes: int) -> list[str]:
+    """The argv that lists a Job, or a RayJob, and its pods, as JSON; none of them is an empty list and no error."""
+    kinds = "rayjobs.ray.io,pods" if nodes > 1 else "jobs.batch,pods"
+    return [settings.kubectl, "get", kinds, "-l", f"{INSTANCE}={name}", "-n", namespace(settings), "-o", "json"]
+
+
+def events_command(name: str, settings: Settings) -> list[str]:
+    """The argv that lists what happened to a Job or a RayJob, the latest last, as JSON."""
+    about = ["--field-selector", f"involvedObject.name={name}", "--sort-by", ".lastTimestamp"]
+    return [settings.kubectl, "get", "events", *about, "-n", namespace(settings), "-o", "json"]
+
+
 def remarks(settings: Settings) -> list[str]:
     """What the settings ask for and a manifest does not carry, a sentence each."""
     if settings.node_pools and not settings.node_selector:

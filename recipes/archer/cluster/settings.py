@@ -47,6 +47,7 @@ class Settings:
         secrets: environment variable -> entry of a Kubernetes secret.
         wandb_key_file: path of the W&B key inside the container, mode 0600; an alternative to ``secrets``.
         flags: renames a flag for a site whose command line spells it differently.
+        not_found: a text by which the site's runai says that it knows no such job, where that is not recognised.
         namespace, scheduler, node_selector, operator_namespace: the ``[kubernetes]`` table; the last is where KubeRay's
             operator runs, which has to reach the dashboard of a RayJob.
     """
@@ -70,6 +71,7 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, SecretKey] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
+    not_found: str | None = None
     namespace: str | None = None
     scheduler: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)

@@ -33,6 +33,9 @@ OWN = {
     "trainer.fork_from": "--fork-from",
     "record": "the search: it is the trial's",
 }
+NOT_SEARCHED = {
+    "trainer.nnodes": "all trials have as many machines; give it behind the options, as an override",
+}
 SOURCES = "val/accuracy/"  # of one data source, which the prompt files name
 MOST_GRID_CHECKS = 64  # combinations of a grid; more take longer than they tell
 
@@ -47,6 +50,9 @@ def check_plan(plan: Plan) -> tuple[Plan, list[Axis], dict[str, Any] | None]:
         UserError: in one line, with the remedy.
     """
     require_plan(registry.load_record(plan.base))
+    for key, _ in plan.axes:
+        if key.lstrip("+~") in NOT_SEARCHED:
+            raise UserError(f"{key} cannot be searched: {NOT_SEARCHED[key.lstrip('+~')]}")
     for key in (*(key for key, _ in plan.axes), *(override.partition("=")[0] for override in plan.overrides)):
         _check_key(plan, key)
     if twice := {key for key, _ in plan.axes} & {override.partition("=")[0] for override in plan.overrides}:

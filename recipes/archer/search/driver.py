@@ -160,6 +160,8 @@ class Driver:
         elif code is not None and code not in TAKEN_AWAY:
             reason = course.reason or self.folder.last_words(run).removeprefix("error: ")
             self._end(trial, "fail", reason or f"exit code {code}")
+        elif (said := self.executor.failed(run)) is not None:
+            self._end(trial, "fail", said)
         elif state.attempts < ATTEMPTS:
             self.tell(f"{run} is lost{_how(code)}: it is begun once more")
             self._begin(trial, state.attempts + 1)

@@ -1,11 +1,10 @@
-"""Who runs trials: this machine, each by its launcher, or a cluster, through ``archer submit``.
+"""Who runs trials: this machine, each by its launcher; ``jobs.py`` has the cluster.
 
-Either finds again what it began in an earlier process: a local run by a lock that it holds, a job by its name.
+What an earlier process began is found again by a lock that it holds.
 """
 
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,21 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from recipes.archer.cluster.job import FINAL_CODES
-from recipes.archer.ending import FINISHED, UserError
+from recipes.archer.ending import UserError
 from recipes.archer.files import open_to_append, refuse_link
 from recipes.archer.reading.regular import UnreadableError, read_text
 from recipes.archer.reading.yaml import parse_yaml
 from recipes.archer.runs.log import open_notes
-from recipes.archer.search.course import course_of
 from recipes.archer.search.folder import LOGS, PROCESSES, SearchFolder
 from recipes.archer.settings.configuration import ROOT
 
 # writes its own number down, then becomes the launcher; the lock that it inherits is held as long as it lives
 _BEGIN = 'echo $$ >"$0" && exec "$@"'
 KILL_AFTER_S = 90.0  # from the request to end to the end by force: longer than a trainer's own grace
-ASK_EVERY_S = 60.0  # between questions to the cluster about a job
-LONGEST_S = 300
+LONGEST_S, SILENT = 300, 124  # of a command, and its exit code where it took longer
 
 
 class Executor(Protocol):
@@ -48,6 +44,7 @@ class Executor(Protocol):
     def alive(self, run: str) -> bool: ...
     def begun(self, run: str, start: int) -> bool: ...
     def code(self, run: str) -> int | None: ...
+    def failed(self, run: str) -> str | None: ...
     def stop(self, run: str) -> None: ...
 
 
@@ -83,9 +80,9 @@ class LocalExecutor:
         Raises:
             UserError: it refuses the configuration, or cannot run here.
         """
-        done = _run([*self.command, *overrides], self._environment(0) | {"DRY_RUN": "1"})
+        done = answer_of([*self.command, *overrides], self._environment(0) | {"DRY_RUN": "1"})
         if done.returncode:
-            raise UserError(_said(done))
+            raise UserError(said_by(done))
         config = parse_yaml(done.stdout, "the launcher's dry run")
         return config if isinstance(config, dict) else {}
 
@@ -133,6 +130,10 @@ class LocalExecutor:
         child = self._children.get(run)
         return None if child is None else child.poll()
 
+    def failed(self, run: str) -> str | None:
+        """Why a run cannot be begun again; of this machine that is never known."""
+        return None
+
     def stop(self, run: str) -> None:
         """Asks a run to save and end; asked again after a while, ends it."""
         pid = self._pid(run) if self.alive(run) else None
@@ -165,96 +166,6 @@ class LocalExecutor:
         return int(text) if text.isascii() and text.isdecimal() and int(text) > 1 else None
 
 
-class JobExecutor:
-    """Jobs of a cluster, found again by their names.
-
-    Args:
-        folder: of the search, on the volume that the jobs write to.
-        archer: argv of the ``archer`` command.
-        experiment: the base.
-        backend: ``runai`` or ``kubernetes``.
-        slots: jobs at a time.
-        cluster: file of the site's settings; None: the default one.
-    """
-
-    outlives = True  # jobs go on when the search is told to stop
-
-    def __init__(
-        self,
-        folder: SearchFolder,
-        archer: Sequence[str],
-        experiment: str,
-        backend: str,
-        slots: int = 1,
-        cluster: str | None = None,
-    ):
-        self.folder, self.archer, self.experiment, self.slots = folder, list(archer), experiment, slots
-        self.options = ["--backend", backend, *(["--cluster", cluster] if cluster else [])]
-        self._looked: dict[str, tuple[float, bool]] = {}  # when the cluster was asked, and whether it knows the job
-        self._failed: dict[str, int] = {}
-
-    def rehearse(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """``archer submit --dry-run``.
-
-        Raises:
-            UserError: what it says.
-        """
-        done = self._submit("trial-000", overrides, "--dry-run")
-        if done.returncode:
-            raise UserError(_said(done))
-        return {}
-
-    def begin(self, run: str, overrides: Sequence[str], slot: int, start: int) -> None:
-        """Submits a run's job, in the place of one of that name that is lost."""
-        if self._known(run):
-            self._ask("stop", run)
-        done = self._submit(run, overrides)
-        with open_notes(self.folder.path / LOGS / f"{run}.log") as log:
-            log.write(done.stdout + done.stderr)
-        self._looked[run] = (time.monotonic(), not done.returncode)
-        self._failed = {**self._failed, run: done.returncode} if done.returncode else self._failed
-
-    def alive(self, run: str) -> bool:
-        """Whether the job may still write: the run has not ended for good, and the cluster knows the job."""
-        if run in self._failed:
-            return False
-        if course_of(self.folder.run_folder(run)).exit_code in (FINISHED, *FINAL_CODES):
-            return False
-        asked, known = self._looked.get(run, (-ASK_EVERY_S, False))
-        if time.monotonic() >= asked + ASK_EVERY_S:
-            known = self._known(run)
-            self._looked[run] = (time.monotonic(), known)
-        return known
-
-    def begun(self, run: str, start: int) -> bool:
-        """Whether the job ever came to be, as far as that can be known."""
-        return self._known(run) or course_of(self.folder.run_folder(run)).run is not None
-
-    def code(self, run: str) -> int | None:
-        """The exit code of a submission that failed; otherwise None."""
-        return self._failed.get(run)
-
-    def stop(self, run: str) -> None:
-        """Deletes the job: the cluster tells the run to end."""
-        self._ask("stop", run)
-        self._looked[run] = (time.monotonic(), False)
-
-    def job(self, run: str) -> str:
-        """The job's name: a label of at most 47 characters, the search's name and the run's."""
-        stem = re.sub(r"[^a-z0-9]+", "-", self.folder.name.lower()).strip("-")
-        return f"archer-{stem[: 47 - len(run) - 8].rstrip('-')}-{run}"
-
-    def _known(self, run: str) -> bool:
-        return self._ask("status", run).returncode == 0
-
-    def _ask(self, verb: str, run: str) -> "subprocess.CompletedProcess[str]":
-        return _run([*self.archer, "job", verb, self.job(run), *self.options])
-
-    def _submit(self, run: str, overrides: Sequence[str], *more: str) -> "subprocess.CompletedProcess[str]":
-        named = ["submit", self.experiment, "--name", self.job(run)]
-        return _run([*self.archer, *named, *self.options, *more, *overrides])
-
-
 def gpu_groups(number: int, environ: Mapping[str, str], found: int) -> list[list[str]]:
     """The GPUs of this machine in as many groups of one size.
 
@@ -272,7 +183,10 @@ def gpu_groups(number: int, environ: Mapping[str, str], found: int) -> list[list
     return [names[start : start + size] for start in range(0, len(names), size)]
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+def answer_of(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """What a command says; one that takes too long ends with ``SILENT``."""
     try:
         return subprocess.run(
             command,
@@ -285,10 +199,11 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"{command[0]} took more than {LONGEST_S} s")
+        return subprocess.CompletedProcess(command, SILENT, "", f"{command[0]} took more than {LONGEST_S} s")
 
 
-def _said(done: "subprocess.CompletedProcess[str]") -> str:
+def said_by(done: "subprocess.CompletedProcess[str]") -> str:
+    """The last line that a command that failed said."""
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     return (
         lines[-1].removeprefix("archer: ").removeprefix("error: ")

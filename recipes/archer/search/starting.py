@@ -9,13 +9,15 @@ from recipes.archer.ending import UserError
 from recipes.archer.experiments import registry
 from recipes.archer.search.checks import SOURCES, check_plan, check_sources
 from recipes.archer.search.driver import Driver
-from recipes.archer.search.executors import Executor, JobExecutor, LocalExecutor, gpu_groups
+from recipes.archer.search.executors import Executor, LocalExecutor, gpu_groups
 from recipes.archer.search.folder import SearchFolder, home
+from recipes.archer.search.jobs import JobExecutor
 from recipes.archer.search.plan import Plan, going_on, plan_of
-from recipes.archer.search.records import adopt, run_overrides
+from recipes.archer.search.records import adopt, base_overrides, run_overrides, settings_of
 from recipes.archer.search.study import CONFIRM, Study, origin
 from recipes.archer.search.table import hours_of, lines_of, standing, stands
 from recipes.archer.search.winner import chosen, evaluate, evidence, wanted
+from recipes.archer.settings.configuration import compose
 from recipes.archer.startup.gpus import num_gpus
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Search:
         self.folder, self.archer, self.tell = SearchFolder(name), archer, tell
         plan = going_on(self.folder.plan(), given) if self.folder.exists else plan_of(name, given)
         self.plan, self.axes, self.base = check_plan(plan)
-        self.executor = executor_for(self.folder, self.plan, archer)
+        self.executor = executor_for(self.folder, self.plan, archer, tell)
         _check_machine(self.plan, self.executor, self.base or {axis.key: axis.at(0.0) for axis in self.axes})
         self.folder.take()
         self.folder.keep(self.plan)
@@ -105,14 +107,18 @@ def adopt_trial(name: str, number: int | None, experiment: str | None) -> Path:
     return adopt(now.plan, number, now.study.trials[number].params, told, experiment)
 
 
-def executor_for(folder: SearchFolder, plan: Plan, archer: Sequence[str]) -> Executor:
+def executor_for(folder: SearchFolder, plan: Plan, archer: Sequence[str], tell: Tell) -> Executor:
     """Who runs the trials.
+
+    Args:
+        tell: is told what a cluster says, a line each.
 
     Raises:
         UserError: the GPUs cannot be shared out.
     """
     if plan.executor != "local":
-        return JobExecutor(folder, archer, plan.base, plan.executor, plan.parallel, plan.cluster)
+        nodes = int(compose([*base_overrides(plan), *settings_of(plan, {})]).trainer.nnodes)
+        return JobExecutor(folder, archer, plan.base, plan.executor, plan.parallel, plan.cluster, nodes, tell)
     on_gpus = registry.composed(plan.base).trainer.device != "cpu" and os.environ.get("DEVICE") != "cpu"
     groups = gpu_groups(plan.parallel, os.environ, num_gpus()) if on_gpus and plan.parallel > 1 else []
     return LocalExecutor(folder, registry.launcher(plan.base).path, plan.base, plan.parallel, groups)

@@ -27,6 +27,10 @@ BAD = {
     "a grid of a range": ({"sampler": "grid", "trials": None}, "a grid takes values"),
     "a grid of another size": ({"set": {LR: "1e-4,2e-4"}, "sampler": "grid"}, "the grid has 2 points"),
     "what the search decides": ({"set": {"seed": "1,2"}}, "seed cannot be set: it is decided by --confirm"),
+    "what is the same for all trials": (
+        {"base": "v5_mended", "set": {"trainer.nnodes": "1,2"}},
+        "trainer.nnodes cannot be searched: all trials have as many machines",
+    ),
     "what the machine decides": ({"set": {"data.train_files": "a,b"}}, "from the machine's facts"),
     "the search's own as an override": ({"overrides": ["guard.action=off"]}, "guard.action cannot be set"),
     "an override of what is searched": ({"overrides": [f"{LR}=1"]}, "is searched and given as an override"),

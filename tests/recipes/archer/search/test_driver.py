@@ -207,6 +207,32 @@ def test_a_run_that_fails_says_why_and_the_search_goes_on(searches, monkeypatch)
     assert [trial.state.name for trial in search.study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
 
 
+def test_what_the_cluster_says_has_failed_for_good_is_not_begun_again(searches, monkeypatch):
+    real = LocalExecutor.begin
+
+    def begin(executor, run, overrides, slot, start):
+        if run != "trial-001":  # whose job never starts
+            real(executor, run, overrides, slot, start)
+
+    monkeypatch.setattr(LocalExecutor, "begin", begin)
+    monkeypatch.setattr(LocalExecutor, "failed", lambda _, run: "no such image" if run == "trial-001" else None)
+    search = searches.run(trials=3)
+    assert searches.started == ["trial-000", "trial-002"]
+    assert search.study.trials[1].state.name == "FAIL"
+    assert search.study.trials[1].user_attrs["outcome"] == "no such image"
+
+
+def test_a_job_has_the_base_s_nodes_or_the_search_s(searches, monkeypatch):
+    from recipes.archer.search.jobs import JobExecutor
+
+    monkeypatch.setattr(JobExecutor, "rehearse", lambda *_: {})
+    options = {"base": "v5_mended", "set": {LR: "1e-7..1e-5:log"}, "executor": "kubernetes"}
+    for name, more, nodes in (("one", {}, 1), ("two", {"overrides": ["trainer.nnodes=2"]}, 2)):
+        search = searches.make(name, **options, **more)
+        assert search.executor.nodes == nodes
+        search.folder.give_back()
+
+
 def test_parallel_trials_have_each_their_group_of_gpus(searches, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     monkeypatch.setattr("recipes.archer.search.starting.num_gpus", lambda: 4)
