@@ -32,6 +32,11 @@ def main() -> None:
     steps, every = int(words["trainer.total_training_steps"]), int(words["trainer.test_freq"])
     facts = {"name": name, "status": "running", "exit_code": None, "started": "2026-01-01T00:00:00+00:00"}
     write(folder, facts)
+    files = os.environ.get("VAL_FILES", os.path.join(os.environ["OUTPUT_DIR"], "val.json")).split()
+    sampling = {"n": 4, "temperature": 0.6, "top_p": 0.95, "do_sample": True}
+    config = {"data": {"val_files": files, "max_response_length": 64, "max_val_response_length": None}}
+    config["actor_rollout_ref"] = {"rollout": {"val_kwargs": sampling}}
+    (folder / "config.yaml").write_text(json.dumps(config))
     held = "WAIT" in os.environ
     with open(folder / "metrics.jsonl", "w") as metrics:
         for step in range(1, steps + 1):

@@ -60,7 +60,7 @@ class Search:
         if self.plan.confirm:
             self._drive(self.confirming, self._next_to_confirm)
             if self.plan.executor == "local":
-                evaluate(self.folder, self.confirming.complete, self.archer, self.tell)
+                evaluate(self.folder, self.plan, self.confirming.complete, self.archer, self.tell)
         for told in stands(self.folder, self.plan, self.axes, self.study, self.confirming).sentences:
             self.tell(told)
 

@@ -12,7 +12,7 @@ from recipes.archer.search.folder import SearchFolder
 from recipes.archer.search.plan import Plan
 from recipes.archer.search.space import Axis, words
 from recipes.archer.search.study import CONFIRM, Study, name_of, origin
-from recipes.archer.search.winner import Confirmed, confirmed, sentence
+from recipes.archer.search.winner import Confirmed, confirmed, finding
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -174,7 +174,10 @@ class Standing:
     def sentences(self) -> list[str]:
         """Budget, the best so far, what was confirmed."""
         told = [budget(self.plan, self.lines, self.again), best_so_far(self.plan, self.lines)]
-        return [*told, *map(str, self.found), sentence(self.plan, self.found)] if self.again else told
+        if not self.again:
+            return told
+        best = self.study.complete[0].number if self.study.complete else None
+        return [*told, *map(str, self.found), str(finding(self.plan, self.found, best))]
 
     @property
     def over(self) -> bool:

@@ -6,13 +6,15 @@ The best value of many trials is high also by luck; what decides is measured ane
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.archer.ending import UserError
-from recipes.archer.evaluation.comparison import WORSE, compare
-from recipes.archer.evaluation.tables import evaluations_in
+from recipes.archer.evaluation.comparison import BETTER, WORSE, compare
+from recipes.archer.evaluation.plan import file_digest
+from recipes.archer.evaluation.tables import Scores, evaluations_in
 from recipes.archer.experiments import registry
-from recipes.archer.search.course import course_of
+from recipes.archer.search.course import Course, course_of
 from recipes.archer.search.folder import LOGS, SearchFolder
 from recipes.archer.search.plan import Plan
 from recipes.archer.search.space import words
@@ -31,7 +33,8 @@ class Confirmed:
     Attributes:
         number: of the trial.
         values: the metric at each run's peak.
-        scores: right responses by question, all runs together, as ``scores.json`` has them; None: not evaluated.
+        scores: right responses by question, of all runs and all held-out files, as ``scores.json`` has them; None: a
+            run was not evaluated on a file.
     """
 
     number: int
@@ -59,16 +62,20 @@ def wanted(plan: Plan, study: Study) -> list[tuple[int, int]]:
     return [(trial.number, seed + 1 + i) for i in range(plan.seeds) for trial in best]
 
 
-def evaluate(folder: SearchFolder, runs: "Sequence[FrozenTrial]", archer: Sequence[str], tell: Tell) -> None:
-    """Evaluates runs that confirm on their held-out prompts, those that are not yet, one after the other."""
+def evaluate(
+    folder: SearchFolder, plan: Plan, runs: "Sequence[FrozenTrial]", archer: Sequence[str], tell: Tell
+) -> None:
+    """Evaluates runs that confirm at their peaks on their held-out prompts, where they are not yet, one by one."""
     for trial in runs:
         run = name_of(trial)
         path = folder.run_folder(run)
         course = course_of(path)
-        if course.run is None or evaluations_in(path):
+        peak = _peak_of(course, plan)
+        if course.run is None or peak is None or evaluations_of(course, plan) is not None:
             continue
-        tell(f"{run} is evaluated")
-        command = [*archer, "evaluate", str(path), "--data", *_val_files(course.run.config)]
+        tell(f"{run} is evaluated at step {peak}")
+        files = _val_files(course.run.config)
+        command = [*archer, "evaluate", str(path), "--data", *files, "--steps", str(peak)]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
         )
@@ -77,6 +84,64 @@ def evaluate(folder: SearchFolder, runs: "Sequence[FrozenTrial]", archer: Sequen
                 log.write(done.stdout + done.stderr)
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             tell(f"{run} could not be evaluated: {lines[-1] if lines else f'exit code {done.returncode}'}")
+
+
+def evaluations_of(course: Course, plan: Plan) -> list[Scores] | None:
+    """The scores of a run's best checkpoint on each of its held-out files, drawn as the run validates.
+
+    Others may lie beside them: of other steps, files and settings. None where one of these is missing.
+    """
+    from recipes.archer.startup.evaluating import Options, validation_of
+
+    peak = _peak_of(course, plan)
+    if course.run is None or peak is None or not (files := _val_files(course.run.config)):
+        return None
+    try:
+        own = validation_of(course.run, Options())
+    except UserError:
+        return None
+    found = evaluations_in(course.run.folder)
+    wanted = {"n": own.n, "temperature": own.temperature, "top_p": own.top_p, "seed": own.seed}
+    chosen: list[Scores] = []
+    for file in files:
+        fitting = [
+            scores
+            for scores in found
+            if scores.get("step") == peak and _is_of(scores, Path(file)) and _drawn(scores, wanted, own.max_tokens)
+        ]
+        if not fitting:
+            return None
+        # one that the context lowers the cap of is the run's as well
+        chosen.append(max(fitting, key=lambda scores: int(scores["plan"]["sampling"]["max_tokens"])))
+    return chosen
+
+
+def _peak_of(course: Course, plan: Plan) -> int | None:
+    """The step whose checkpoint a run keeps as its best."""
+    peak = course.peak(plan.metric, plan.sign)
+    return None if peak is None else peak.step
+
+
+def _is_of(scores: Scores, file: Path) -> bool:
+    """Whether they are of a file: by its content where it can be read here, else by its name."""
+    if scores.get("data") != file.name:
+        return False
+    try:
+        return bool(scores["plan"].get("data") == file_digest(file))
+    except OSError:
+        return True
+    except (KeyError, AttributeError):
+        return False
+
+
+def _drawn(scores: Scores, wanted: dict[str, Any], most_tokens: int) -> bool:
+    """Whether responses were drawn as is wanted; a run's folder may be anyone's."""
+    plan = scores.get("plan")
+    sampling = plan.get("sampling") if isinstance(plan, dict) else None
+    if not isinstance(sampling, dict) or any(sampling.get(name) != value for name, value in wanted.items()):
+        return False
+    cap = sampling.get("max_tokens")
+    return isinstance(cap, int) and 0 < cap <= most_tokens and scores["n"] == wanted["n"]
 
 
 def confirmed(folder: SearchFolder, plan: Plan, confirming: Study) -> list[Confirmed]:
@@ -88,49 +153,79 @@ def confirmed(folder: SearchFolder, plan: Plan, confirming: Study) -> list[Confi
     for number, trials in of.items():
         done = [trial for trial in trials if trial.value is not None and trial.state.name == "COMPLETE"]
         values = tuple(float(trial.value or 0) for trial in done)
-        found.append(Confirmed(number, values, _pooled(folder, trials)))
-    return sorted(found, key=lambda one: _order(plan, one), reverse=True)
+        found.append(Confirmed(number, values, _pooled(folder, plan, trials)))
+    by_share = plan.metric == "val/accuracy" and all(one.share is not None for one in found)
+    return sorted(found, key=lambda one: _order(plan, one, by_share), reverse=True)
 
 
-def sentence(plan: Plan, found: Sequence[Confirmed]) -> str:
-    """Which is better, and how surely."""
+@dataclass(frozen=True)
+class Finding:
+    """What comes of the runs with fresh seeds.
+
+    Attributes:
+        winner: the trial that they show to be better than the next one; None: they do not.
+        said: that, and how surely.
+    """
+
+    winner: int | None
+    said: str
+
+    def __str__(self) -> str:
+        return self.said if self.winner is not None else f"not confirmed: {self.said}"
+
+
+def finding(plan: Plan, found: Sequence[Confirmed], best: int | None = None) -> Finding:
+    """Which is better, and how surely.
+
+    Args:
+        best: the search's own best trial.
+    """
     if len(found) < 2:
-        return str(found[0]) if found else "nothing was confirmed"
+        return Finding(None, "there is no second trial to compare with" if found else "no run has begun")
     first, second = found[0], found[1]
     if first.scores is None or second.scores is None:
-        return f"trials {first.number} and {second.number} are not compared: not all of their runs were evaluated"
+        told = "not all of their runs were evaluated on all held-out files at their best checkpoints"
+        return Finding(None, f"trials {first.number} and {second.number} are not compared: {told}")
     try:
         result = compare(first.scores, second.scores, f"trial {second.number}")
     except UserError as problem:
-        return f"not compared: {problem}"
+        return Finding(None, f"not compared: {problem}")
     if result.verdict == WORSE:  # the metric of the search says otherwise
-        return f"trial {first.number} by {plan.metric}, but it is {result.sentence}"
-    return f"trial {first.number} is {result.sentence}"
+        return Finding(None, f"trial {first.number} by {plan.metric}, but it is {result.sentence}")
+    said = f"trial {first.number} is {result.sentence}"
+    if result.verdict != BETTER:
+        return Finding(None, said)
+    other = best is not None and best != first.number
+    return Finding(first.number, said + (f"; trial {best}, the best of the search, is not confirmed" if other else ""))
 
 
-def _order(plan: Plan, one: Confirmed) -> tuple[float, float]:
+def _order(plan: Plan, one: Confirmed, by_share: bool) -> tuple[float, float]:
     mean = sum(one.values) / len(one.values) if one.values else -plan.sign * float("inf")
     by_metric = plan.sign * mean
     share = one.share if one.share is not None else -1.0
-    return (share, by_metric) if plan.metric == "val/accuracy" else (by_metric, share)
+    return (share, by_metric) if by_share else (by_metric, share)
 
 
-def _pooled(folder: SearchFolder, trials: "Sequence[FrozenTrial]") -> dict[str, Any] | None:
-    """The evaluations of several runs as one with all their responses; None where one is missing."""
-    scores = [next(iter(evaluations_in(folder.run_folder(name_of(trial)))), None) for trial in trials]
-    if not scores or any(one is None for one in scores):
-        return None
-    found = [one for one in scores if one is not None]
+def _pooled(folder: SearchFolder, plan: Plan, trials: "Sequence[FrozenTrial]") -> dict[str, Any] | None:
+    """The evaluations of several runs on all files as one with all their responses; None where one is missing."""
     counts: dict[str, int] = {}
-    for one in found:
-        for question in one["questions"]:
-            counts[question["question"]] = counts.get(question["question"], 0) + question["num_correct"]
+    n = 0
+    for trial in trials:
+        found = evaluations_of(course_of(folder.run_folder(name_of(trial))), plan)
+        if found is None:
+            return None
+        n += int(found[0]["n"])
+        for scores in found:
+            for question in scores["questions"]:
+                key = f"{scores['plan'].get('data')} {question['question']}"  # which two files may both have
+                counts[key] = counts.get(key, 0) + question["num_correct"]
     questions = [{"question": key, "num_correct": number} for key, number in counts.items()]
-    return {"n": sum(int(one["n"]) for one in found), "questions": questions} if questions else None
+    return {"n": n, "questions": questions} if questions else None
 
 
 def _val_files(config: dict[str, Any]) -> list[str]:
-    files = (config.get("data") or {}).get("val_files") or []
+    data = config.get("data")
+    files = (data.get("val_files") if isinstance(data, dict) else None) or []
     return [files] if isinstance(files, str) else [str(file) for file in files]
 
 
@@ -144,11 +239,14 @@ def evidence(folder: SearchFolder, plan: Plan, study: Study, found: Sequence[Con
         told.append(
             f"Of {len(study.trials)} trials {len(study.complete)} finished, trial {study.complete[0].number} best."
         )
-    return told + ([f"Confirmed with fresh seeds: {sentence(plan, found)}."] if found else [])
+    if found:
+        came = finding(plan, found, study.complete[0].number if study.complete else None)
+        told.append(f"{'C' if came.winner == number else 'Not c'}onfirmed with fresh seeds: {came.said}.")
+    return told
 
 
 def chosen(name: str, study: Study, found: Sequence[Confirmed], number: int | None) -> int:
-    """The trial that is meant: the one named, else the one that was confirmed as the best, else the best.
+    """The trial that is meant: the one named, else the best with fresh seeds, else the best.
 
     Raises:
         UserError: there is none.
@@ -156,7 +254,7 @@ def chosen(name: str, study: Study, found: Sequence[Confirmed], number: int | No
     if number is None:
         if not study.complete:
             raise UserError(f"search {name} has no trial that has finished: `archer search show {name}` shows it")
-        return found[0].number if found else study.complete[0].number
+        return found[0].number if found and found[0].values else study.complete[0].number
     if not 0 <= number < len(study.trials):
         raise UserError(f"search {name} has no trial {number}: `archer search show {name}` lists them")
     return number

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from recipes.archer.grading.grader import GradingPool, GroundTruthError
 from recipes.archer.grading.ground_truths import check_file
 from recipes.archer.prompts.file import PromptFileError, read_prompt_file
 from recipes.archer.reading.json import read_json
+from recipes.archer.runs.folder import Run
 from recipes.archer.session.temporary import remove_leftovers
 from recipes.archer.settings.configuration import compose, plain
 from recipes.archer.settings.model_folder import context_length
@@ -70,8 +72,16 @@ def settings_for(targets: Sequence[Target], options: Options) -> Settings:
     Raises:
         UserError: that run's configuration, or an option, has a value that cannot be.
     """
-    run = next((target.run for target in targets if target.run is not None and target.run.config), None)
-    own, default = (run.config if run is not None else {}), plain(compose())
+    return validation_of(next((t.run for t in targets if t.run is not None and t.run.config), None), options)
+
+
+def validation_of(run: Run | None, options: Options) -> Settings:
+    """The options, and where one was not given, a run's validation, or the recipe's.
+
+    Raises:
+        UserError: as :func:`settings_for`.
+    """
+    own, default = (run.config if run is not None else {}), _recipe()
 
     def said(name: str) -> Any:
         """As the run has it, else the recipe; its text is data: nothing in it is looked up or called."""
@@ -91,6 +101,12 @@ def settings_for(targets: Sequence[Target], options: Options) -> Settings:
     )
     _check(found, options)
     return found
+
+
+@cache
+def _recipe() -> dict[str, Any]:
+    """The recipe's own configuration."""
+    return plain(compose())
 
 
 def _given(option: Any, otherwise: Any) -> Any:

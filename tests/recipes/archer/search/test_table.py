@@ -1,10 +1,13 @@
 """How a search stands, in words and figures; and which of the best is better."""
 
+import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from recipes.archer.search import winner
 from recipes.archer.search.table import HEADINGS, standing, summary_headings
 from recipes.archer.search.winner import chosen, evidence
 from searching import LR
@@ -16,14 +19,20 @@ def done(searches):
     return searches
 
 
-def evaluated(folder: Path, right: float, n: int = 4, questions: int = 60) -> None:
+def evaluated(
+    folder: Path, right: float, n: int = 4, questions: int = 60, step: int = 6, file: str = "val.json", **how
+):
     """An evaluation of a run, as `archer evaluate` leaves it."""
     counts = [{"question": f"q{i}", "num_correct": n if i < right * questions else 0} for i in range(questions)]
+    sampling = {"n": n, "temperature": 0.6, "top_p": 0.95, "max_tokens": 64, "seed": 0} | how
+    content = folder.parent.parent / file
+    digest = hashlib.sha256(content.read_bytes() if content.exists() else file.encode()).hexdigest()
     scores = {
-        "model": folder.name, "data": "val.json", "step": 6, "n": n, "num_questions": questions, "avg": right,
+        "model": folder.name, "data": file, "step": step, "n": n, "num_questions": questions, "avg": right,
         "avg_ci95": [right - 0.1, right + 0.1], "maj": right, "truncated": 0.0, "pass_at": {}, "questions": counts,
+        "plan": {"data": digest, "sampling": sampling},
     }  # fmt: skip
-    place = folder / "evaluations" / "step_6" / "val-n4"
+    place = folder / "evaluations" / f"step_{step}" / f"{Path(file).stem}-n{n}-{len(how)}"
     place.mkdir(parents=True)
     (place / "scores.json").write_text(json.dumps(scores))
 
@@ -42,22 +51,95 @@ def test_a_line_for_each_trial(done):
     assert now.over
 
 
+def again(done, number) -> Path:
+    """The folder of a trial's run with a fresh seed."""
+    return done.folder().run_folder(f"trial-{number:03d}-seed-2")
+
+
 def test_what_confirms_is_compared_question_by_question(done):
-    assert "not all of their runs were evaluated" in standing(done.folder()).sentences[-1]
+    said = standing(done.folder()).sentences[-1]
+    assert said.startswith("not confirmed: ") and "not all of their runs were evaluated" in said
     for number, right in ((0, 0.5), (1, 0.9)):
-        evaluated(done.folder().run_folder(f"trial-{number:03d}-seed-2"), right)
+        evaluated(again(done, number), right)
     now = standing(done.folder())
     assert now.found[0].number == 1  # what was first by luck is not with fresh seeds
     assert now.sentences[-1].startswith("trial 1 is better than trial 0: +40.0 points")
+    assert now.sentences[-1].endswith("; trial 0, the best of the search, is not confirmed")
     assert chosen("s", now.study, now.found, None) == 1
     told = " ".join(evidence(done.folder(), now.plan, now.study, now.found, 1))
     assert "Confirmed with fresh seeds: trial 1 is better" in told and "Of 3 trials 2 finished" in told
+    told = " ".join(evidence(done.folder(), now.plan, now.study, now.found, 0))
+    assert "Not confirmed with fresh seeds: trial 1 is better" in told
+
+
+def test_other_evaluations_of_a_run_do_not_decide(done):
+    """Of another step, another file, drawn otherwise; also where they stand before it."""
+    for number, right in ((0, 0.9), (1, 0.5)):
+        wrong = 1 - right
+        evaluated(again(done, number), wrong, step=2)
+        evaluated(again(done, number), wrong, file="a.json")
+        evaluated(again(done, number), wrong, n=2)
+        evaluated(again(done, number), wrong, temperature=0.0)
+        evaluated(again(done, number), wrong, temperature=0.6, top_p=0.95, max_tokens=65)
+    assert all(one.scores is None for one in standing(done.folder()).found)
+    for number, right in ((0, 0.9), (1, 0.5)):
+        evaluated(again(done, number), right)
+    now = standing(done.folder())
+    assert [(one.number, one.share) for one in now.found] == [(0, 0.9), (1, 0.5)]
+    assert now.sentences[-1].startswith("trial 0 is better than trial 1: +40.0 points")
+
+
+def test_an_evaluation_on_another_content_of_a_file_is_none(done):
+    for number in (0, 1):
+        evaluated(again(done, number), 0.5)
+    (done.output / "val.json").write_text("[]")
+    assert all(one.scores is None for one in standing(done.folder()).found)
+
+
+def test_all_held_out_files_decide(searches, monkeypatch):
+    monkeypatch.setenv("VAL_FILES", f"{searches.output}/easy.json {searches.output}/hard.json")
+    searches.run(set={LR: "3e-4,2.8e-4"}, sampler="grid", trials=None, confirm=2)
+    for number, easy in ((0, 0.2), (1, 0.4)):
+        evaluated(again(searches, number), easy, file="easy.json")
+    assert all(one.scores is None for one in standing(searches.folder()).found)
+    for number, hard in ((0, 1.0), (1, 0.2)):  # with the same questions in it, counted by themselves
+        evaluated(again(searches, number), hard, file="hard.json")
+    now = standing(searches.folder())
+    assert [(one.number, one.share) for one in now.found] == [(0, 0.6), (1, pytest.approx(0.3))]
+    assert "(120 questions, n=4)" in now.sentences[-1]
+
+
+def test_the_peaks_are_evaluated_where_that_was_not_done(done, monkeypatch):
+    now, calls = standing(done.folder()), []
+    evaluated(again(done, 0), 0.5)
+    evaluated(again(done, 1), 0.5, step=2)
+    ran = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(winner.subprocess, "run", lambda command, **_: calls.append(command) or ran)
+    winner.evaluate(done.folder(), now.plan, now.confirming.complete, ["archer"], lambda _: None)
+    (call,) = calls
+    assert call == ["archer", "evaluate", str(again(done, 1)), "--data", f"{done.output}/val.json", "--steps", "6"]
 
 
 def test_what_cannot_be_told_apart_is_said(done):
     for number, right in ((0, 0.5), (1, 0.52)):
-        evaluated(done.folder().run_folder(f"trial-{number:03d}-seed-2"), right)
-    assert "not told apart from trial" in standing(done.folder()).sentences[-1]
+        evaluated(again(done, number), right)
+    now = standing(done.folder())
+    assert now.sentences[-1].startswith("not confirmed: ") and "not told apart from trial" in now.sentences[-1]
+    told = " ".join(evidence(done.folder(), now.plan, now.study, now.found, 1))
+    assert "Not confirmed with fresh seeds: trial 1 is not told apart" in told
+
+
+def test_where_only_some_were_evaluated_the_metric_says_the_order(done):
+    values = [one.values for one in standing(done.folder()).found]
+    assert values == sorted(values, reverse=True)
+    first, second = (one.number for one in standing(done.folder()).found)
+    evaluated(again(done, second), 0.1)
+    assert [one.number for one in standing(done.folder()).found] == [first, second]
+
+
+def test_one_alone_is_compared_with_nothing(searches):
+    searches.run(confirm=1)
+    assert standing(searches.folder()).sentences[-1] == "not confirmed: there is no second trial to compare with"
 
 
 def test_a_damaged_run_is_a_line_of_its_own(done):
