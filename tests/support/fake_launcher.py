@@ -31,6 +31,9 @@ def main() -> None:
     learned = 1 / (1 + abs(math.log(lr / 3e-4))) - float(words.get(KL, 0)) + 0.001 * seed
     steps, every = int(words["trainer.total_training_steps"]), int(words["trainer.test_freq"])
     facts = {"name": name, "status": "running", "exit_code": None, "started": "2026-01-01T00:00:00+00:00"}
+    if "PAUSED" in os.environ:  # for a year, between two attempts
+        facts |= {"started": "2025-01-01T00:00:00+00:00", "attempt_started": "2026-01-01T00:03:00+00:00"}
+        facts["earlier_s"] = 180
     write(folder, facts)
     files = os.environ.get("VAL_FILES", os.path.join(os.environ["OUTPUT_DIR"], "val.json")).split()
     sampling = {"n": 4, "temperature": 0.6, "top_p": 0.95, "do_sample": True}

@@ -1,10 +1,10 @@
 """What ran, from run.json and config.yaml, as (name, text) lines."""
 
-from datetime import datetime
 from typing import Any
 
 from recipes.archer.printable import printable
 from recipes.archer.runs.folder import Run, last_change
+from recipes.archer.runs.times import seconds_at_work
 
 SILENT_S = 3600  # a running run that has written nothing for so long may be dead
 SETTINGS = (
@@ -94,11 +94,8 @@ def _setting(config: Any, path: str) -> Any:
 
 
 def _took(facts: dict) -> str | None:
-    try:
-        begin, end = (datetime.fromisoformat(facts[name]) for name in ("started", "finished"))
-        return _duration((end - begin).total_seconds())
-    except (KeyError, TypeError, ValueError):  # not ended yet, or a run.json of other making
-        return None
+    seconds = seconds_at_work(facts)
+    return None if seconds is None else _duration(seconds)  # not ended yet, or a run.json of other making
 
 
 def _duration(seconds: float) -> str:

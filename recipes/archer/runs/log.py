@@ -20,8 +20,10 @@ from recipes.archer.files import LinkError, open_to_append, through_no_link, wri
 from recipes.archer.printable import complain
 from recipes.archer.reading.json import parse_json, read_json
 from recipes.archer.reading.regular import UnreadableError, line_blocks, read_text
+from recipes.archer.runs.folder import last_change
 from recipes.archer.runs.history import forget_what_was_behind, go_on_after
 from recipes.archer.runs.names import CHECKPOINT, CONFIG, LOCK, METRICS, RUN, SAMPLES
+from recipes.archer.runs.times import seconds_at_work
 from recipes.archer.settings.configuration import ROOT
 
 if TYPE_CHECKING:
@@ -81,6 +83,9 @@ class RunLog:
         """
         from omegaconf import OmegaConf
 
+        earlier = self.run or (self._earlier_run() if last_step else {})
+        # of an attempt that was killed, until it wrote last: before anything is written by this one
+        spent = seconds_at_work(earlier, time.time() if self.run else last_change(self.folder))
         write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
         steps = go_on_after(self.folder, last_step, row)
         # a run that began with another one's checkpoint has no rows up to that
@@ -90,10 +95,10 @@ class RunLog:
             self._metrics.close()
         self._waiting = b""  # rows of steps that are done again: a checkpoint waits for those before it
         self._metrics = open_to_append(self.folder / METRICS)
-        earlier = self.run or (self._earlier_run() if last_step else {})
         self.run = {**earlier, **provenance(), **facts, "status": "running", "reason": None, "exit_code": None}
         self.run["started"] = earlier.get("started", now())
         self.run["attempts"] = earlier.get("attempts", 0) + 1
+        self.run["attempt_started"], self.run["earlier_s"] = now(), round(spent or 0.0, 1)
         self.run["finished"], self.run["steps"] = None, last_step
         self._write_run()
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from recipes.archer.ending import UserError
 from recipes.archer.runs.folder import Run, is_run, last_change, read_run
+from recipes.archer.runs.times import seconds_at_work
 
 NEAR = 100  # the step of the seeds' summary at which entropy is told
 OVER = ("finished", "stopped", "failed")
@@ -62,13 +62,10 @@ class Course:
 
     @property
     def hours(self) -> float:
-        """From its start to its end, or to what it wrote last."""
+        """At work: its attempts to their ends, or to what they wrote last, without the time between them."""
         if self.run is None:
             return 0.0
-        begun, ended = (_time(self.run.facts.get(name)) for name in ("started", "finished"))
-        if begun is None:
-            return 0.0
-        return max(0.0, (last_change(self.run.folder) if ended is None else ended) - begun) / 3600
+        return (seconds_at_work(self.run.facts, last_change(self.run.folder)) or 0.0) / 3600
 
     def until(self, step: int | None) -> "Course":
         """The run as it was at a step; a trial that was pruned may have gone on a little."""
@@ -110,11 +107,3 @@ def course_of(folder: Path) -> Course:
 def finite(value: Any) -> float | None:
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else None
-
-
-def _time(text: Any) -> float | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

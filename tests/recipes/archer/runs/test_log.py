@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from recipes.archer.files import LinkError
 from recipes.archer.runs import log as log_module
 from recipes.archer.runs.history import go_on_after
 from recipes.archer.runs.log import RunLog, open_notes
+from recipes.archer.runs.times import seconds_at_work
 from recipes.archer.startup.opening import take_folder
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -120,6 +122,42 @@ def test_a_restart_in_this_process_goes_on_with_what_it_knows(tmp_path):
     assert _lines(tmp_path) == [{"step": 1, "attempt": 2}]
     run = _run(tmp_path)
     assert (run["attempts"], run["started"], run["restarts"]) == (2, started, [{"step": 3}])
+
+
+def test_the_time_between_two_attempts_is_not_counted(tmp_path, monkeypatch):
+    """Two hours, stopped for the night; one hour, killed half an hour after its last row; then again."""
+    clock = [datetime(2026, 1, 1, 18, tzinfo=UTC)]
+    monkeypatch.setattr(log_module, "now", lambda: clock[0].isoformat())
+
+    def later(hours):
+        clock[0] += timedelta(hours=hours)
+
+    first = _start(tmp_path)
+    first.write({"step": 1})
+    later(2)
+    first.close(Ending("stopped", "SIGTERM received", TERMINATED))
+    later(12)
+    second = _start(tmp_path, last_step=1)
+    assert (_run(tmp_path)["earlier_s"], _run(tmp_path)["started"][:13]) == (7200, "2026-01-01T18")
+    second.write({"step": 2})
+    second._lock.close()  # killed
+    later(1)
+    for name in ("metrics.jsonl", "run.json"):
+        os.utime(tmp_path / name, (clock[0].timestamp(), clock[0].timestamp()))
+    later(5)
+    third = _start(tmp_path, last_step=1)
+    later(0.5)
+    third.close(Ending("finished", "done", FINISHED))
+    assert _run(tmp_path)["earlier_s"] == 3 * 3600
+    assert seconds_at_work(_run(tmp_path)) == 3.5 * 3600
+
+
+def test_a_restart_in_this_process_is_time_at_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(log_module, "now", lambda: datetime.fromtimestamp(1e9, UTC).isoformat())
+    log = _start(tmp_path)
+    monkeypatch.setattr(log_module.time, "time", lambda: 1e9 + 600)
+    log.open(CONFIG, FACTS, 0)
+    assert _run(tmp_path)["earlier_s"] == 600
 
 
 def test_an_ending_is_recorded_while_the_folder_is_still_held(tmp_path, impatient):

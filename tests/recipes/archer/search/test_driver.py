@@ -241,7 +241,11 @@ def test_parallel_trials_have_each_their_group_of_gpus(searches, monkeypatch):
     assert len(groups) == 4 and set(groups) == {"0,1", "2,3"}
 
 
-def test_no_trial_begins_once_the_hours_are_spent(searches):
+@pytest.mark.parametrize("paused", [False, True])
+def test_no_trial_begins_once_the_hours_are_spent(searches, monkeypatch, paused):
+    """The hours are those at work, not those between two attempts."""
+    if paused:
+        monkeypatch.setenv("PAUSED", "1")
     search = searches.run(hours=0.15)  # each stand-in says that it took 0.1 h
     assert len(search.study.trials) == 2
     assert any("0.20 of 0.15 h" in line for line in searches.told)
