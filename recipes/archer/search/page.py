@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from recipes.archer.search.folder import SearchFolder
 from recipes.archer.search.plan import Plan, plan_text
 from recipes.archer.search.space import Axis, Choices, Span, short_names
 from recipes.archer.search.table import Line, standing, summary_headings
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 PAGE = "report.html"
 IMPORTANCE = "How much each decides whether a trial is in the better half (PED-ANOVA); few trials say little."
@@ -47,7 +44,7 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Path:
         "<h2>Trials</h2>\n" + _summary(plan, lines),
         "<h2>Confirmed with fresh seeds</h2>\n" + _summary(plan, now.again) if now.again else "",
         f"<h2>Histories</h2>\n{image(histories_png(plan, lines), 'The metric of every run')}" if lines else "",
-        f"<h2>Settings and their results</h2>\n{image(parallel_png(plan, now.axes, now.study.trials, lines), 'Trials')}"
+        f"<h2>Settings and their results</h2>\n{image(parallel_png(plan, now.axes, lines), 'Trials')}"
         if any(line.peak for line in lines)
         else "",
         f'<h2>Importance of each setting</h2>\n<p class="quiet">{IMPORTANCE if importances else TOO_FEW}</p>',
@@ -132,22 +129,22 @@ def importances_png(importances: Mapping[str, float]) -> bytes:
     return drawing.png(figure)
 
 
-def parallel_png(plan: Plan, axes: Sequence[Axis], trials: "Sequence[FrozenTrial]", lines: Sequence[Line]) -> bytes:
+def parallel_png(plan: Plan, axes: Sequence[Axis], lines: Sequence[Line]) -> bytes:
     """A line a trial over the settings, and at the right its peak, by which it is coloured."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    shown = [(trial.params, line) for trial, line in zip(trials, lines, strict=True) if line.peak is not None]
-    values = np.array([line.peak.value for _, line in shown if line.peak is not None])
+    shown = [line for line in lines if line.peak is not None]
+    values = np.array([line.peak.value for line in shown if line.peak is not None])
     figure = Figure(figsize=(drawing.WIDTH, 3.8))
     panel = figure.subplots()
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     spread = (high - low) or 1.0
     order = np.argsort(plan.sign * values)  # the best last, over the others
     for index in order:
-        params, line = shown[index]
+        line = shown[index]
         share = (float(values[index]) - low) / spread
-        places = [*(_share(axis, params[axis.key]) for axis in axes), share]
+        places = [*(_share(axis, line.params[axis.key]) for axis in axes), share]
         color = colormaps["viridis"](0.9 * (share if plan.sign > 0 else 1 - share))
         style = "-" if line.state in ("finished", "running") else ":"
         width = 3.2 if index == order[-1] else 1.6

@@ -10,7 +10,7 @@ from recipes.archer.search.checks import axes_of
 from recipes.archer.search.course import NEAR, Course, Measured, course_of
 from recipes.archer.search.folder import SearchFolder
 from recipes.archer.search.plan import Plan
-from recipes.archer.search.space import Axis, words
+from recipes.archer.search.space import Axis, Params, words
 from recipes.archer.search.study import CONFIRM, Study, name_of, origin
 from recipes.archer.search.winner import Confirmed, confirmed, finding
 
@@ -27,7 +27,7 @@ class Line:
 
     Attributes:
         number, seed: of the trial, or of the one that it confirms and its fresh seed.
-        changes: what it changes, in words.
+        params: its settings; changes: what it changes, in words.
         course: its run, a pruned one's up to where it was pruned.
         now, peak: the metric's last and best value.
         state: running, finished, pruned or failed.
@@ -38,6 +38,7 @@ class Line:
     number: int
     seed: int | None
     run: str
+    params: Params
     changes: str
     course: Course
     now: Measured | None
@@ -94,6 +95,7 @@ def line_of(folder: SearchFolder, plan: Plan, trial: "FrozenTrial") -> Line:
         number=number,
         seed=seed,
         run=run,
+        params=trial.params,
         changes=words(trial.params),
         course=course,
         now=measured[-1] if measured else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recipes.archer.search import winner
+from recipes.archer.search.checks import axes_of
 from recipes.archer.search.table import HEADINGS, standing, summary_headings
 from recipes.archer.search.winner import chosen, evidence
 from searching import LR
@@ -158,6 +159,34 @@ def test_the_page_has_everything_and_needs_nothing(done):
     for text in ("lr=3e-4", "guard: bad since step 1", "Confirmed with fresh seeds", "budget: 3 of 3 trials", LR):
         assert text in page
     assert "<script" not in page
+
+
+@pytest.mark.parametrize("there", ["nothing", "a folder", "its facts", "an empty file of rows", "half a row", "a row"])
+def test_a_trial_that_begins_while_the_page_is_written(done, monkeypatch, there):
+    from recipes.archer.search import page
+    from recipes.archer.search.study import Study
+
+    def begins(folder):
+        plan = folder.plan()
+        trial = Study(folder.journal, plan, axes_of(plan)).add({LR: "3e-4"})
+        run = folder.run_folder(f"trial-{trial.number:03d}")
+        if there != "nothing":
+            run.mkdir(exist_ok=True)
+        if there == "its facts":
+            (run / "run.json").write_text('{"status": "running", "started": "2026-01-01T00:00:00+00:00"}')
+        if "row" in there:
+            text = {"half a row": '{"step": 1, "val', "a row": '{"step": 1}\n'}.get(there, "")
+            (run / "metrics.jsonl").write_text(text)
+
+    def stand(folder):
+        now = standing(folder)
+        begins(folder)  # once the lines are read
+        return now
+
+    monkeypatch.setattr(page, "standing", stand)
+    assert "<td>trial-002</td>" in page.write_page(done.folder()).read_text()
+    assert "<td>trial-003</td>" in page.write_page(done.folder()).read_text()
+    assert len(standing(done.folder()).lines) == 5
 
 
 def test_nothing_in_a_page_is_anyone_else_s_html(done, monkeypatch):
