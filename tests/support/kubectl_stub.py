@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A stand-in for `kubectl`: keeps the objects that it is given in the folder STUB_OBJECTS, a file each.
 
-As the real one, `create` refuses a name that is taken, `describe` and `delete` one that it does not know, and `get` by
-a label lists what there is, if need be nothing. Where a file `silent` is among the objects, the server does not
-answer; a file `listed` has objects that are listed too, as pods and events are, which nobody creates by hand.
+As the real one, which goes on with the next object after an error, `create` refuses a name that is taken, `describe`
+and `delete` one that it does not know, and `get` by a label lists what there is, if need be nothing. Where a file
+`silent` is among the objects, the server does not answer; a file `listed` has objects that are listed too, as pods and
+events are, which nobody creates by hand.
 """
 
 import json
@@ -23,12 +24,14 @@ def main() -> None:
     if (objects / "silent").exists():
         sys.exit("Unable to connect to the server: net/http: TLS handshake timeout")
     if words == ["create", "-f", "-"]:
+        problems = []
         for manifest in yaml.safe_load_all(sys.stdin.read()):
             place = objects / f"{manifest['kind'].lower()}-{manifest['metadata']['name']}"
             if place.exists():
-                sys.exit(f'Error from server (AlreadyExists): "{place.name}" already exists')
-            place.write_text(yaml.safe_dump(manifest))
-        return
+                problems.append(f'Error from server (AlreadyExists): "{place.name}" already exists')
+            else:
+                place.write_text(yaml.safe_dump(manifest))
+        sys.exit("\n".join(problems) or 0)
     if words[0] == "get":
         kinds = [KINDS[kind] for kind in words[1].split(",")]
         found = [yaml.safe_load(path.read_text()) for path in objects.iterdir() if path.name != "listed"]
@@ -41,11 +44,12 @@ def main() -> None:
         return
     verb, *named, _, _ = words  # … -n NAMESPACE
     places = [objects / one.replace("/", "-") for one in (named if "/" in named[0] else ["-".join(named)])]
-    for place in places:
-        if verb not in ("describe", "delete") or not place.exists():
-            sys.exit(f'Error from server (NotFound): "{place.name}" not found')
-        if verb == "delete":
-            place.unlink()
+    assert verb in ("describe", "delete"), words
+    there = [place for place in places if place.exists()]
+    for place in there if verb == "delete" else ():
+        place.unlink()
+    missing = [f'Error from server (NotFound): "{place.name}" not found' for place in places if place not in there]
+    sys.exit("\n".join(missing) or 0)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,9 @@ def _check_key(plan: Plan, key: str) -> None:
     for own, who in OWN.items():
         if name == own or name.startswith(f"{own}."):
             raise UserError(f"{key} cannot be set: it is decided by {who}")
+    shared = plan.executor == "local" and plan.parallel > 1 and registry.composed(plan.base).trainer.device != "cpu"
+    if name == "trainer.n_gpus_per_node" and shared:
+        raise UserError(f"{key} cannot be set: it is decided by --parallel, which shares the GPUs out")
     if name in launcher.machine:
         raise UserError(f"{key} cannot be set: {launcher.path} decides it from the machine's facts")
 

@@ -6,6 +6,7 @@ A job is lost only when the cluster says so: while it says nothing, everything i
 import hashlib
 import json
 import re
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from recipes.archer.cluster.settings import load_settings
 from recipes.archer.ending import FINISHED, WRONG_CALL, UserError
 from recipes.archer.files import write_atomically
 from recipes.archer.reading.json import read_json
-from recipes.archer.reading.regular import UnreadableError
+from recipes.archer.reading.regular import UnreadableError, read_text
 from recipes.archer.runs.log import open_notes
 from recipes.archer.search.course import course_of
 from recipes.archer.search.executors import answer_of, said_by
@@ -29,6 +30,7 @@ ASK_EVERY_S = 60.0  # between questions to the cluster about a job
 STUCK_S = 15 * 60.0  # after which a job that cannot start is given up: a registry may have been away for a moment
 SILENT_S = 24 * 3600.0  # after which the search does not wait for the cluster any more
 GONE_WITHIN_S = 120.0  # that a deleted job takes to be gone; until then its name is taken
+IDENTITY = "identity"  # file of a search's own
 MOST_NAME = 47  # characters of a name: KubeRay's limit
 TAKEN = "already exists"  # of a name, by Kubernetes and by RunAI
 ENDED = (State.OVER, State.FAILED, State.GONE)
@@ -104,6 +106,7 @@ class JobExecutor:
 
     def begin(self, run: str, overrides: Sequence[str], slot: int, start: int) -> None:
         """Submits a run's job, in the place of one that this search submitted before and that has ended."""
+        self._identity(make=True)
         job = replace(self._job(run), start=start, submitted=False)
         if self._ours(run):
             self._clear(job)
@@ -167,12 +170,23 @@ class JobExecutor:
             self._seen.pop(run, None)
 
     def name(self, run: str) -> str:
-        """The name of a run's job, a label of at most 47 characters: the search's, a digest of where it is, the run's.
+        """The name of a run's job, a label of at most 47 characters: the search's, a digest, the run's.
 
-        The digest tells searches apart that lie in different places under names alike.
+        The digest is of where the search is and of what is its own: it tells searches apart that lie in different
+        places under names alike, and one that was begun afresh where another was removed.
         """
-        place = hashlib.sha256(str(self.folder.path.resolve()).encode()).hexdigest()[:8]
+        place = hashlib.sha256(f"{self.folder.path.resolve()} {self._identity()}".encode()).hexdigest()[:8]
         return f"archer-{self._stem(MOST_NAME - len(f'archer--{place}-{run}'))}-{place}-{run}"
+
+    def _identity(self, make: bool = False) -> str:
+        """What is written down for this search alone, empty where nothing is yet."""
+        path = self.folder.path / PROCESSES / IDENTITY
+        if make and not path.exists():
+            write_atomically(path, secrets.token_hex(8) + "\n")
+        try:
+            return read_text(path, inside=self.folder.path).strip()
+        except UnreadableError:
+            return ""
 
     def _earlier_name(self, run: str) -> str:
         """As versions before named it, which wrote nothing down."""
@@ -219,10 +233,8 @@ class JobExecutor:
             )
 
     def _clear(self, job: Record) -> None:
-        """Deletes a job and waits until its name is free; one that is gone is left alone."""
+        """Deletes a job, or what is left of one (a RayJob's policy), and waits until its name is free."""
         deadline = time.monotonic() + GONE_WITHIN_S
-        if self.cluster.look(job.name, job.nodes).state is State.GONE:
-            return
         self.cluster.delete(job.name, job.nodes)
         while self.cluster.look(job.name, job.nodes).state is not State.GONE and time.monotonic() < deadline:
             time.sleep(min(2.0, GONE_WITHIN_S))

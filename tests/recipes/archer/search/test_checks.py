@@ -31,6 +31,10 @@ BAD = {
         {"base": "v5_mended", "set": {"trainer.nnodes": "1,2"}},
         "trainer.nnodes cannot be searched: all trials have as many machines",
     ),
+    "what the groups of GPUs decide": (
+        {"base": "v5_mended", "overrides": ["trainer.n_gpus_per_node=2"], "parallel": 2},
+        "trainer.n_gpus_per_node cannot be set: it is decided by --parallel",
+    ),
     "what the machine decides": ({"set": {"data.train_files": "a,b"}}, "from the machine's facts"),
     "the search's own as an override": ({"overrides": ["guard.action=off"]}, "guard.action cannot be set"),
     "an override of what is searched": ({"overrides": [f"{LR}=1"]}, "is searched and given as an override"),

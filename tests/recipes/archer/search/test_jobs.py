@@ -122,6 +122,14 @@ def test_searches_with_names_alike_leave_each_other_s_jobs_alone(kubernetes):
     assert not kubernetes.executor("lr-kl", "c").begun("trial-000", 1)
 
 
+def test_a_search_that_is_begun_afresh_where_another_was_has_jobs_of_its_own(kubernetes):
+    kubernetes.executor().begin("trial-000", NAMED, 0, 1)
+    (kubernetes.tmp_path / "output").rename(kubernetes.tmp_path / "removed")
+    jobs = kubernetes.executor()
+    jobs.begin("trial-000", NAMED, 0, 1)
+    assert jobs.alive("trial-000") and len(kubernetes.names()) == 2 and not kubernetes.deleted()
+
+
 def test_a_job_that_an_earlier_version_submitted_is_found_by_its_name_of_then(kubernetes):
     jobs = kubernetes.executor("Lr_KL")
     jobs.begin("trial-000", NAMED, 0, 1)
@@ -149,6 +157,7 @@ def test_a_search_that_was_moved_finds_its_jobs_again(kubernetes):
 
 def test_a_job_that_is_not_of_this_search_is_not_deleted_for_its_name(kubernetes):
     jobs = kubernetes.executor()
+    jobs._identity(make=True)
     taken = kubernetes.objects / f"job-{jobs.name('trial-000')}"  # as from the same path on another volume
     taken.write_text(yaml.safe_dump({"kind": "Job", "metadata": {"name": jobs.name("trial-000")}}))
     jobs.begin("trial-000", NAMED, 0, 1)
@@ -293,6 +302,16 @@ def test_a_job_is_found_again_replaced_where_it_is_lost_and_stopped(kubernetes, 
     assert again.alive("trial-000") and path.stat().st_mtime_ns > written
     again.stop("trial-000")
     assert not again.alive("trial-000") and kubernetes.names() == set()
+
+
+def test_what_is_left_of_a_job_of_several_nodes_is_not_in_the_way_of_the_next_one(kubernetes):
+    jobs = kubernetes.executor(nodes=2)
+    jobs.begin("trial-000", [*NAMED, "trainer.nnodes=2"], 0, 1)
+    (kubernetes.objects / f"rayjob-{jobs.name('trial-000')}").unlink()  # by hand, and not its policy
+    jobs.alive("trial-000")
+    assert not jobs.alive("trial-000")
+    jobs.begin("trial-000", [*NAMED, "trainer.nnodes=2"], 0, 2)
+    assert jobs.alive("trial-000") and jobs.code("trial-000") is None and len(kubernetes.names()) == 2
 
 
 def test_a_job_of_several_nodes_is_one_also_for_a_search_that_has_other_ones_now(kubernetes):
