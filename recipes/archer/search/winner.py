@@ -3,6 +3,7 @@
 The best value of many trials is high also by luck; what decides is measured anew.
 """
 
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,17 +66,17 @@ def wanted(plan: Plan, study: Study) -> list[tuple[int, int]]:
 def evaluate(
     folder: SearchFolder, plan: Plan, runs: "Sequence[FrozenTrial]", archer: Sequence[str], tell: Tell
 ) -> None:
-    """Evaluates runs that confirm at their peaks on their held-out prompts, where they are not yet, one by one."""
+    """Evaluates the best checkpoints of runs that confirm on their held-out prompts, where that was not done."""
     for trial in runs:
         run = name_of(trial)
         path = folder.run_folder(run)
         course = course_of(path)
-        peak = _peak_of(course, plan)
-        if course.run is None or peak is None or evaluations_of(course, plan) is not None:
+        step = _best_step(course, plan)
+        if course.run is None or step is None or evaluations_of(course, plan) is not None:
             continue
-        tell(f"{run} is evaluated at step {peak}")
+        tell(f"{run} is evaluated at step {step}")
         files = _val_files(course.run.config)
-        command = [*archer, "evaluate", str(path), "--data", *files, "--steps", str(peak)]
+        command = [*archer, "evaluate", str(path), "--data", *files, "--steps", str(step)]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
         )
@@ -93,8 +94,8 @@ def evaluations_of(course: Course, plan: Plan) -> list[Scores] | None:
     """
     from recipes.archer.startup.evaluating import Options, validation_of
 
-    peak = _peak_of(course, plan)
-    if course.run is None or peak is None or not (files := _val_files(course.run.config)):
+    step = _best_step(course, plan)
+    if course.run is None or step is None or not (files := _val_files(course.run.config)):
         return None
     try:
         own = validation_of(course.run, Options())
@@ -107,7 +108,7 @@ def evaluations_of(course: Course, plan: Plan) -> list[Scores] | None:
         fitting = [
             scores
             for scores in found
-            if scores.get("step") == peak and _is_of(scores, Path(file)) and _drawn(scores, wanted, own.max_tokens)
+            if scores.get("step") == step and _is_of(scores, Path(file)) and _drawn(scores, wanted, own.max_tokens)
         ]
         if not fitting:
             return None
@@ -116,10 +117,16 @@ def evaluations_of(course: Course, plan: Plan) -> list[Scores] | None:
     return chosen
 
 
-def _peak_of(course: Course, plan: Plan) -> int | None:
-    """The step whose checkpoint a run keeps as its best."""
+def _best_step(course: Course, plan: Plan) -> int | None:
+    """The step whose checkpoint a run keeps as its best; its peak, where no checkpoint lies there any more."""
+    from recipes.archer.checkpoints.store import BestBy, CheckpointStore
+
     peak = course.peak(plan.metric, plan.sign)
-    return None if peak is None else peak.step
+    if course.run is None or peak is None:
+        return None
+    best = CheckpointStore(course.run.folder, best_by=BestBy(plan.metric, plan.mode)).best()
+    number = re.search(r"\d+", best.name) if best is not None else None
+    return peak.step if number is None else int(number[0])
 
 
 def _is_of(scores: Scores, file: Path) -> bool:

@@ -171,6 +171,31 @@ def test_what_a_run_says_is_the_default_and_its_results_are_kept_in_it(archer, m
     assert scores["model"] == "r model" and {1, 2} <= {*engines.asked[0][2]}
 
 
+def test_a_search_knows_the_evaluation_of_a_run_that_confirms_by_what_is_in_it(archer, data, engines, tmp_path):
+    from exporting import model, save_checkpoint
+    from recipes.archer.search.course import course_of
+    from recipes.archer.search.plan import Plan
+    from recipes.archer.search.winner import evaluations_of
+
+    config = default_config("r")
+    config["data"] |= {"max_response_length": 8, "val_files": [str(data)]}
+    rows = [{"step": 1, "val/accuracy": 0.5}, {"step": 2, "val/accuracy": 0.1}]
+    run = write_run(tmp_path / "output/p/r", rows, config=config)
+    made = model()
+    for row in rows:
+        folder = run / f"global_step_{row['step']}"
+        save_checkpoint(folder, made.state_dict(), config=made.config, step=row["step"], row=row)
+    plan = Plan("s", "tiny", ())
+    for others in (["--steps", "2"], ["--steps", "1", "-n", "2"], ["--steps", "1", "--temperature", "0.1"]):
+        assert archer(run, "--data", data, *others)[0] == 0
+        assert evaluations_of(course_of(run), plan) is None
+    assert archer(run, "--data", data, "--steps", "1")[0] == 0
+    (scores,) = evaluations_of(course_of(run), plan)
+    assert (scores["step"], scores["n"], scores["num_questions"]) == (1, 4, 12)
+    data.write_text(data.read_text() + "\n")
+    assert evaluations_of(course_of(run), plan) is None
+
+
 WRONG = {
     "no data": (("{one}",), "give a prompt file with --data"),
     "no target": (("{data}",), "nothing to evaluate"),

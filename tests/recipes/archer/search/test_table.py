@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from recipes.archer.checkpoints.store import CheckpointStore
 from recipes.archer.search import winner
 from recipes.archer.search.checks import axes_of
 from recipes.archer.search.table import HEADINGS, standing, summary_headings
@@ -119,6 +120,25 @@ def test_the_peaks_are_evaluated_where_that_was_not_done(done, monkeypatch):
     winner.evaluate(done.folder(), now.plan, now.confirming.complete, ["archer"], lambda _: None)
     (call,) = calls
     assert call == ["archer", "evaluate", str(again(done, 1)), "--data", f"{done.output}/val.json", "--steps", "6"]
+
+
+def test_what_is_evaluated_is_the_checkpoint_that_is_kept(done, monkeypatch):
+    """A metric that every step has may have its peak where nothing was saved."""
+    for number in (0, 1):
+        store = CheckpointStore(again(done, number))
+        for step, value in ((2, 0.5), (4, 0.6), (6, 0.1)):
+            store.commit(store.begin(step), step, {"step": step, "row": {"val/accuracy": value}})
+    for number, right in ((0, 0.5), (1, 0.9)):
+        evaluated(again(done, number), 1 - right)  # of step 6, as the last one
+    now, calls = standing(done.folder()), []
+    assert all(one.scores is None for one in now.found)
+    ran = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(winner.subprocess, "run", lambda command, **_: calls.append(command[-1]) or ran)
+    winner.evaluate(done.folder(), now.plan, now.confirming.complete, ["archer"], lambda _: None)
+    assert calls == ["4", "4"]
+    for number, right in ((0, 0.5), (1, 0.9)):
+        evaluated(again(done, number), right, step=4)
+    assert [one.share for one in standing(done.folder()).found] == [0.9, 0.5]
 
 
 def test_what_cannot_be_told_apart_is_said(done):
