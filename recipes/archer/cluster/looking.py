@@ -86,6 +86,18 @@ class Cluster:
         return self._generation
 
 
+def is_rayjob(name: str, settings: Settings) -> bool:
+    """Whether kubectl knows a RayJob of that name; its submitter is a Job of the same name, which is not all of it."""
+    done = _answer(kubernetes.list_command(name, settings, 2), ANSWER_S)
+    if isinstance(done, str) or done.returncode:  # also where the cluster has no KubeRay
+        return False
+    try:
+        items = _list(parse_json(done.stdout, settings.kubectl)["items"])
+    except (UserError, TypeError, KeyError):
+        return False
+    return any(item.get("kind") == "RayJob" and _at(item, "metadata", "name") == name for item in items)
+
+
 def _by_kubectl(name: str, settings: Settings, nodes: int) -> Seen:
     """A list by label has everything of the job in one answer; an empty one is a definite no, and no error."""
     done = _answer(kubernetes.list_command(name, settings, nodes), ANSWER_S)

@@ -10,7 +10,7 @@ from recipes.archer.commands.submit import Backend, Cli, ClusterFile, Project, s
 job_app = typer.Typer(no_args_is_help=True, help="Look at a submitted job, follow its output, or stop it.")
 
 Name = Annotated[str, typer.Argument(help="The job's name, for example archer-qwen3-math-v3.")]
-Nodes = Annotated[int, typer.Option(min=1, help="As submitted: more than 1 is a RayJob.")]
+Nodes = Annotated[int | None, typer.Option(min=1, help="As submitted; with --backend kubernetes found out.")]
 Chosen = Annotated[Backend | None, typer.Option(help="As submitted; default: runai; kubernetes for several nodes.")]
 
 
@@ -18,7 +18,7 @@ Chosen = Annotated[Backend | None, typer.Option(help="As submitted; default: run
 def status(
     name: Name,
     backend: Chosen = None,
-    nodes: Nodes = 1,
+    nodes: Nodes = None,
     project: Project = None,
     cli: Cli = None,
     cluster: ClusterFile = None,
@@ -31,7 +31,7 @@ def status(
 def logs(
     name: Name,
     backend: Chosen = None,
-    nodes: Nodes = 1,
+    nodes: Nodes = None,
     project: Project = None,
     cli: Cli = None,
     cluster: ClusterFile = None,
@@ -44,7 +44,7 @@ def logs(
 def stop(
     name: Name,
     backend: Chosen = None,
-    nodes: Nodes = 1,
+    nodes: Nodes = None,
     project: Project = None,
     cli: Cli = None,
     cluster: ClusterFile = None,
@@ -54,13 +54,15 @@ def stop(
 
 
 def _look(verb, name, backend, nodes, project, cli, cluster) -> int:
-    from recipes.archer.cluster import kubernetes, runai
+    from recipes.archer.cluster import kubernetes, looking, runai
     from recipes.archer.cluster.job import check_name
 
     name, settings = check_name(name), site(cluster, project=project)
-    if backend is Backend.kubernetes or (backend is None and nodes > 1):
-        command = kubernetes.look_command(verb, name, settings, nodes)
+    if backend is Backend.kubernetes or (backend is None and (nodes or 1) > 1):
         runai.require_binary(settings.kubectl, "kubectl", settings)
+        if nodes is None:
+            nodes = 2 if looking.is_rayjob(name, settings) else 1
+        command = kubernetes.look_command(verb, name, settings, nodes)
     else:
         command = runai.look_command(verb, name, settings, runai.find_generation(settings, cli))
         runai.require_binary(settings.runai, "runai", settings)

@@ -15,6 +15,7 @@ from recipes.archer.evaluation.comparison import BETTER, WORSE, compare
 from recipes.archer.evaluation.plan import file_digest
 from recipes.archer.evaluation.tables import Scores, evaluations_in
 from recipes.archer.experiments import registry
+from recipes.archer.runs.log import open_notes
 from recipes.archer.search.course import Course, course_of
 from recipes.archer.search.folder import LOGS, SearchFolder
 from recipes.archer.search.plan import Plan
@@ -81,7 +82,7 @@ def evaluate(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
         )
         if done.returncode:
-            with open(folder.path / LOGS / f"{run}-evaluation.log", "w") as log:
+            with open_notes(folder.path / LOGS / f"{run}-evaluation.log") as log:
                 log.write(done.stdout + done.stderr)
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             tell(f"{run} could not be evaluated: {lines[-1] if lines else f'exit code {done.returncode}'}")
