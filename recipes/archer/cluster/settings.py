@@ -9,6 +9,7 @@ from recipes.archer.ending import UserError
 from recipes.archer.reading.regular import UnreadableError
 from recipes.archer.reading.toml import read_toml
 
+BACKENDS = ("runai", "kubernetes")  # what starts jobs
 DEFAULT_FILE = Path(".config/archer/cluster.toml")  # under the home directory
 
 

@@ -214,6 +214,8 @@ class JobExecutor:
             self.tell(f"{run} cannot start, and is given up in {STUCK_S / 60:.0f} minutes: {seen.said}")
         if seen.state is State.FAILED:
             self._failed[run] = seen.said or f"job {job.name} has failed"
+        elif seen.state is State.THERE:
+            self._failed.pop(run, None)  # it was between two tries
         self._seen[run] = (time.monotonic(), seen)
         return seen
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import yaml
 
+from recipes.archer.cluster.settings import BACKENDS
 from recipes.archer.ending import UserError
 from recipes.archer.reading.regular import DamagedError
 from recipes.archer.reading.yaml import read_yaml
 
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "hyperband", "none")
-EXECUTORS = ("local", "runai", "kubernetes")
+EXECUTORS = ("local", *BACKENDS)
 CHANGEABLE = ("trials", "parallel", "hours", "confirm", "seeds")  # also once the search is under way
 NEEDED = ("base", "set", "steps")
 MOST_TRIALS = 10_000

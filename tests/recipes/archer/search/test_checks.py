@@ -84,6 +84,16 @@ def test_the_base_s_own_values_are_known_where_the_space_holds_them(searches):
     assert searches.make("t", set={LR: "3e-4..1e-3:log"}).base is None
 
 
+def test_the_command_s_words_are_the_plan_s():
+    from recipes.archer.cluster.settings import BACKENDS
+    from recipes.archer.commands.search import Pruner, Sampler, Where
+    from recipes.archer.commands.submit import Backend
+    from recipes.archer.search.plan import EXECUTORS, PRUNERS, SAMPLERS
+
+    assert (tuple(Sampler), tuple(Pruner), tuple(Where)) == (SAMPLERS, PRUNERS, EXECUTORS)
+    assert tuple(Backend) == BACKENDS
+
+
 def test_every_field_of_a_plan_is_an_option():
     from typer.main import get_command
 

@@ -240,6 +240,17 @@ def test_a_job_that_failed_for_good_ends_with_the_cluster_s_words(kubernetes):
     assert not jobs.alive("trial-000") and jobs.failed("trial-000") == "BackoffLimitExceeded: the limit"
 
 
+def test_a_job_that_fails_and_is_tried_again_has_not_failed(kubernetes):
+    jobs = kubernetes.executor()
+    jobs.begin("trial-000", NAMED, 0, 1)
+    (name,) = kubernetes.names()
+    path = kubernetes.objects / name
+    kubernetes.status(path, conditions=[{"type": "Failed", "status": "True", "reason": "x"}])
+    jobs._look("trial-000")
+    kubernetes.status(path, active=1)
+    assert jobs.alive("trial-000") and jobs.failed("trial-000") is None
+
+
 def test_a_job_that_cannot_start_is_told_given_up_and_deleted(kubernetes, monkeypatch):
     jobs = kubernetes.executor()
     jobs.begin("trial-000", NAMED, 0, 1)
@@ -324,3 +335,54 @@ def test_every_search_s_jobs_have_names_that_a_cluster_takes(tmp_path, name):
     for run in ("trial-000", "trial-9999-seed-2147483747"):
         job = JobExecutor(SearchFolder(name, tmp_path), [], "v5", "runai").name(run)
         assert check_name(job) == job and len(job) <= 47
+
+
+def test_a_search_on_a_cluster_that_falls_silent_and_loses_jobs(kubernetes, searches, monkeypatch):
+    """Three trials: while one runs the cluster is silent, the job of one is lost once, one never starts."""
+    from recipes.archer.search.starting import Search
+    from searching import LR
+
+    cluster = kubernetes
+    monkeypatch.setattr(jobs_module, "STUCK_S", 0.05)
+    lost = []
+
+    def go_on():
+        """What the cluster does between two looks of the search."""
+        for name in list(cluster.names()):
+            run = name[-len("trial-000") :]
+            folder = searches.output / "s" / run
+            if run == "trial-000":
+                quiet = (cluster.objects / "silent").exists()
+                if not folder.exists():
+                    cluster.silent(not quiet)
+                if quiet:
+                    ends(folder, 0.5)
+                continue
+            if run == "trial-001" and not lost:
+                lost.append((cluster.objects / name).unlink())
+            elif run == "trial-001":
+                ends(folder, 0.7)
+            else:
+                cluster.pod(name.removeprefix("job-"), "Pending", {"reason": "InvalidImageName", "message": "no image"})
+
+    def ends(folder, value):
+        if not (folder / "run.json").exists():
+            folder.mkdir(exist_ok=True)
+            (folder / "metrics.jsonl").write_text(json.dumps({"step": 6, "val/accuracy": value}) + "\n")
+            (folder / "run.json").write_text(json.dumps({"status": "finished", "exit_code": 0, "reason": "all steps"}))
+
+    monkeypatch.setattr("recipes.archer.search.driver.time.sleep", lambda _: go_on())
+    given = {
+        "base": "v5_mended", "set": {LR: "1e-6,2e-6,3e-6"}, "sampler": "grid", "steps": 6, "every": 2, "pruner": "none",
+        "executor": "kubernetes", "cluster": str(cluster.settings),
+    }  # fmt: skip
+    search = Search("s", given, _archer(), searches.told.append)
+    search.run()
+    search.folder.give_back()
+    trials = search.study.trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert "InvalidImageName: no image" in trials[2].user_attrs["outcome"]
+    assert sum("does not say how trial-000 is" in line for line in searches.told) == 1
+    assert [line for line in searches.told if "is lost" in line] == ["trial-001 is lost: it is begun once more"]
+    created = [line for line in (cluster.tmp_path / "asked").read_text().splitlines() if line.startswith("create")]
+    assert len(created) == 4  # each once, and the one that was lost once more
