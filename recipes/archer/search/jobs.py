@@ -205,7 +205,8 @@ class JobExecutor:
         seen = self.cluster.look(job.name, job.nodes)
         self._wait(run, seen)
         if seen.state is not State.STUCK:
-            self._stuck.pop(run, None)
+            if seen.state is not State.UNKNOWN:
+                self._stuck.pop(run, None)
         elif now >= self._stuck.setdefault(run, now) + STUCK_S:
             self.cluster.delete(job.name, job.nodes)
             self._given_up.add(run)

@@ -261,6 +261,11 @@ def test_a_job_that_cannot_start_is_told_given_up_and_deleted(kubernetes, monkey
     (kubernetes.objects / "listed").unlink()
     assert jobs.alive("trial-000")  # the registry was away for a moment
     kubernetes.pod(jobs.name("trial-000"), "Pending", {"reason": "ImagePullBackOff", "message": 'no image "i"'})
+    jobs.alive("trial-000")
+    since = jobs._stuck["trial-000"]
+    kubernetes.silent()
+    assert jobs.alive("trial-000") and jobs._stuck["trial-000"] == since  # silence is no word of a better state
+    kubernetes.silent(False)
     monkeypatch.setattr(jobs_module, "STUCK_S", 0.0)
     jobs.alive("trial-000")
     assert not jobs.alive("trial-000") and 'ImagePullBackOff: no image "i"' in jobs.failed("trial-000")
