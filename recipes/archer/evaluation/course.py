@@ -80,7 +80,8 @@ class Evaluation:
             [
                 Answered(question.key, question.data_source, group, vote)
                 for question, group, vote in zip(self.questions, groups, worth, strict=True)
-            ]
+            ],
+            self.plan.sampling.max_tokens,
         )
 
 

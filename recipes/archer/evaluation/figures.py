@@ -43,14 +43,19 @@ class Answered:
         return {"question": self.key, **source, "num_correct": self.num_correct, "maj": self.majority}
 
 
-def figures(questions: Sequence[Answered]) -> dict[str, Any]:
-    """All figures, over everything and by data source; see docs/evaluation.md for each."""
+def figures(questions: Sequence[Answered], max_tokens: int) -> dict[str, Any]:
+    """All figures, over everything and by data source; see docs/evaluation.md for each.
+
+    Args:
+        max_tokens: the cap of a response.
+    """
     sources = sorted({question.data_source for question in questions})
-    by_source = {source: _figures([q for q in questions if q.data_source == source]) for source in sources}
-    return {**_figures(questions), "by_source": by_source, "questions": [question.facts() for question in questions]}
+    by_source = {name: _figures([q for q in questions if q.data_source == name], max_tokens) for name in sources}
+    whole = _figures(questions, max_tokens)
+    return {**whole, "by_source": by_source, "questions": [question.facts() for question in questions]}
 
 
-def _figures(questions: Sequence[Answered]) -> dict[str, Any]:
+def _figures(questions: Sequence[Answered], most: int) -> dict[str, Any]:
     n = len(questions[0].responses)
     correct = np.array([question.num_correct for question in questions])
     passed = {str(k): pass_at_k(correct, n, k) for k in steps_of_k(n)}
@@ -63,9 +68,9 @@ def _figures(questions: Sequence[Answered]) -> dict[str, Any]:
         "pass_at_ci95": {k: list(_rounded(interval(values))) for k, values in passed.items()},
         **_with_interval("maj", votes),
         **{name: value for share, holds in SHARES.items() for name, value in _share(share, holds, questions).items()},
-        **_length("length", questions, lambda response: True),
-        **_length("length_correct", questions, lambda response: response.correct),
-        **_length("length_wrong", questions, lambda response: not response.correct),
+        **_length("length", questions, most, lambda response: True),
+        **_length("length_correct", questions, most, lambda response: response.correct),
+        **_length("length_wrong", questions, most, lambda response: not response.correct),
     }
 
 
@@ -77,13 +82,14 @@ def _with_interval(name: str, values: NDArray[Any]) -> dict[str, Any]:
     return {name: float(values.mean()), f"{name}_ci95": list(_rounded(interval(values)))}
 
 
-def _length(name: str, questions: Sequence[Answered], counts: Callable[[Response], bool]) -> dict[str, Any]:
+def _length(name: str, questions: Sequence[Answered], most: int, counts: Callable[[Response], bool]) -> dict[str, Any]:
     """Mean tokens of the responses that count, None where there is none."""
     lengths = [[response.tokens for response in q.responses if counts(response)] for q in questions]
     tokens, numbers = _columns((sum(each), len(each)) for each in lengths)
     if not numbers.sum():
         return {name: None, f"{name}_ci95": None}
-    return {name: float(tokens.sum() / numbers.sum()), f"{name}_ci95": list(_rounded(ratio_interval(tokens, numbers)))}
+    bounds = list(_rounded(ratio_interval(tokens, numbers, most)))
+    return {name: float(tokens.sum() / numbers.sum()), f"{name}_ci95": bounds}
 
 
 def _columns(pairs: Iterable[tuple[int, int]]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit  # type: ignore[import-untyped]
+from scipy.special import gammaln, ndtr, ndtri, stdtrit  # type: ignore[import-untyped]
 
 LEVEL = 0.95  # of every interval
 POWER = 0.8  # with which an effort would tell two apart
 _TAIL = (1 - LEVEL) / 2
 _RESAMPLES = 4000  # the share beyond a bound is then known to 0.25 points
 _BLOCK = 250  # resamples drawn at a time
+FEW = 16  # questions; resamples of fewer are too much alike for a bootstrap
+_HUGE = 100.0  # a logarithm beyond all lengths
 _NOTHING = 1e-9  # a sum of thirds that cancel is not quite 0
 
 Floats = NDArray[np.float64]
@@ -73,11 +75,9 @@ def pass_at_k(num_correct: ArrayLike, n: int, k: int) -> Any:
     counts = np.asarray(num_correct)
     if counts.size and not (np.all(counts == np.floor(counts)) and counts.min() >= 0 and counts.max() <= n):
         raise ValueError(f"num_correct must be whole numbers from 0 to n={n}")
-    wrong = n - np.arange(n + 1)
-    drawn = np.arange(k)
-    # C(w, k)/C(n, k) as a product of k shares: none of its parts is large
-    missed = np.prod(np.maximum(wrong[:, None] - drawn, 0) / (n - drawn), axis=1)
-    chance = (1 - missed)[counts.astype(int)]
+    wrong = np.maximum(n - counts, k - 1)  # of k − 1 wrong ones no k can be drawn
+    missed = np.exp((gammaln(wrong + 1) - gammaln(wrong - k + 1)) - (gammaln(n + 1) - gammaln(n - k + 1)))
+    chance = np.where(n - counts < k, 1.0, 1 - missed)
     return float(chance) if counts.ndim == 0 else chance
 
 
@@ -86,53 +86,58 @@ def steps_of_k(n: int) -> list[int]:
     return sorted({2**i for i in range(n.bit_length()) if 2**i <= n} | {n})
 
 
-def interval(values: ArrayLike) -> Interval:
-    """95% interval of the mean of one value a question.
+def interval(shares: ArrayLike) -> Interval:
+    """95% interval of the mean of one share a question.
 
-    Shares, values in [0, 1], get Wilson's interval with Student's t and the number of independent answers that the
-    spread of the values amounts to: near 0 and 1 a bootstrap is far too sure of itself, and where all values are alike
-    it has nothing to say. Other values get a bootstrap over questions.
+    It is Wilson's with Student's t and the number of independent answers that the spread of the shares amounts to: near
+    0 and 1 a bootstrap is far too sure of itself. Where all are alike there is no spread to go by: see ``_of_alike``.
 
     Args:
-        values: (questions,), at least one.
+        shares: (questions,), each in [0, 1], at least one.
 
     Raises:
-        ValueError: there is none, or one is not finite.
+        ValueError: there is none, or one is out of its range.
     """
-    array = _checked(values)
-    if array.min() >= 0 and array.max() <= 1:
-        return _of_share(array)
-    return ratio_interval(array, np.ones(len(array)))
+    array = _checked(shares)
+    if array.min() < 0 or array.max() > 1:
+        raise ValueError("a share is a number from 0 to 1")
+    size, mean = len(array), float(array.mean())
+    if _alike(array):
+        return _of_alike(mean, size, 0.0, 1.0)
+    independent = mean * (1 - mean) / (float(array.var(ddof=1)) / size)
+    t = _t(size)
+    middle = mean + t**2 / (2 * independent)
+    reach = t * math.sqrt(mean * (1 - mean) / independent + t**2 / (4 * independent**2))
+    whole = 1 + t**2 / independent
+    return Interval(max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole))
 
 
-def ratio_interval(numerators: ArrayLike, denominators: ArrayLike) -> Interval:
-    """95% interval of Σ numerators / Σ denominators by a bootstrap over questions, such as tokens by responses.
+def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, most: float) -> Interval:
+    """95% interval of Σ numerators / Σ denominators over questions, such as tokens by responses.
 
-    The percentiles are set for small samples: by Student's t, and for the resamples' smaller spread (Hesterberg, "What
-    teachers should know about the bootstrap", 2015). One question alone says nothing: both bounds are the ratio itself.
+    Questions without a denominator say nothing and do not count. Of ``FEW`` others and more it is a bootstrap over
+    questions, of fewer Student's t over them, whose upper bound is reckoned on a scale of logarithms; where all are
+    alike, see ``_of_alike``.
 
     Args:
         numerators, denominators: (questions,); denominators are not negative, and one is positive.
+        most: that any question's ratio can be, such as the cap of a response; the least is 0.
 
     Raises:
         ValueError: there is no question, or a value is not finite.
     """
     above, below = _checked(numerators), _checked(denominators)
-    if len(above) == 1:
-        return Interval(*[float(above[0] / below[0])] * 2)
-    totals = np.concatenate([counts @ np.stack([above, below], 1) for counts in _resamples(len(above))])
-    drawn = totals[totals[:, 1] > 0]
-    ratios = drawn[:, 0] / drawn[:, 1]
-    tail = float(ndtr(math.sqrt(len(above) / (len(above) - 1)) * stdtrit(len(above) - 1, _TAIL)))
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    return Interval(float(low), float(high))
+    counts = below > 0
+    return _over_questions(above[counts], below[counts], 0.0, most)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> Difference:
     """How much better a is than b on the same questions: the mean of a − b with its interval over questions.
 
+    Of ``FEW`` questions and more it is a bootstrap, of fewer Student's t; where all gaps are alike, see ``_of_alike``.
+
     Args:
-        a, b: (questions,), such as shares of right responses, in the same order of the same questions.
+        a, b: (questions,) shares of right responses, in the same order of the same questions.
 
     Raises:
         ValueError: they are not of one length, or empty.
@@ -141,9 +146,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> Difference:
     if len(first) != len(second):
         raise ValueError(f"a has {len(first)} questions, b has {len(second)}: compare the same ones")
     gaps = first - second
-    if len(gaps) == 1:  # says nothing about another question
-        return Difference(float(gaps[0]), -math.inf, math.inf)
-    return Difference(float(gaps.mean()), *ratio_interval(gaps, np.ones(len(gaps))))
+    return Difference(float(gaps.mean()), *_over_questions(gaps, np.ones(len(gaps)), -1.0, 1.0))
 
 
 def effort(gaps: ArrayLike, noise: float | None, n: int) -> Effort:
@@ -156,9 +159,10 @@ def effort(gaps: ArrayLike, noise: float | None, n: int) -> Effort:
         n: responses a question.
     """
     array = _checked(gaps)
-    mean, spread = float(array.mean()), float(array.var(ddof=1)) if len(array) > 1 else 0.0
-    if mean == 0 or spread == 0:
+    mean = float(array.mean())
+    if mean == 0 or _alike(array):
         return Effort(None, None)
+    spread = float(array.var(ddof=1))
     # the interval must leave out 0, and do so with chance POWER
     wanted = mean**2 / float(ndtri(1 - _TAIL) + ndtri(POWER)) ** 2  # variance that the mean may have
     questions = math.ceil(spread / wanted)
@@ -177,20 +181,53 @@ def sampling_noise(correct_a: ArrayLike, correct_b: ArrayLike, n_a: int, n_b: in
     return float(sum(np.mean(share * (1 - share)) * n / (n - 1) for share, n in shares))
 
 
-def _of_share(shares: Floats) -> Interval:
-    size, mean = len(shares), float(shares.mean())
-    if size == 1:
-        return Interval(0.0, 1.0)
-    variance = float(shares.var(ddof=1)) / size
-    alike = variance < _NOTHING**2
-    if alike and 0 < mean < 1:
-        return Interval(mean, mean)
-    independent = size if alike else mean * (1 - mean) / variance
-    t = float(stdtrit(size - 1, 1 - _TAIL))
-    middle = mean + t**2 / (2 * independent)
-    reach = t * math.sqrt(mean * (1 - mean) / independent + t**2 / (4 * independent**2))
-    whole = 1 + t**2 / independent
-    return Interval(max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole))
+def _over_questions(above: Floats, below: Floats, least: float, most: float) -> Interval:
+    """95% interval of Σ above / Σ below, no ratio of a question being less than ``least`` or more than ``most``."""
+    size, ratio = len(above), float(above.sum() / below.sum())
+    if _alike(above / below):
+        return _of_alike(ratio, size, least, most)
+    if size >= FEW:
+        found = _by_bootstrap(above, below)
+    else:
+        reach = _reach(above, below)
+        # amounts have a long tail above: there the interval is that of their logarithm
+        found = Interval(ratio - reach, ratio + reach if least < 0 else ratio * math.exp(min(reach / ratio, _HUGE)))
+    return Interval(max(least, found.low), min(most, found.high))
+
+
+def _reach(above: Floats, below: Floats) -> float:
+    """Of Student's t over questions, the spread being that of the ratios that leave one question out (jackknife)."""
+    without = (above.sum() - above) / (below.sum() - below)
+    return _t(len(above)) * math.sqrt((len(above) - 1) * float(without.var()))
+
+
+def _by_bootstrap(above: Floats, below: Floats) -> Interval:
+    """Percentiles of resampled questions, set for small samples: by Student's t, and for the resamples' smaller spread
+    (Hesterberg, "What teachers should know about the bootstrap", 2015)."""
+    size = len(above)
+    totals = np.concatenate([counts @ np.stack([above, below], 1) for counts in _resamples(size)])
+    tail = float(ndtr(-math.sqrt(size / (size - 1)) * _t(size)))
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def _alike(values: Floats) -> bool:
+    return float(np.ptp(values)) < _NOTHING * max(1.0, float(np.abs(values).max()))
+
+
+def _of_alike(value: float, size: int, least: float, most: float) -> Interval:
+    """What so many questions of one and the same value leave open: others that are unlike them, and may be anything.
+
+    How many these can be among all is Wilson's upper bound, with Student's t, of a share of which none was seen. One
+    question alone says nothing about others.
+    """
+    unlike = 1.0 if size == 1 else _t(size) ** 2 / (size + _t(size) ** 2)
+    return Interval(value - unlike * (value - least), value + unlike * (most - value))
+
+
+def _t(size: int) -> float:
+    """Student's t of as many questions, two at least."""
+    return float(stdtrit(size - 1, 1 - _TAIL))
 
 
 @lru_cache(maxsize=2)

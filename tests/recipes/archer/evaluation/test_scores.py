@@ -67,8 +67,54 @@ def test_an_interval_of_a_share_holds_the_truth_as_often_as_it_says(a, b, size, 
     assert 0.915 <= _coverage(draw, a / (a + b)) <= 0.985
 
 
-def test_an_interval_of_other_values_does_too():
-    assert 0.91 <= _coverage(lambda random: random.gamma(2.0, 50.0, 60), 100.0) <= 0.98
+@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("size", [2, 3, 5, 10])
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.6), (2.0, 0.1), (1.0, 9.0), (5000, 5000), (9000, 1000)])
+def test_an_interval_of_a_share_of_few_questions_holds_the_truth_at_least_as_often(a, b, size, n):
+    """The last two are questions of one difficulty, whose shares are often all alike."""
+
+    def draw(random):
+        return random.binomial(n, random.beta(a, b, size)) / n
+
+    assert _coverage(draw, a / (a + b)) >= 0.93
+
+
+def _lengths(random, size: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of n responses to each question, some questions taking far longer, and which responses are right."""
+    long = random.gamma(1.5, 400, (size, 1))
+    return np.minimum(1 + random.gamma(4, long / 4, (size, n)), 8192), random.random((size, n)) < 1 / (1 + long / 600)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("size", [2, 3, 4, 6, 10, 15, 60])
+def test_an_interval_of_a_mean_length_does_too(size, n):
+    random, held, held_of_right, tries = np.random.default_rng(1), 0, 0, 300
+    lengths, right = _lengths(random, 200_000, 1)
+    truth, truth_of_right = lengths.mean(), lengths[right].mean()
+    for _ in range(tries):
+        lengths, right = _lengths(random, size, n)
+        low, high = ratio_interval(lengths.sum(1), np.full(size, n), 8192)
+        held += low <= truth <= high
+        right[0, 0] = True  # one at least
+        low, high = ratio_interval((lengths * right).sum(1), right.sum(1), 8192)
+        held_of_right += low <= truth_of_right <= high
+    assert held / tries >= 0.89
+    assert held_of_right / tries >= 0.87
+
+
+def test_what_is_alike_everywhere_is_not_certain():
+    """Another question may be unlike them; the fewer there are, the likelier."""
+    widths = []
+    for size in (1, 2, 3, 5, 30, 500):
+        low, high = interval(np.full(size, 0.5))
+        assert 0 <= low < 0.5 < high <= 1
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True) and widths[0] == 1.0 and widths[-1] < 0.01
+    assert interval(np.full(30, 0.1 + 0.2)) == pytest.approx(interval(np.full(30, 0.3)))
+    cut = ratio_interval([4 * 8192] * 3, [4] * 3, 8192)  # every response was cut
+    assert cut.low < 0.2 * 8192 and cut.high == 8192
+    assert ratio_interval([40], [2], 100) == (0, 100)
+    assert ratio_interval([40, 0, 0], [2, 0, 0], 100) == (0, 100)  # two questions without a right response
 
 
 def test_all_right_is_not_certainly_right():
@@ -79,15 +125,17 @@ def test_all_right_is_not_certainly_right():
         assert interval(np.zeros(size)) == pytest.approx((0.0, 1 - low))
 
 
-@pytest.mark.parametrize("values", [[], [[0.5]], [0.1, math.nan], [math.inf]])
+@pytest.mark.parametrize("values", [[], [[0.5]], [0.1, math.nan], [math.inf], [1.5, 0.5], [-0.1]])
 def test_an_interval_of_nothing_is_refused(values):
-    with pytest.raises(ValueError, match="one finite value"):
+    with pytest.raises(ValueError, match="one finite value|from 0 to 1"):
         interval(values)
 
 
-def test_a_ratio_leaves_out_resamples_without_a_denominator():
-    low, high = ratio_interval([0, 10, 30, 0], [0, 1, 2, 0])
-    assert 10 <= low <= 40 / 3 <= high <= 15
+def test_a_ratio_leaves_out_questions_without_a_denominator():
+    some, more = [10, 30, 14] * 8, [1, 2, 1] * 8
+    low, high = ratio_interval(some, more, 100)
+    assert 12.5 <= low <= 13.5 <= high <= 14.5
+    assert ratio_interval(some + [0] * 30, more + [0] * 30, 100) == (low, high)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +150,25 @@ def test_two_that_are_alike_are_told_apart_no_more_often_than_one_time_in_twenty
         apart += paired_difference(a, b).told_apart
     few, many = binom.ppf([0.01, 0.99], tries, 0.05)
     assert few <= apart <= many
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 16])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 15])
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.6), (5000, 5000), (1, 9)])
+def test_on_few_questions_neither(a, b, size, n):
+    random, apart, tries = np.random.default_rng(2), 0, 500
+    for _ in range(tries):
+        chances = random.beta(a, b, size)
+        apart += paired_difference(random.binomial(n, chances) / n, random.binomial(n, chances) / n).told_apart
+    assert apart <= binom.ppf(0.999, tries, 0.05)  # there are 84 cases
+
+
+def test_a_difference_on_few_questions_is_found_where_it_is_large():
+    random = np.random.default_rng(6)
+    better = [paired_difference(random.binomial(8, 0.9, 6) / 8, random.binomial(8, 0.4, 6) / 8) for _ in range(100)]
+    assert sum(found.low > 0 for found in better) >= 90
+    assert paired_difference(np.ones(8), np.zeros(8)).told_apart  # as a sign test says, where all gaps are alike
+    assert not paired_difference(np.ones(5), np.zeros(5)).told_apart
 
 
 def test_a_difference_is_held_by_its_interval_and_has_its_sign():
@@ -120,8 +187,9 @@ def test_a_difference_is_held_by_its_interval_and_has_its_sign():
 def test_the_same_answers_are_no_difference():
     a = np.array([1, 1, 0]) / 3
     found = paired_difference(a, a)
-    assert found == (0, 0, 0)
+    assert found.difference == 0 and -1 < found.low < -0.5 and 0.5 < found.high < 1  # three questions say little
     assert not found.told_apart
+    assert paired_difference([0.5] * 500, [0.5] * 500)[1:] == pytest.approx((-0.0076, 0.0076), abs=1e-4)
     assert not paired_difference([1, 0, 1 / 3, 2 / 3] * 9, [1 / 3, 2 / 3, 1, 0] * 9).told_apart
     assert not paired_difference([1.0], [0.0]).told_apart
     with pytest.raises(ValueError, match="the same ones"):
