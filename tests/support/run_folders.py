@@ -1,5 +1,6 @@
 """Run folders with made-up figures, written by the trainer's own writer."""
 
+import json
 import math
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from recipes.archer.ending import Ending
+from recipes.archer.evaluation.figures import counted
+from recipes.archer.evaluation.scores import METHOD
 from recipes.archer.runs.log import RunLog
 
 HOSTILE = (
@@ -179,3 +182,24 @@ RECORD = {
 
 FINISHED = Ending("finished", "all steps done", 0)
 STOPPED = Ending("stopped", "guard: entropy collapsed", 20)
+
+
+def scores_of(num_correct, n: int = 4, **changes) -> dict:
+    """Scores of an evaluation, as ``archer evaluate`` writes them: how many of the n responses are right to each."""
+    questions = [
+        {"question": f"q{i}", "data_source": "s", "row": i, "num_correct": int(c), "maj": float(2 * c > n)}
+        for i, c in enumerate(num_correct)
+    ]
+    figures = counted([q["num_correct"] for q in questions], [q["maj"] for q in questions], n)
+    rest = {"truncated": 0.25, "no_answer": 0.1, "unparseable": 0.0, "timeout": 0.0}
+    figures |= rest | {"length": 20.0, "length_correct": None, "length_wrong": 20.4}
+    labels = {"model": "m", "data": "aime.json", "plan": {"data": "d"}, "intervals": METHOD}
+    return {**labels, **figures, "by_source": {"s": figures}, "questions": questions, **changes}
+
+
+def write_scores(run: Path, name: str, scores: dict | str) -> Path:
+    """The scores in the ``evaluations/`` of a run; of a text, that text."""
+    path = run / "evaluations" / name / "scores.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(scores if isinstance(scores, str) else json.dumps(scores))
+    return path

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from recipes.archer.printable import complain
+
 
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two runs or more: folders, or names under output/.")],
@@ -13,7 +15,7 @@ def compare(
 ) -> None:
     """Show what differs between runs: configuration, figures, and a picture of the curves."""
     from recipes.archer.ending import UserError
-    from recipes.archer.evaluation.tables import best_lines, evaluations_in
+    from recipes.archer.evaluation.tables import best_lines, read_evaluations
     from recipes.archer.files import refuse_link, write_atomically
     from recipes.archer.reports import comparison
     from recipes.archer.reports.terminal import console, shown, table
@@ -35,7 +37,11 @@ def compare(
     if facts:
         terminal.print(table("Code and machine", names, facts))
     terminal.print(table("Figures: best step → last", names, [*comparison.figure_lines(read), verdicts]))
-    if evaluated := best_lines([evaluations_in(run.folder) for run in read]):
+    found = [read_evaluations(run.folder) for run in read]
+    for run, (_, left_out) in zip(read, found, strict=True):
+        for told in left_out:
+            complain(f"{run.folder}: {told}")
+    if evaluated := best_lines([evaluations for evaluations, _ in found]):
         terminal.print(table("Evaluations: highest score, 95% interval", names, evaluated))
     try:
         write_atomically(out, comparison.comparison_png(read))

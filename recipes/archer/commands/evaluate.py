@@ -99,9 +99,10 @@ class _Base:
     """What the results are compared with: scores from before, or another target; nothing, where nothing is said."""
 
     def __init__(self, name: str | None, out: Path | None):
-        from recipes.archer.evaluation.course import read_scores
         from recipes.archer.evaluation.responses import SCORES
+        from recipes.archer.evaluation.stored import read_scores
         from recipes.archer.export.targets import find_targets
+        from recipes.archer.reading.regular import UnreadableError
 
         self.targets, self.name, self._read = [], name, []
         if name is None:
@@ -110,10 +111,10 @@ class _Base:
         if path.suffix != ".json":
             self.targets = find_targets([name], None, out)
             return
-        scores = read_scores(path)
-        if scores is None:
-            raise UserError(f"--against {path}: no scores that could be used; name a scores.json of archer evaluate")
-        self._read = [scores]
+        try:
+            self._read = [read_scores(path)]
+        except UnreadableError as error:
+            raise UserError(f"--against {error}; name a {SCORES} of archer evaluate") from None
 
     def scores(self, work, watched) -> list[dict[str, Any]]:
         """Those of each file."""

@@ -11,10 +11,11 @@ from recipes.archer.evaluation.drawing import Drawn, Request, Responder
 from recipes.archer.evaluation.figures import Answered, figures
 from recipes.archer.evaluation.plan import Plan
 from recipes.archer.evaluation.questions import Question, seeds_of
-from recipes.archer.evaluation.responses import SCORES, Response, ResponseFile, write_scores
+from recipes.archer.evaluation.responses import RESPONSES, SCORES, Response, ResponseFile, write_scores
+from recipes.archer.evaluation.scores import METHOD
+from recipes.archer.evaluation.stored import read_scores
 from recipes.archer.evaluation.votes import Pair, majority
 from recipes.archer.grading.grader import GradingError, GradingPool, PendingGrades
-from recipes.archer.reading.json import read_json
 from recipes.archer.reading.regular import UnreadableError
 
 
@@ -48,8 +49,13 @@ class Evaluation:
 
     def finished(self) -> dict[str, Any] | None:
         """Its scores, where it was brought to its end before; otherwise None."""
-        found = read_scores(self.folder / SCORES)
-        return found if found is not None and found.get("plan") == self.plan.facts else None
+        try:
+            found = read_scores(self.folder / SCORES)
+        except UnreadableError:
+            return None
+        # where intervals were reckoned otherwise, they are again from the responses, as far as these are kept
+        current = found.get("intervals") == METHOD or not (self.folder / RESPONSES).exists()
+        return found if found["plan"] == self.plan.facts and current else None
 
     def run(self, responder: Callable[[], Responder], pool: GradingPool, told: Progress) -> dict[str, Any]:
         """Draws and grades what is missing, then works out the scores.
@@ -68,7 +74,7 @@ class Evaluation:
             if len(file.rows) < len(places):
                 _Drawing(self, file, pool, told).draw(responder())
             rows = file.finish()
-            scores = {**self.labels, **self._figures(rows, pool), "plan": self.plan.facts}
+            scores = {**self.labels, **self._figures(rows, pool), "intervals": METHOD, "plan": self.plan.facts}
             write_scores(self.folder, scores)
         return scores
 
@@ -154,35 +160,3 @@ def _same(pairs: Sequence[Pair], pool: GradingPool) -> list[bool]:
         return [one == other for one, other in pairs]
     grades = pool.grade_batch([f"\\boxed{{{one}}}" for one, _ in pairs], [other for _, other in pairs])
     return [grade.outcome == "correct" for grade in grades]
-
-
-def read_scores(path: Path) -> dict[str, Any] | None:
-    """The content of a ``scores.json``; None where there is none that could be used.
-
-    No link is followed: a run folder may be anyone's.
-    """
-    try:
-        if path.is_symlink():
-            return None
-        content = read_json(path)
-    except (UnreadableError, OSError):
-        return None
-    return content if isinstance(content, dict) and _has_figures(content) else None
-
-
-def _has_figures(content: dict[str, Any]) -> bool:
-    """Whether what others read of it is there, and is what it should be."""
-    bounds, questions = content.get("avg_ci95"), content.get("questions")
-    numbers = [content.get(name) for name in ("avg", "maj", "truncated", "n", "num_questions")]
-    return (
-        all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
-        and isinstance(bounds, list)
-        and len(bounds) == 2
-        and all(isinstance(bound, int | float) for bound in bounds)
-        and isinstance(content.get("pass_at"), dict)
-        and isinstance(questions, list)
-        and all(
-            isinstance(q, dict) and isinstance(q.get("question"), str) and isinstance(q.get("num_correct"), int)
-            for q in questions
-        )
-    )

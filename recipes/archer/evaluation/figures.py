@@ -16,6 +16,11 @@ SHARES: dict[str, Callable[[Response], bool]] = {
     "unparseable": lambda response: response.outcome == "unparseable",
     "timeout": lambda response: response.outcome == "timeout",
 }
+LENGTHS: dict[str, Callable[[Response], bool]] = {
+    "length": lambda response: True,
+    "length_correct": lambda response: response.correct,
+    "length_wrong": lambda response: not response.correct,
+}
 
 
 @dataclass(frozen=True)
@@ -55,22 +60,31 @@ def figures(questions: Sequence[Answered], max_tokens: int) -> dict[str, Any]:
     return {**whole, "by_source": by_source, "questions": [question.facts() for question in questions]}
 
 
-def _figures(questions: Sequence[Answered], most: int) -> dict[str, Any]:
-    n = len(questions[0].responses)
-    correct = np.array([question.num_correct for question in questions])
+def counted(num_correct: Sequence[int], votes: Sequence[float], n: int) -> dict[str, Any]:
+    """What follows from how many responses to each question are right, and what its vote is worth.
+
+    Args:
+        num_correct, votes: (questions,), at least one; of each question, 0 … n and 0 … 1.
+        n: responses a question.
+    """
+    correct = np.array(num_correct)
     passed = {str(k): pass_at_k(correct, n, k) for k in steps_of_k(n)}
-    votes = np.array([question.majority for question in questions])
     return {
-        "num_questions": len(questions),
+        "num_questions": len(correct),
         "n": n,
         **_with_interval("avg", correct / n),
         "pass_at": {k: float(values.mean()) for k, values in passed.items()},
         "pass_at_ci95": {k: list(_rounded(interval(values))) for k, values in passed.items()},
-        **_with_interval("maj", votes),
+        **_with_interval("maj", np.array(votes)),
+    }
+
+
+def _figures(questions: Sequence[Answered], most: int) -> dict[str, Any]:
+    n = len(questions[0].responses)
+    return {
+        **counted([question.num_correct for question in questions], [q.majority for q in questions], n),
         **{name: value for share, holds in SHARES.items() for name, value in _share(share, holds, questions).items()},
-        **_length("length", questions, most, lambda response: True),
-        **_length("length_correct", questions, most, lambda response: response.correct),
-        **_length("length_wrong", questions, most, lambda response: not response.correct),
+        **{name: value for kind, of in LENGTHS.items() for name, value in _length(kind, questions, most, of).items()},
     }
 
 

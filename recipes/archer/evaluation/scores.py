@@ -18,6 +18,7 @@ _TAIL = (1 - LEVEL) / 2
 _RESAMPLES = 4000  # the share beyond a bound is then known to 0.25 points
 _BLOCK = 250  # resamples drawn at a time
 FEW = 16  # questions; resamples of fewer are too much alike for a bootstrap
+METHOD = f"over questions: shares by Wilson and Student; others by Student, from {FEW} questions on by bootstrap"
 _HUGE = 100.0  # a logarithm beyond all lengths
 _NOTHING = 1e-9  # a sum of thirds that cancel is not quite 0
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.archer.evaluation.comparison import ALIKE, compare
-from recipes.archer.evaluation.course import read_scores
 from recipes.archer.evaluation.responses import SCORES
+from recipes.archer.evaluation.stored import read_scores
+from recipes.archer.reading.regular import UnreadableError
 
 EVALUATIONS = "evaluations"  # the folder in a run's
 MOST = 500  # evaluations of a run that are looked at
@@ -17,13 +18,25 @@ Scores = Mapping[str, Any]
 
 
 def evaluations_in(run_folder: Path) -> list[Scores]:
-    """The scores in a run's ``evaluations/``, the least step first, then by name; no link is followed."""
+    """The scores in a run's ``evaluations/`` that can be used, the least step first, then by name."""
+    return read_evaluations(run_folder)[0]
+
+
+def read_evaluations(run_folder: Path) -> tuple[list[Scores], list[str]]:
+    """The same, and what was left out, a line each; no link is followed."""
     root = run_folder / EVALUATIONS
     if root.is_symlink() or not root.is_dir():
-        return []
-    paths = [path for path in sorted(root.glob(f"*/*/{SCORES}"))[:MOST] if not _linked(path)]
-    found = [scores for path in paths if (scores := read_scores(path)) is not None]
-    return sorted(found, key=lambda scores: (_step(scores), str(scores.get("data")), str(scores.get("model"))))
+        return [], []
+    found, left_out = [], []
+    paths = [path for path in sorted(root.glob(f"*/*/{SCORES}")) if not _linked(path)]
+    for path in paths[:MOST]:
+        try:
+            found.append(read_scores(path))
+        except UnreadableError as error:
+            left_out.append(f"left out: {path.relative_to(run_folder)}: {error.reason}")
+    if len(paths) > MOST:
+        left_out.append(f"left out: {len(paths) - MOST:,} of {len(paths):,} evaluations")
+    return sorted(found, key=lambda scores: (_step(scores), scores["data"], scores["model"])), left_out
 
 
 def _linked(path: Path) -> bool:
@@ -32,7 +45,7 @@ def _linked(path: Path) -> bool:
 
 def _step(scores: Scores) -> float:
     step = scores.get("step")
-    return step if isinstance(step, int) and not isinstance(step, bool) else float("inf")
+    return float("inf") if step is None else step
 
 
 def highest(evaluations: Sequence[Scores]) -> str:

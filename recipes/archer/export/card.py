@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from recipes.archer.checkpoints.bounded import read_bytes
+from recipes.archer.evaluation.stored import read_scores
 from recipes.archer.export.choosing import Chosen
 from recipes.archer.export.folder import loading_lines
 from recipes.archer.printable import printable
-from recipes.archer.reading.json import parse_json
 from recipes.archer.reading.regular import UnreadableError
 from recipes.archer.reading.yaml import parse_yaml
 
@@ -138,15 +138,13 @@ def _evaluations(chosen: Chosen) -> Iterator[str]:
     root, rows = chosen.run.folder / EVALUATIONS, []
     for path in _score_files(root):
         try:
-            scores = parse_json(_text(path) or "", path)
+            scores = read_scores(path)
         except UnreadableError:
             continue
-        if isinstance(scores, dict) and scores.get("step", chosen.checkpoint.step) == chosen.checkpoint.step:
-            bounds = scores.get("avg_ci95")
-            ends = [_number(end) for end in bounds] if isinstance(bounds, list) and len(bounds) == 2 else []
-            interval = f" [{ends[0]}, {ends[1]}]" if all(ends) and ends else ""
-            figures = f"{_number(scores.get('avg'))}{interval}", _number(scores.get("maj"))
-            rows.append((path.parent.relative_to(root), scores.get("num_questions"), scores.get("n"), *figures))
+        if scores.get("step") in (None, chosen.checkpoint.step):
+            low, high = scores["avg_ci95"]
+            figures = f"{scores['avg']:.4g} [{low:.4g}, {high:.4g}]", f"{scores['maj']:.4g}"
+            rows.append((path.parent.relative_to(root), scores["num_questions"], scores["n"], *figures))
     if rows:
         yield "## Evaluations"
         yield _table(("evaluation", "questions", "n", "avg@n [95% interval]", "maj@n"), rows)

@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from recipes.archer.evaluation.tables import evaluations_in, line
-from recipes.archer.printable import printable
+from recipes.archer.evaluation.tables import line, read_evaluations
+from recipes.archer.printable import one_line, printable
 from recipes.archer.reading.regular import UnreadableError, read_text
 from recipes.archer.reports import figures
 from recipes.archer.reports.provenance import course_lines, main_settings, provenance
@@ -23,6 +23,7 @@ class Content:
         best_title: what "best" means.
         courses: a line for each time that the run went back, see ``provenance.COURSE_HEADINGS``.
         evaluations: a line for each, see ``tables.HEADINGS``.
+        evaluations_left_out: a line for each file that cannot be used.
         settings, provenance: (name, text).
         config: config.yaml as it is, empty when there is none.
     """
@@ -33,6 +34,7 @@ class Content:
     best_title: str
     courses: list[tuple[str, ...]]
     evaluations: list[tuple[str, ...]]
+    evaluations_left_out: list[str]
     samples: list[StepSamples]
     settings: list[tuple[str, str]]
     provenance: list[tuple[str, str]]
@@ -42,13 +44,15 @@ class Content:
 def gather(run: Run) -> Content:
     """Reads and judges what a report needs."""
     rows = run.rows_from_start
+    evaluations, left_out = read_evaluations(run.folder)
     return Content(
         title=printable(run.name),
         judgement=judge(run),
         figures=figures.end_figures(rows),
         best_title=figures.best_title(rows),
         courses=course_lines(run),
-        evaluations=[tuple(map(printable, line(scores))) for scores in evaluations_in(run.folder)],
+        evaluations=[tuple(map(printable, line(scores))) for scores in evaluations],
+        evaluations_left_out=[one_line(told) for told in left_out],
         samples=step_samples(run),
         settings=main_settings(run),
         provenance=provenance(run, time.time()),

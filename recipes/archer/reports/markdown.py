@@ -34,8 +34,9 @@ def as_markdown(content: Content, picture: str) -> str:
         blocks += [table(("", "first", "best", "last"), content.figures), plain(content.best_title)]
     else:
         blocks += ["No step has been recorded."]
-    if content.evaluations:
-        blocks += ["## Evaluations", table(HEADINGS, content.evaluations), NOTE]
+    if content.evaluations or content.evaluations_left_out:
+        shown = [table(HEADINGS, content.evaluations), NOTE] if content.evaluations else []
+        blocks += ["## Evaluations", *shown, *map(plain, content.evaluations_left_out)]
     if judgement.plan:
         blocks += ["## Plan", _facts(judgement.plan)]
     blocks += ["## Responses", *_samples(content.samples)]

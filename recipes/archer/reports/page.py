@@ -140,10 +140,11 @@ def _figures(content: Content) -> str:
 
 
 def _evaluations(content: Content) -> str:
-    if not content.evaluations:
-        return ""
-    rows = [tuple(escape(cell) for cell in line) for line in content.evaluations]
-    return f'<h2>Evaluations</h2>\n{table(HEADINGS, rows, "figures")}\n<p class="quiet">{NOTE}</p>'
+    told = [f'<p class="quiet">{escape(line)}</p>' for line in content.evaluations_left_out]
+    if content.evaluations:
+        rows = [tuple(escape(cell) for cell in line) for line in content.evaluations]
+        told = [table(HEADINGS, rows, "figures"), f'<p class="quiet">{NOTE}</p>', *told]
+    return "\n".join(["<h2>Evaluations</h2>", *told]) if told else ""
 
 
 def _samples(steps: Sequence[StepSamples]) -> str:

@@ -212,7 +212,7 @@ WRONG = {
     "no GPU": (("{one}", "--data", "{data}", "--device", "cuda"), "no NVIDIA GPU"),
     "no such many cores": (("{one}", "--data", "{data}", "--engines", "4097"), "ask for"),
     "no probability": (("{one}", "--data", "{data}", "--top-p", "0"), "--top-p 0.0 cannot be"),
-    "no scores": (("{one}", "--data", "{data}", "--against", "{data}"), "no scores that could be used"),
+    "no scores": (("{one}", "--data", "{data}", "--against", "{data}"), "not a JSON object; name a scores.json"),
     "no folder": (("{one}", "--data", "{data}", "--out", "{data}"), "cannot be written"),
 }
 

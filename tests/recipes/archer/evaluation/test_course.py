@@ -1,14 +1,16 @@
 """A whole evaluation with an engine that answers by its seeds: whatever interrupts it, it ends with the same files."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
-from recipes.archer.evaluation.course import Evaluation, read_scores
+from recipes.archer.evaluation.course import Evaluation
 from recipes.archer.evaluation.drawing import Drawn
 from recipes.archer.evaluation.plan import Plan, Sampling
 from recipes.archer.evaluation.questions import Question
 from recipes.archer.evaluation.responses import RESPONSES, SCORES
+from recipes.archer.evaluation.stored import read_scores
 from recipes.archer.grading.grader import GradingPool
 
 NUM_QUESTIONS, N = 5, 4
@@ -93,10 +95,16 @@ def test_the_scores_are_those_of_the_responses(tmp_path, pool):
     assert 0 <= scores["maj"] <= 1 and scores["length"] == 2.0
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"plan": {}}', "[" * 10**5, '{"avg": true}'])
-def test_scores_that_cannot_be_used_are_none(tmp_path, content):
-    (tmp_path / SCORES).write_text(content)
-    assert read_scores(tmp_path / SCORES) is None
-    assert read_scores(tmp_path / "absent") is None
-    (tmp_path / "link").symlink_to(tmp_path / SCORES)
-    assert read_scores(tmp_path / "link") is None
+def test_intervals_that_were_reckoned_otherwise_are_reckoned_again_from_the_responses(tmp_path, pool):
+    """Nothing is drawn or graded for it; where the responses are gone, the file stays, and says how it reckoned."""
+    scores = run(tmp_path, pool, Engine(20))
+    assert "bootstrap" in scores["intervals"]
+    earlier = scores | {"intervals": "otherwise", "truncated_ci95": [0, 0], "avg_ci95": [0, 0]}
+    (tmp_path / SCORES).write_text(json.dumps(earlier))
+    assert evaluation(tmp_path).finished() is None
+    assert evaluation(tmp_path).run(lambda: pytest.fail("an engine"), pool, lambda *_: None) == scores
+    (tmp_path / SCORES).write_text(json.dumps(earlier))
+    (tmp_path / RESPONSES).unlink()
+    kept = evaluation(tmp_path).finished()
+    assert kept["intervals"] == "otherwise" and kept["truncated_ci95"] == [0, 0]
+    assert kept["avg_ci95"] == scores["avg_ci95"]  # what follows from the questions is always reckoned

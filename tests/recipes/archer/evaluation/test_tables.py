@@ -5,54 +5,49 @@ import os
 
 import pytest
 
-from recipes.archer.evaluation.tables import EVALUATIONS, best_lines, course_sentence, evaluations_in, highest, lines
+from recipes.archer.evaluation.tables import (
+    EVALUATIONS,
+    best_lines,
+    course_sentence,
+    evaluations_in,
+    highest,
+    lines,
+    read_evaluations,
+)
+from run_folders import scores_of, write_scores
 
 
 def scores(avg: float, step: int | None = None, n: int = 4, size: int = 40, **changes) -> dict:
     counts = [round(avg * n * (i + 1)) - round(avg * n * i) for i in range(size)]
-    found = {
-        "model": "m", "data": "aime.json", "num_questions": size, "n": n,
-        "avg": avg, "avg_ci95": [avg - 0.1, avg + 0.1],
-        "pass_at": {"1": avg, str(n): 0.9}, "pass_at_ci95": {str(n): [0.8, 0.95]}, "maj": 0.5, "maj_ci95": [0.4, 0.6],
-        "truncated": 0.1, "no_answer": 0.0, "length_correct": None, "length_wrong": 20.4,
-        "questions": [{"question": str(i), "num_correct": count} for i, count in enumerate(counts)],
-    }  # fmt: skip
-    return found | ({"step": step} if step is not None else {}) | changes
-
-
-def write(folder, name: str, content) -> None:
-    (folder / EVALUATIONS / name).mkdir(parents=True)
-    text = content if isinstance(content, str) else json.dumps(content)
-    (folder / EVALUATIONS / name / "scores.json").write_text(text)
+    return scores_of(counts, n) | ({"step": step} if step is not None else {}) | changes
 
 
 def test_what_is_there_is_found_by_step(tmp_path):
-    write(tmp_path, "step_40/aime-1", scores(0.5, 40))
-    write(tmp_path, "step_8/aime-2", scores(0.4, 8))
-    write(tmp_path, "model/aime-3", scores(0.45))
+    write_scores(tmp_path, "step_40/aime-1", scores(0.5, 40))
+    write_scores(tmp_path, "step_8/aime-2", scores(0.4, 8))
+    write_scores(tmp_path, "model/aime-3", scores(0.45))
     found = evaluations_in(tmp_path)
     assert [one.get("step") for one in found] == [8, 40, None]
     assert highest(found) == "0.500 aime.json (step 40)"
     assert best_lines([found, [], [scores(0.2, 8, n=2)]]) == [
-        ("aime.json, avg@2", ["–", "–", "0.200 [0.100, 0.300] (step 8)"]),
-        ("aime.json, avg@4", ["0.500 [0.400, 0.600] (step 40)", "–", "–"]),
+        ("aime.json, avg@2", ["–", "–", "0.200 [0.133, 0.290] (step 8)"]),
+        ("aime.json, avg@4", ["0.500 [0.454, 0.546] (step 40)", "–", "–"]),
     ]
     assert evaluations_in(tmp_path / "absent") == [] and highest([]) == ""
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["{", "[]", scores(0.5) | {"avg": "high"}, scores(0.5) | {"questions": [1]}, scores(0.5) | {"pass_at": None}],
-)
-def test_what_is_no_evaluation_is_passed_over(tmp_path, content):
-    write(tmp_path, "step_1/a", content)
-    write(tmp_path, "step_2/a", scores(0.5, 2))
-    assert [one["step"] for one in evaluations_in(tmp_path)] == [2]
+@pytest.mark.parametrize("content", ["{", "[]", scores(0.5) | {"avg": "high"}, scores(0.5) | {"questions": [1]}])
+def test_what_is_no_evaluation_is_left_out_and_named(tmp_path, content):
+    write_scores(tmp_path, "step_1/a", content if isinstance(content, str) else json.dumps(content))
+    write_scores(tmp_path, "step_2/a", scores(0.5, 2))
+    found, left_out = read_evaluations(tmp_path)
+    assert [one["step"] for one in found] == [2]
+    assert len(left_out) == 1 and left_out[0].startswith(f"left out: {EVALUATIONS}/step_1/a/scores.json: ")
 
 
 @pytest.mark.parametrize("place", ["", "step_1", "step_1/a", "step_1/a/scores.json"])
 def test_no_link_is_followed(tmp_path, place):
-    write(tmp_path / "elsewhere", "step_1/a", scores(0.5, 1))
+    write_scores(tmp_path / "elsewhere", "step_1/a", scores(0.5, 1))
     link = tmp_path / "run" / EVALUATIONS / place
     link.parent.mkdir(parents=True)
     os.symlink(tmp_path / "elsewhere" / EVALUATIONS / place, link)
@@ -63,8 +58,8 @@ def test_a_line_has_dashes_where_there_is_nothing():
     by_source = {"a": scores(0.5), "b": scores(0.4)}
     first, *parts = lines(scores(0.5, 3, by_source=by_source, pass_at={}, truncated=None))
     assert first == (
-        "m", "aime.json, 40 × 4", "0.500 [0.400, 0.600]", "– [0.800, 0.950]", "0.500 [0.400, 0.600]",
-        "–", "0.000", "–/20",
+        "m", "aime.json, 40 × 4", "0.500 [0.454, 0.546]", "– [0.907, 1.000]", "0.000 [0.000, 0.093]",
+        "–", "0.100", "–/20",
     )  # fmt: skip
     assert [part[1] for part in parts] == ["  a, 40 × 4", "  b, 40 × 4"]
 

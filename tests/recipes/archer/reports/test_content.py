@@ -20,7 +20,7 @@ from recipes.archer.reports.provenance import status
 from recipes.archer.reports.verdict import judge
 from recipes.archer.runs import folder
 from recipes.archer.runs.folder import Run, read_run
-from run_folders import HOSTILE
+from run_folders import HOSTILE, scores_of, write_scores
 
 VOID = {"meta", "img", "br"}
 
@@ -298,19 +298,33 @@ def test_a_folder_that_may_not_be_looked_into_has_a_line(healthy_run, two_step_r
 
 
 def test_evaluations_are_in_the_report_and_nothing_in_them_is_markup(healthy_run):
-    folder = healthy_run / "evaluations/step_60/aime-n4"
-    folder.mkdir(parents=True)
-    scores = {
-        "model": HOSTILE, "step": 60, "data": "aime.json", "num_questions": 30, "n": 4, "avg": 0.4567,
-        "avg_ci95": [0.3, 0.6], "pass_at": {"4": 0.7}, "maj": 0.5, "truncated": 0.25, "no_answer": 0.1, "questions": [],
-    }  # fmt: skip
-    (folder / "scores.json").write_text(json.dumps(scores))
+    path = write_scores(healthy_run, "step_60/aime-n4", scores_of([2, 1, 3] * 10, model=HOSTILE, step=60))
     call("report", healthy_run)
     page, markdown = ((healthy_run / "report" / name).read_text() for name in ("report.html", "report.md"))
     Page(page)
     for text in (page, markdown):
         section = text.partition("Evaluations")[2].partition("95% intervals over questions")[0]
-        assert "0.457 [0.300, 0.600]" in section.replace("\\", "")
+        assert "0.500 [0.423, 0.577]" in section.replace("\\", "")
         assert "<script>" not in section.replace("\\<", "") and "\x1b" not in section
-    assert "0.457 aime.json (step 60)" in call("runs", healthy_run)
-    assert "aime.json, avg@4" in call("compare", healthy_run, healthy_run, "--out", folder / "compare.png")
+    assert "0.500 aime.json (step 60)" in call("runs", healthy_run)
+    assert "aime.json, avg@4" in call("compare", healthy_run, healthy_run, "--out", path.parent / "compare.png")
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_scores_that_cannot_be_are_left_out_and_named(healthy_run, usable):
+    write_scores(healthy_run, "step_1/deep", '{"plan":' * 10**5)
+    write_scores(healthy_run, "step_2/many", scores_of([1, 4]) | {"questions": [{"question": HOSTILE}]})
+    if usable:
+        write_scores(healthy_run, "step_3/good", scores_of([1, 2]))
+    call("report", healthy_run)
+    page, markdown = ((healthy_run / "report" / name).read_text() for name in ("report.html", "report.md"))
+    Page(page)
+    for text in (page, markdown.replace("\\", "")):
+        assert "left out: evaluations/step_1/deep/scores.json: nested too deep" in text
+        assert "left out: evaluations/step_2/many/scores.json: no scores of an evaluation: questions[0].data" in text
+        assert ("aime.json, 2 × 4" in text) == usable
+    out = healthy_run / "compare.png"
+    result = CliRunner().invoke(app, ["compare", str(healthy_run), str(healthy_run), "--out", str(out)])
+    assert result.exit_code == 0 and out.exists()
+    assert result.stderr.count("left out: evaluations/step_1/deep/scores.json") == 2
+    assert call("runs", healthy_run)

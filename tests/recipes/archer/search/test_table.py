@@ -12,6 +12,7 @@ from recipes.archer.search import winner
 from recipes.archer.search.checks import axes_of
 from recipes.archer.search.table import HEADINGS, standing, summary_headings
 from recipes.archer.search.winner import chosen, evidence
+from run_folders import scores_of, write_scores
 from searching import LR
 
 
@@ -25,18 +26,13 @@ def evaluated(
     folder: Path, right: float, n: int = 4, questions: int = 60, step: int = 6, file: str = "val.json", **how
 ):
     """An evaluation of a run, as `archer evaluate` leaves it."""
-    counts = [{"question": f"q{i}", "num_correct": n if i < right * questions else 0} for i in range(questions)]
+    counts = [n if i < right * questions else 0 for i in range(questions)]
     sampling = {"n": n, "temperature": 0.6, "top_p": 0.95, "max_tokens": 64, "seed": 0} | how
     content = folder.parent.parent / file
     digest = hashlib.sha256(content.read_bytes() if content.exists() else file.encode()).hexdigest()
-    scores = {
-        "model": folder.name, "data": file, "step": step, "n": n, "num_questions": questions, "avg": right,
-        "avg_ci95": [right - 0.1, right + 0.1], "maj": right, "truncated": 0.0, "pass_at": {}, "questions": counts,
-        "plan": {"data": digest, "sampling": sampling},
-    }  # fmt: skip
-    place = folder / "evaluations" / f"step_{step}" / f"{Path(file).stem}-n{n}-{len(how)}"
-    place.mkdir(parents=True)
-    (place / "scores.json").write_text(json.dumps(scores))
+    plan = {"model": "c", "data": digest, "sampling": sampling}
+    scores = scores_of(counts, n, model=folder.name, data=file, step=step, plan=plan)
+    write_scores(folder, f"step_{step}/{Path(file).stem}-n{n}-{len(how)}", scores)
 
 
 def test_a_line_for_each_trial(done):
