@@ -193,7 +193,7 @@ def scores_of(num_correct, n: int = 4, **changes) -> dict:
     figures = counted([q["num_correct"] for q in questions], [q["maj"] for q in questions], n)
     rest = {"truncated": 0.25, "no_answer": 0.1, "unparseable": 0.0, "timeout": 0.0}
     figures |= rest | {"length": 20.0, "length_correct": None, "length_wrong": 20.4}
-    labels = {"model": "m", "data": "aime.json", "plan": {"data": "d"}, "intervals": METHOD}
+    labels = {"model": "m", "data": "aime.json", "plan": {"model": "c", "data": "d"}, "intervals": METHOD}
     return {**labels, **figures, "by_source": {"s": figures}, "questions": questions, **changes}
 
 

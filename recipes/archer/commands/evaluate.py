@@ -83,16 +83,16 @@ def _evaluate(names, files, options, steps, out, against, where) -> None:
     found = find_targets(names, steps, out)
     base = _Base(against, out)
     settings = settings_for([*found, *base.targets], Options(*options))
-    results: list[tuple[Path, dict[str, Any]]] = []
+    results: list[tuple[Any, Path, dict[str, Any]]] = []
     with Engines(*where) as engines:
         complain(f"{settings}; {engines}")
         with Work(files, settings, engines) as work:
             theirs = base.scores(work, _progress)
             for target in found:
-                results += work.on(target, _progress)
+                results += [(target, *result) for result in work.on(target, _progress)]
     compared = base.compare(results, theirs)
     _show(results, compared)
-    _show_steps(found, results)
+    _show_steps(results)
 
 
 class _Base:
@@ -130,8 +130,9 @@ class _Base:
         from recipes.archer.evaluation.responses import rewrite_scores
 
         compared = []
-        for folder, scores in results:
-            other = next((other for other in theirs if shared(scores, other)), None)
+        for _, folder, scores in results:
+            same = (other for other in theirs if other["plan"]["data"] == scores["plan"]["data"])
+            other = next(same, next((other for other in theirs if shared(scores, other)), None))
             if other is not None:
                 compared.append((folder, with_comparison(scores, other)))
                 rewrite_scores(*compared[-1])
@@ -145,40 +146,46 @@ def _show(results, compared) -> None:
     from rich.table import Table
 
     from recipes.archer.evaluation.responses import SCORES
-    from recipes.archer.evaluation.tables import HEADINGS, NOTE, comparison_sentence, lines
+    from recipes.archer.evaluation.tables import HEADINGS, NOTE, comparison_sentence, distinguished, lines
     from recipes.archer.reports.terminal import console, shown
 
     table = Table(caption=NOTE, caption_justify="left")
     for heading in HEADINGS:
         table.add_column(heading, overflow="fold")
-    for _, scores in results:
+    for scores in distinguished([scores for _, _, scores in results]):
         for cells in lines(scores):
             table.add_row(*map(shown, cells))
     terminal = console()
     terminal.print(table)
-    for told in [str(folder / SCORES) for folder, _ in results] + [comparison_sentence(one) for _, one in compared]:
+    for told in [str(folder / SCORES) for _, folder, _ in results] + [comparison_sentence(one) for _, one in compared]:
         terminal.print(shown(told), soft_wrap=True)
 
 
-def _show_steps(targets, results) -> None:
+def _show_steps(results) -> None:
     """For each run and file with several steps: the peak, whether the decline after it is real, and a picture."""
+    from recipes.archer.evaluation.plan import apart_from_model, digest_of
     from recipes.archer.evaluation.responses import write_result
-    from recipes.archer.evaluation.tables import course_sentence
+    from recipes.archer.evaluation.tables import course_sentence, distinguished
     from recipes.archer.reports.curves import scores_png
     from recipes.archer.reports.terminal import console, shown
 
-    homes = {target.home for target in targets if target.step is not None and target.run is not None}
-    courses: dict[tuple[Path, str], list[dict[str, Any]]] = {}
-    for folder, scores in results:
-        if folder.parent in homes:
-            courses.setdefault((folder.parent.parent, scores["data"]), []).append(scores)
-    for (place, data), course in courses.items():
-        if len(course) < 2:
+    courses: dict[tuple[Path, str], list[tuple[Any, Path, dict[str, Any]]]] = {}
+    for (target, folder, _), scores in zip(results, distinguished([scores for _, _, scores in results]), strict=True):
+        if target.step is not None and target.run is not None:
+            asked = digest_of(apart_from_model(scores["plan"]))
+            courses.setdefault((target.run.folder.resolve(), asked), []).append((target, folder, scores))
+    for (run, asked), found in courses.items():
+        if len(found) < 2:
             continue
-        course.sort(key=lambda scores: scores["step"])
-        picture = place / f"{Path(data).stem}.png"
-        write_result(picture, scores_png(course))
-        for told in (f"{data}: {course_sentence(course)}", f"picture: {picture}"):
+        course = sorted((scores for _, _, scores in found), key=lambda scores: scores["step"])
+        target, folder, last = found[0][0], found[0][1], course[-1]
+        place = folder.parent.parent
+        # beside the results of other runs its name says which run's it is
+        digest = asked if place.resolve().is_relative_to(run) else digest_of([asked, str(run)])
+        named = folder.name.rpartition("-")[0]  # the file and n, as in the names of the results' folders
+        picture = place / f"{named}-{digest}.png"
+        write_result(picture, scores_png(course, run.name))
+        for told in (f"{target.run.folder}, {last['data']}: {course_sentence(course)}", f"picture: {picture}"):
             console().print(shown(told), soft_wrap=True)
 
 

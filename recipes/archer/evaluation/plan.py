@@ -64,11 +64,21 @@ class Plan:
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that stand for all facts."""
-        return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:8]
+        return digest_of(self.facts)
 
     def folder_name(self, data_name: str) -> str:
         """Of the results: the file's name, the number of samples, the digest."""
         return f"{data_name}-n{self.sampling.n}-{self.digest}"
+
+
+def digest_of(facts: Any) -> str:
+    """Eight hexadecimal digits that stand for facts, which JSON can hold."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def apart_from_model(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a plan's facts those that the steps of a run share: what was asked, and how."""
+    return {name: value for name, value in plan.items() if name != "model"}
 
 
 def file_digest(path: Path) -> str:

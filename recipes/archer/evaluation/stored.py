@@ -10,10 +10,11 @@ from recipes.archer.reading.json import read_json
 from recipes.archer.reading.regular import DamagedError, UnreadableError
 
 _MOST_SAMPLES = 1 << 31
+_DIGESTS = ("model", "data")
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "model": lambda value: isinstance(value, str),
     "data": lambda value: isinstance(value, str),
-    "plan": lambda value: isinstance(value, dict) and isinstance(value.get("data"), str),
+    "plan": lambda value: isinstance(value, dict) and all(isinstance(value.get(name), str) for name in _DIGESTS),
     "step": lambda value: value is None or type(value) is int,
     "n": lambda value: type(value) is int and 1 <= value < _MOST_SAMPLES,
     "questions": lambda value: isinstance(value, list) and value != [],

@@ -1,5 +1,6 @@
 """Scores as lines of tables, and those that lie in a run's folder; names are as they were found, not safe to show."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,18 +58,36 @@ def highest(evaluations: Sequence[Scores]) -> str:
 def best_lines(evaluations: Sequence[Sequence[Scores]]) -> list[tuple[str, list[str]]]:
     """(file and n, the highest score with its interval in each run), for what any run was evaluated on.
 
+    A file is known by its content, whatever its name.
+
     Args:
         evaluations: of each run.
     """
+    files = _names([scores for of_run in evaluations for scores in of_run], "data")
     bests: list[dict[str, Scores]] = []
     for of_run in evaluations:
         best: dict[str, Scores] = {}
         for scores in of_run:
-            name = f"{scores.get('data')}, avg@{scores['n']}"
+            name = f"{files[scores['plan']['data']]}, avg@{scores['n']}"
             best[name] = max(best.get(name, scores), scores, key=lambda one: float(one["avg"]))
         bests.append(best)
     names = sorted({name for best in bests for name in best})
     return [(name, [_best(best.get(name)) for best in bests]) for name in names]
+
+
+def distinguished(evaluations: Sequence[Scores]) -> list[Scores]:
+    """Evaluations that are shown together; a name that several files, or several models, have gets their digest."""
+    names = {kind: _names(evaluations, kind) for kind in ("data", "model")}
+    return [{**one, **{kind: of[one["plan"][kind]] for kind, of in names.items()}} for one in evaluations]
+
+
+def _names(evaluations: Sequence[Scores], kind: str) -> dict[str, str]:
+    """What each file, or model, is called: by its first name, and where others have that, by its digest besides."""
+    first: dict[str, str] = {}
+    for scores in evaluations:
+        first.setdefault(scores["plan"][kind], scores[kind])
+    number = Counter(first.values())
+    return {digest: name if number[name] == 1 else f"{name} ({digest[:8]})" for digest, name in first.items()}
 
 
 def _best(scores: Scores | None) -> str:

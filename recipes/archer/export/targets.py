@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.archer.checkpoints.manifest import MANIFEST
 from recipes.archer.checkpoints.store import PREFIX
@@ -82,7 +83,7 @@ def _prefix_beside_results() -> str:
 
 
 def find_targets(names: list[str], steps: str | None, out: Path | None) -> list[Target]:
-    """The models that names mean, each once, in their order.
+    """The models that names mean, each once of a run, in their order.
 
     Args:
         names: runs (folders, or names under output/), checkpoints, model folders, owner/name on the hub.
@@ -94,7 +95,15 @@ def find_targets(names: list[str], steps: str | None, out: Path | None) -> list[
         UserError: a name means none of these, or a run has no such whole checkpoint.
     """
     found = [target for name in names for target in _of_name(name, steps, out)]
-    return list({target.digest: target for target in reversed(found)}.values())[::-1]
+    once: dict[Any, Target] = {}
+    for target in found:
+        once.setdefault(_identity(target), target)
+    return list(once.values())
+
+
+def _identity(target: Target) -> tuple[str, Path, Path | None]:
+    """Its content, where its results go, and whose they are: two runs may have a checkpoint in common."""
+    return target.digest, target.home.resolve(), target.run.folder.resolve() if target.run is not None else None
 
 
 def _of_name(name: str, steps: str | None, out: Path | None) -> list[Target]:

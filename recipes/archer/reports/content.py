@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from recipes.archer.evaluation.tables import line, read_evaluations
+from recipes.archer.evaluation.tables import distinguished, line, read_evaluations
 from recipes.archer.printable import one_line, printable
 from recipes.archer.reading.regular import UnreadableError, read_text
 from recipes.archer.reports import figures
@@ -51,7 +51,7 @@ def gather(run: Run) -> Content:
         figures=figures.end_figures(rows),
         best_title=figures.best_title(rows),
         courses=course_lines(run),
-        evaluations=[tuple(map(printable, line(scores))) for scores in evaluations],
+        evaluations=[tuple(map(printable, line(scores))) for scores in distinguished(evaluations)],
         evaluations_left_out=[one_line(told) for told in left_out],
         samples=step_samples(run),
         settings=main_settings(run),

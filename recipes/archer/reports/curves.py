@@ -197,11 +197,12 @@ def _draw_stack(axes, panel: Panel, steps: np.ndarray, values: dict, rows: Seque
     drawing.draw_stack(axes, steps, parts)
 
 
-def scores_png(course: Sequence[dict]) -> bytes:
+def scores_png(course: Sequence[dict], run: str) -> bytes:
     """A PNG of evaluations: avg@n, pass@n and maj@n over the steps, with their 95% intervals as bands.
 
     Args:
         course: contents of scores.json of one run on one file, in the order of the steps.
+        run: its name.
     """
     from matplotlib.figure import Figure
 
@@ -219,7 +220,7 @@ def scores_png(course: Sequence[dict]) -> bytes:
             low, high = zip(*(bounds for _, bounds in points), strict=True)
             axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
     axes.set_xlabel("training step; bands: 95% intervals over questions", fontsize=8)
-    drawing.dress(axes, f"{course[-1].get('data')}, {course[-1]['num_questions']} questions")
+    drawing.dress(axes, f"{run}: {course[-1]['data']}, {course[-1]['num_questions']} questions")
     axes.legend(fontsize=8, frameon=False)
     figure.set_layout_engine("constrained")
     return drawing.png(figure)

@@ -152,7 +152,7 @@ class Work:
     """Evaluates targets on files, one engine at a time; a context manager that ends the grading processes.
 
     Args:
-        files: of questions.
+        files: of questions; those of one content are taken for one.
         settings: for all of them.
         engines: that draw the responses.
 
@@ -161,9 +161,13 @@ class Work:
     """
 
     def __init__(self, files: Sequence[Path], settings: Settings, engines: Engines):
-        self.files, self.settings, self.engines = files, settings, engines
+        self.settings, self.engines = settings, engines
         remove_leftovers(PREFIX_OF_MODELS, Path(tempfile.gettempdir()))
         self._digests = {path: _checked(path) for path in files}
+        by_content: dict[str, Path] = {}
+        for path in files:
+            by_content.setdefault(self._digests[path], path)
+        self.files = list(by_content.values())
         self._stack = ExitStack()
         grading = settings.grading
         workers = max(1, (os.cpu_count() or 2) // 2)

@@ -1,6 +1,7 @@
 """`archer evaluate` from the command line, with an engine that answers by its seeds in the place of vLLM."""
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -10,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from recipes.archer.commands import cli
+from recipes.archer.commands.evaluate import _show_steps
 from recipes.archer.ending import DiskFullError
 from recipes.archer.evaluation.drawing import Drawn
 from recipes.archer.evaluation.responses import ResponseFile
 from recipes.archer.prompts.file import prompt_row
-from run_folders import default_config, write_run
+from run_folders import default_config, scores_of, write_run
 
 WORDS = ["<pad>", "<end>", "user", "?", *(f"q{i}" for i in range(20)), *(f"\\boxed{{{i}}}" for i in range(4))]
 FIRST_ANSWER = WORDS.index("\\boxed{0}")
@@ -154,6 +156,48 @@ def test_several_files_and_targets_in_one_call(archer, models, data, engines, tm
         (model, name) for model in ("one", "other") for name in ("more.jsonl", "sums.json")
     ]
     assert found[0]["plan"]["sampling"]["max_tokens"] == 64 - 4  # what the context leaves beside the longest prompt
+
+
+def test_files_of_one_name_are_told_apart_and_of_one_content_are_one(archer, models, data, engines, tmp_path):
+    (tmp_path / "more").mkdir()
+    other, same = tmp_path / "more" / data.name, tmp_path / "same.json"
+    other.write_text(json.dumps([prompt_row("sums", f"q{i}", "1", index=i, split="test") for i in range(6, 18)]))
+    shutil.copy(data, same)
+    call = (models / "one", "--data", data, other, same, "--out", "results", "-n", 1)
+    code, out, _ = archer(*call)
+    digests = [scores["plan"]["data"][:8] for scores in results(tmp_path / "results")]
+    assert code == 0 and len(set(digests)) == len(digests) == 2
+    assert all(digest in out.replace("\n", "") for digest in digests)
+    compared = archer(*call, "--against", models / "other")[1]
+    assert compared.count("(12 questions, n=1)") == 2  # each with the same file, though both files share questions
+
+
+def test_courses_are_of_one_run_and_one_file(tmp_path, capsys):
+    def result(run: str, step: int, data: str, avg: int, place: str | None = None):
+        folder = tmp_path / run
+        plan = {"model": f"{run} {step}", "data": data, "sampling": {}}
+        scores = scores_of([avg] * 20, step=step, data="test.json", model=f"r step {step}", plan=plan)
+        home = (tmp_path / place / f"r-step_{step}") if place else folder / "evaluations" / f"step_{step}"
+        home.mkdir(parents=True, exist_ok=True)
+        target = SimpleNamespace(step=step, run=SimpleNamespace(folder=folder))
+        return target, home / f"test-n4-{data}{step}", scores
+
+    def pictures() -> set[Path]:
+        return set(tmp_path.glob("**/*.png"))
+
+    one = [result("a/r", 4, "x", 1), result("a/r", 8, "x", 2)]
+    _show_steps([*one, result("b/r", 4, "x", 3), result("a/r", 8, "y", 4)])  # of the last two nothing is a course
+    said = capsys.readouterr().out
+    assert said.count("peak at step") == 1 and f"{tmp_path / 'a/r'}, test.json (x): peak at step 8, 0.500" in said
+    (first,) = pictures()
+    assert first.parent == tmp_path / "a/r/evaluations" and re.fullmatch(r"test-n4-[0-9a-f]{8}\.png", first.name)
+    _show_steps([*one, result("a/r", 4, "y", 2), result("a/r", 8, "y", 1)])
+    assert len(pictures()) == 2  # a file of the same name has its own
+    before = pictures()
+    _show_steps([result(run, step, "x", 2, "out") for run in ("a/r", "b/r") for step in (4, 8)])
+    assert len({path for path in pictures() - before if path.parent == tmp_path / "out"}) == 2
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'a/r'}, test.json" in said and f"{tmp_path / 'b/r'}, test.json" in said
 
 
 def test_what_a_run_says_is_the_default_and_its_results_are_kept_in_it(archer, models, data, engines, tmp_path):

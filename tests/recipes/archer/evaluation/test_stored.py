@@ -8,7 +8,7 @@ import pytest
 from recipes.archer.evaluation.comparison import compare
 from recipes.archer.evaluation.responses import SCORES
 from recipes.archer.evaluation.stored import read_scores
-from recipes.archer.evaluation.tables import best_lines, highest, lines
+from recipes.archer.evaluation.tables import best_lines, distinguished, highest, lines
 from recipes.archer.reading.regular import UnreadableError
 from run_folders import scores_of
 
@@ -66,7 +66,7 @@ def test_whatever_stands_in_a_field_it_is_used_or_refused_by_name(tmp_path, odd)
             except UnreadableError as error:
                 assert str(tmp_path) in str(error) and "\n" not in str(error)
                 continue
-            assert [*lines(found)] and highest([found]) and best_lines([[found]])
+            assert [*lines(found)] and highest([found]) and best_lines([[found]]) and distinguished([found, GOOD])
             compare(found, GOOD, "other"), compare(GOOD, found, "other")
 
 

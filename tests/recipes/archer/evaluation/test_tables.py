@@ -9,6 +9,7 @@ from recipes.archer.evaluation.tables import (
     EVALUATIONS,
     best_lines,
     course_sentence,
+    distinguished,
     evaluations_in,
     highest,
     lines,
@@ -34,6 +35,31 @@ def test_what_is_there_is_found_by_step(tmp_path):
         ("aime.json, avg@4", ["0.500 [0.454, 0.546] (step 40)", "–", "–"]),
     ]
     assert evaluations_in(tmp_path / "absent") == [] and highest([]) == ""
+
+
+def planned(avg: float, data: str, digest: str, model: str = "m", model_digest: str = "c") -> dict:
+    return scores(avg, data=data, model=model, plan={"model": model_digest, "data": digest})
+
+
+def test_a_file_is_known_by_its_content_and_not_by_its_name():
+    here = [planned(0.5, "test.json", "a" * 64), planned(0.25, "test.json", "b" * 64)]
+    there = [planned(0.75, "same.json", "a" * 64)]
+    found = dict(best_lines([here, there]))
+    assert list(found) == ["test.json (aaaaaaaa), avg@4", "test.json (bbbbbbbb), avg@4"]
+    (one, other), (lower, none) = found.values()
+    assert one[:5] == "0.500" and other[:5] == "0.750" and lower[:5] == "0.250" and none == "–"
+
+
+def test_what_is_shown_together_is_told_apart():
+    shown = distinguished(
+        [
+            planned(0.5, "t.json", "1" * 64),
+            planned(0.5, "t.json", "2" * 64, model_digest="d" * 64),
+            planned(0.5, "u.json", "3" * 64, "other", "e"),
+        ]  # fmt: skip
+    )
+    assert [one["data"] for one in shown] == ["t.json (11111111)", "t.json (22222222)", "u.json"]
+    assert [one["model"] for one in shown] == ["m (c)", "m (dddddddd)", "other"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", scores(0.5) | {"avg": "high"}, scores(0.5) | {"questions": [1]}])

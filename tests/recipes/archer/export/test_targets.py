@@ -49,6 +49,20 @@ def test_what_is_named_twice_is_evaluated_once(run):
     assert [target.step for target in find_targets(["r", str(run)], "all", None)] == [8, 12]
 
 
+def test_two_runs_with_one_checkpoint_are_two(run, tmp_path, monkeypatch):
+    """A run that was forked begins with another's checkpoint; its own course has it, too, wherever results go."""
+    other = write_run(tmp_path / "other/r", [{"step": 1}])
+    kept = targets.choose(run, "8")
+
+    def choose(path, step=None):
+        return SimpleNamespace(checkpoint=kept.checkpoint, run=SimpleNamespace(folder=path))
+
+    monkeypatch.setattr(targets, "choose", choose)
+    for out in (None, tmp_path / "out"):
+        found = find_targets([str(run), str(other), "r"], "8", out)
+        assert [target.run.folder for target in found] == [run, other]
+
+
 def test_elsewhere_results_have_the_runs_name(run, tmp_path):
     (target,) = find_targets(["r"], "last", tmp_path / "out")
     assert target.home == tmp_path / "out" / "r-step_12" and target.name == "r step 12"

@@ -183,5 +183,5 @@ def test_scores_over_the_steps_are_a_picture_whatever_is_missing(tmp_path):
         }
         for step in (1, 2, 3)
     ]  # fmt: skip
-    (tmp_path / "scores.png").write_bytes(scores_png(course))
+    (tmp_path / "scores.png").write_bytes(scores_png(course, "r"))
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
