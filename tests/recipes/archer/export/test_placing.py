@@ -2,7 +2,10 @@
 
 import errno
 import os
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
@@ -20,7 +23,7 @@ def test_it_is_written_beside_and_renamed(tmp_path):
     out = tmp_path / "made" / "model"
     with written_beside(out) as folder:
         (folder / "config.json").write_text("{}")
-        assert not out.exists() and folder.parent == out.parent
+        assert not out.exists() and folder == tmp_path / "made" / ".model.archer-partial" / "new"
     assert [p.name for p in out.iterdir()] == ["config.json"] and os.listdir(out.parent) == ["model"]
 
 
@@ -52,6 +55,83 @@ def test_what_is_no_model_is_never_replaced(tmp_path, name):
     assert (out / name).exists() and os.listdir(tmp_path) == ["model"]
 
 
+def test_where_one_is_written_no_second_one_is(tmp_path):
+    out = tmp_path / "model"
+    with written_beside(out) as folder:
+        for _ in range(2):
+            with pytest.raises(UserError, match="model: another process is exporting into it; wait"):
+                _write(out, "second", overwrite=True)
+        (folder / "config.json").write_text("first")
+        _write(tmp_path / "other")
+    assert (out / "config.json").read_text() == "first" and sorted(os.listdir(tmp_path)) == ["model", "other"]
+
+
+def test_an_export_that_was_killed_holds_up_no_other(tmp_path):
+    out = tmp_path / "model"
+    program = f"""
+from pathlib import Path
+from recipes.archer.export.placing import written_beside
+with written_beside(Path({str(out)!r})) as folder:
+    (folder / "half.json").write_text("")
+    print("written", flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        assert killed.stdout.readline() == "written\n"
+        with pytest.raises(UserError, match="another process is exporting"):
+            _write(out)
+        killed.kill()
+    assert os.listdir(tmp_path / ".model.archer-partial/new") == ["half.json"]
+    _write(out)
+    assert os.listdir(out) == ["config.json"] and os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_rename_that_fails_leaves_the_earlier_model_where_it_was(tmp_path, monkeypatch, failing):
+    out, real, renames = tmp_path / "model", os.replace, []
+    _write(out, "earlier")
+
+    def replace(*paths):
+        renames.append(paths)
+        if len(renames) - 1 == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        real(*paths)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(UserError, match="model cannot be written \\(Input/output error\\)"):
+        _write(out, overwrite=True)
+    assert (out / "config.json").read_text() == "earlier" and os.listdir(tmp_path) == ["model"]
+
+
+def test_what_cannot_be_put_back_is_kept_for_the_next_export(tmp_path, monkeypatch):
+    out, real, renames = tmp_path / "model", os.replace, []
+    _write(out, "earlier")
+
+    def replace(*paths):
+        renames.append(paths)
+        if len(renames) > 1:
+            raise OSError(errno.EIO, "Input/output error")
+        real(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(UserError, match="cannot be written"):
+            _write(out, overwrite=True)
+    out.mkdir()
+    with pytest.raises(UserError, match="is not empty"):
+        _write(out)
+    assert (out / "config.json").read_text() == "earlier" and os.listdir(tmp_path) == ["model"]
+
+
+def test_the_working_folder_has_a_name(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    _write(Path())
+    assert os.listdir(tmp_path / "model") == ["config.json"] and os.listdir(tmp_path) == ["model"]
+
+
 def test_links_are_not_followed(tmp_path):
     elsewhere, out = tmp_path / "elsewhere", tmp_path / "model"
     elsewhere.mkdir()
@@ -63,6 +143,10 @@ def test_links_are_not_followed(tmp_path):
     (out / "config.json").symlink_to(elsewhere / "x")
     with pytest.raises(UserError, match="which is no file of a model"):
         _write(out, overwrite=True)
+    (out / "config.json").unlink()
+    (tmp_path / ".model.archer-partial").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="archer-partial is a link"):
+        _write(out)
     assert os.listdir(elsewhere) == []
 
 
