@@ -12,12 +12,18 @@ import json
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from recipes.archer.reading.json import parse_json
+from recipes.archer.printable import one_line
+from recipes.archer.reading.json import bounded, parse_json
 from recipes.archer.reading.regular import TABLE, DamagedError, UnreadableError, read_text
+
+if TYPE_CHECKING:
+    import pyarrow
 
 FORMAT_HELP = "docs/data.md shows the format"
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -110,13 +116,43 @@ def _iterate_parquet(path: Path) -> Iterator[tuple[str, object]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
-        batches = pq.ParquetFile(path).iter_batches(PARQUET_BATCH)
-        rows = (row for batch in batches for row in batch.to_pylist())
-        yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
+        file = pq.ParquetFile(path)
+        columns = Counter(file.schema_arrow.names)
+        if twice := next((name for name, times in columns.items() if times > 1), None):
+            raise PromptFileError(f"{path}: has two columns {twice!a:.80}; take one out ({FORMAT_HELP})")
+        for batch in file.iter_batches(PARQUET_BATCH):
+            for row in _python_rows(batch, path, number):
+                number += 1
+                yield f"row {number}", bounded(row, f"{path}, row {number}")
+    except DamagedError as error:
+        raise PromptFileError(f"{error}; correct the row or remove it ({FORMAT_HELP})") from None
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise PromptFileError(f"{path}: not a whole Parquet file ({reason}); fetch it again") from None
+
+
+def _python_rows(batch: pyarrow.RecordBatch, path: Path, before: int) -> list[dict]:
+    """A piece's rows; ``before``: how many rows of the file come before it.
+
+    Raises:
+        PromptFileError: one has a value that Python cannot hold, such as a date of the year 300,000 or torn text.
+    """
+    try:
+        rows: list[dict] = batch.to_pylist()
+        return rows
+    except Exception as error:  # of datetime, of time zones, of text, of pandas, as the value has it
+        reason = error
+    for number in range(batch.num_rows):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column[number].as_py()
+            except Exception as error:
+                why = f"holds a value of type {column.type!s:.60} that cannot be read ({one_line(error):.120})"
+                place = f"{path}, row {before + number + 1}: {name}"
+                raise PromptFileError(f"{place}: {why}; correct the row or remove it ({FORMAT_HELP})") from None
+    raise reason
 
 
 def row_fault(row: object, prompt_key: str = "prompt") -> str | None:

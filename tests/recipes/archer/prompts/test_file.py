@@ -1,8 +1,11 @@
 """Prompt files: every kind is read, every fault is named with file, row and field."""
 
 import json
+import re
+import struct
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recipes.archer.prompts.file import (
+    PARQUET_BATCH,
     RESERVED_SOURCES,
     PromptFileError,
     prompt_row,
@@ -202,3 +206,58 @@ def test_what_is_reserved_is_what_the_metrics_have():
 
     prefix = "val/accuracy/"
     assert {key.removeprefix(prefix) for key in VALIDATION_KEYS if key.startswith(prefix)} == {*RESERVED_SOURCES}
+
+
+def _text(*parts: bytes) -> pa.Array:
+    """Text that its writer did not check."""
+    ends = [0, *accumulate(map(len, parts))]
+    return pa.StringArray.from_buffers(
+        len(parts), pa.py_buffer(struct.pack(f"<{len(ends)}i", *ends)), pa.py_buffer(b"".join(parts))
+    )
+
+
+def _nested(levels: int) -> pa.Array:
+    kind, value = pa.int64(), 1
+    for _ in range(levels):
+        kind, value = pa.list_(kind), [value]
+    return pa.array([[], value, []], kind)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (lambda: pa.array([1, 2**60, 3], pa.timestamp("ms")), r"timestamp\[ms\] that cannot be read"),
+        (lambda: pa.array([1, -(2**62), 3], pa.timestamp("us")), r"timestamp\[us\] that cannot be read"),
+        (lambda: pa.array([None, 2, 3], pa.timestamp("us", "Nowhere/Else")), "tz=Nowhere/Else"),
+        (lambda: pa.array([1, 2**31 - 1, 3], pa.date32()), "date32"),
+        (lambda: pa.array([1, 2**62, 3], pa.duration("s")), "duration"),
+        (lambda: pa.array([1, 2**62, 3], pa.int64()).view(pa.time64("us")), "time64"),
+        (lambda: _text(b"a", b"\xff", b"b"), "of type string that cannot be read"),
+        (lambda: pa.array([None, {"a": [1, 2**60]}, None], pa.struct([("a", pa.list_(pa.timestamp("ms")))])), "struct"),
+        (lambda: _nested(200), "nested too deep"),
+        (lambda: _nested(1200), "cannot be read"),
+    ],
+)
+def test_a_parquet_value_that_python_cannot_hold_is_named(tmp_path, values, said):
+    path = tmp_path / "odd.parquet"
+    table = pa.Table.from_pylist([*ROWS, *ROWS, *ROWS][:3]).append_column("when", values())
+    is_deep = said in ("nested too deep", "cannot be read")
+    pq.write_table(table, path, store_schema=not is_deep)  # with it arrow itself refuses the file
+    where = "row 2: nested" if "nested" in said else "row 2: when: holds a value of type .*"
+    with pytest.raises(PromptFileError, match=f"odd.parquet, {where}") as caught:
+        read_prompt_file(path)
+    assert re.search(said, str(caught.value)) and "\n" not in str(caught.value)
+
+
+def test_the_row_is_counted_over_the_pieces_of_a_file(tmp_path):
+    times = pa.array([1] * (PARQUET_BATCH + 6) + [2**60], pa.timestamp("ms"))
+    pq.write_table(pa.Table.from_pylist(ROWS[:1] * len(times)).append_column("when", times), tmp_path / "a.parquet")
+    with pytest.raises(PromptFileError, match=f"row {PARQUET_BATCH + 7}: when: "):
+        read_prompt_file(tmp_path / "a.parquet")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    table = pa.Table.from_pylist(ROWS[:1]).append_column("data_source", pa.array(["other"]))
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(PromptFileError, match="two columns 'data_source'"):
+        read_prompt_file(tmp_path / "a.parquet")
