@@ -39,20 +39,18 @@ class _Live:
     def __init__(self, run: str, experiment: str | None):
         from recipes.archer.runs.folder import locate
 
-        self.run = locate(run)
+        self.run, self.experiment = locate(run), experiment
         self.metrics = self._read()
-        self.record = _record(experiment, self.metrics.config)
         self._start()
 
     def look(self) -> bool:
         """Reads what is new; whether there was anything."""
-        before = self.monitor.step
+        before, known = self.monitor.step, self.metrics
         self.metrics = self._read()
-        rows = self.metrics.rows
-        if self.seen and (len(rows) < self.seen or rows[self.seen - 1]["step"] != before):
-            self._start()  # the run was resumed from an earlier step
+        if not _continues(known, self.metrics):
+            self._start()  # the run was resumed from an earlier step, or with other settings
             return True
-        self._judge(rows[self.seen :])
+        self._judge(self.metrics.rows[self.seen :])
         return self.monitor.step != before
 
     def summary(self) -> dict:
@@ -80,8 +78,8 @@ class _Live:
     def _start(self) -> None:
         from recipes.archer.monitoring.monitor import judge
 
-        rows = self.metrics.rows
-        self.monitor, self.seen = judge(rows, self.record, self.metrics.config), len(rows)
+        rows, config = self.metrics.rows, self.metrics.config
+        self.monitor, self.seen = judge(rows, _record(self.experiment, config), config), len(rows)
 
     def _judge(self, rows: list[dict]) -> None:
         for row in rows:
@@ -92,6 +90,14 @@ class _Live:
         from recipes.archer.runs.metrics_reader import read_metrics
 
         return read_metrics(self.run)
+
+
+def _continues(known, now) -> bool:
+    """Whether all that was read before is still there as it was; a step that was done again has the same number."""
+    if repr(known.config) != repr(now.config) or len(known.rows) > len(now.rows):
+        return False
+    pairs = zip(known.rows, now.rows, strict=False)
+    return all(row == new or repr(row) == repr(new) for row, new in pairs)  # repr: a NaN equals no other
 
 
 def _record(experiment: str | None, config: dict):

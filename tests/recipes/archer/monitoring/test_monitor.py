@@ -25,6 +25,7 @@ from recipes.archer.monitoring import policy
 from recipes.archer.monitoring.criterion_state import CriterionState
 from recipes.archer.monitoring.monitor import DETECTORS, Monitor, judge
 from recipes.archer.monitoring.verdicts import Verdict
+from run_folders import healthy_rows
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -340,6 +341,28 @@ def test_follow_takes_in_what_is_written_and_ends_with_the_run(tmp_path):
     writer.join()
     assert result.exit_code == 0, result.output
     assert [json.loads(line)["step"] for line in result.stdout.splitlines()] == [30, 31, 20]
+
+
+@pytest.mark.parametrize("more", [-4, 0, 3])
+def test_rows_that_were_replaced_are_judged_afresh(tmp_path, more):
+    """A run that was resumed between two looks has other rows of the same steps, be they as many, fewer or more."""
+    path = write(tmp_path / "metrics.jsonl", [*healthy_rows(20), {"step": 21, "actor/entropy": float("nan")}])
+    live = commands_monitor._Live(str(tmp_path), "v2")
+    assert live.monitor.overall() == "bad" and not live.look()  # a NaN is no change
+    write(path, healthy_rows(21 + more))
+    assert live.look()
+    afresh = commands_monitor._Live(str(tmp_path), "v2")
+    assert live.summary() == afresh.summary() and live.monitor.overall() != "bad" and live.monitor.step == 21 + more
+    assert not live.look()
+
+
+def test_settings_that_a_run_was_resumed_with_are_judged_by(tmp_path):
+    write(tmp_path / "metrics.jsonl", healthy_rows(30))
+    live = commands_monitor._Live(str(tmp_path), None)
+    assert not live.look()
+    (tmp_path / "config.yaml").write_text("guard: {detectors: {entropy_explosion: {sustained: 7}}}")
+    assert live.look() and live.monitor.detectors["entropy_explosion"].sustained == 7
+    assert not live.look()
 
 
 def test_follow_with_a_table(tmp_path):
