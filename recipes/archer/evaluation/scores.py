@@ -164,14 +164,21 @@ def effort(gaps: ArrayLike, noise: float | None, n: int) -> Effort:
     if mean == 0 or _alike(array):
         return Effort(None, None)
     spread = float(array.var(ddof=1))
-    # the interval must leave out 0, and do so with chance POWER
-    wanted = mean**2 / float(ndtri(1 - _TAIL) + ndtri(POWER)) ** 2  # variance that the mean may have
-    questions = math.ceil(spread / wanted)
+    questions = max(2, math.ceil(spread / _variance_allowed(mean, FEW)))
+    while spread / questions > _variance_allowed(mean, questions):
+        questions += 1
     if noise is None:
         return Effort(questions, None)
     between = max(0.0, spread - noise / n)  # what no number of samples removes
-    left = wanted * len(array) - between
+    left = _variance_allowed(mean, len(array)) * len(array) - between
     return Effort(questions, math.ceil(noise / left) if left > 0 else None)
+
+
+def _variance_allowed(mean: float, size: int) -> float:
+    """That a mean difference over so many questions may have, for its interval to leave out 0 with chance ``POWER``."""
+    if size < FEW:
+        return mean**2 / (_t(size) + float(stdtrit(size - 1, POWER))) ** 2
+    return mean**2 / float(ndtri(1 - _TAIL) + ndtri(POWER)) ** 2
 
 
 def sampling_noise(correct_a: ArrayLike, correct_b: ArrayLike, n_a: int, n_b: int) -> float | None:

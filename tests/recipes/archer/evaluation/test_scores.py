@@ -215,6 +215,21 @@ def test_an_effort_is_what_it_takes_in_fact():
     assert 0.7 <= share_told_apart(many.questions, n) <= 0.9
 
 
+@pytest.mark.parametrize("gap", [0.45, 0.6])
+def test_an_effort_of_few_questions_is_what_it_takes_in_fact(gap):
+    random, n, tries = np.random.default_rng(7), 4, 300
+    chances = random.uniform(0.05, 0.4, 4000)
+    a, b = random.binomial(n, chances + gap), random.binomial(n, chances)
+    questions = effort(a / n - b / n, sampling_noise(a, b, n, n), n).questions
+    assert 2 < questions < 16
+    apart = 0
+    for _ in range(tries):
+        drawn = random.uniform(0.05, 0.4, questions)
+        pair = (random.binomial(n, chance) / n for chance in (drawn + gap, drawn))
+        apart += paired_difference(*pair).told_apart
+    assert 0.72 <= apart / tries <= 0.95
+
+
 def test_an_effort_in_samples_is_what_it_takes_on_these_questions():
     random, size, long = np.random.default_rng(5), 64, 10**6
     base = random.uniform(0.1, 0.8, size)
