@@ -1,5 +1,7 @@
 """The `archer` command; each of its commands is a function in recipes.archer.commands."""
 
+import errno
+
 import typer
 
 from recipes.archer.commands.compare import compare
@@ -16,6 +18,9 @@ from recipes.archer.commands.search import search_app
 from recipes.archer.commands.submit import submit
 from recipes.archer.ending import UserError
 from recipes.archer.printable import complain, guard_logs
+
+_OF_A_NAME = (errno.ENAMETOOLONG, errno.EACCES)  # wherever a name that was given is first looked at
+_SHOWN = 200  # characters of it
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,3 +45,12 @@ def main() -> None:
     except UserError as error:
         complain(f"archer: {error}")
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in _OF_A_NAME or error.filename is None:
+            raise
+        complain(f"archer: {_shortened(str(error.filename))}: {error.strerror}; name another")
+        raise SystemExit(UserError.exit_code) from None
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"

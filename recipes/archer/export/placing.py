@@ -60,17 +60,20 @@ def check_place(out: Path, overwrite: bool) -> None:
     Raises:
         UserError: as :func:`written_beside`.
     """
-    if out.is_symlink():
-        raise UserError(f"{out} is a link: name the folder itself")
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"{out} is a file: name a folder")
-    entries = sorted(os.scandir(out), key=lambda entry: entry.name)
-    if entries and not overwrite:
-        raise UserError(f"{out} is not empty: name another folder, or replace the model in it with --overwrite")
-    if other := next((entry.name for entry in entries if not _is_of_a_model(entry)), None):
-        raise UserError(f"{out} holds {other!a:.80}, which is no file of a model: name another folder")
+    try:
+        if out.is_symlink():
+            raise UserError(f"{out} is a link: name the folder itself")
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise UserError(f"{out} is a file: name a folder")
+        entries = sorted(os.scandir(out), key=lambda entry: entry.name)
+        if entries and not overwrite:
+            raise UserError(f"{out} is not empty: name another folder, or replace the model in it with --overwrite")
+        if other := next((entry.name for entry in entries if not _is_of_a_model(entry)), None):
+            raise UserError(f"{out} holds {other!a:.80}, which is no file of a model: name another folder")
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise unwritable(out, error) from None
 
 
 def unwritable(out: Path, error: Exception) -> UserError:

@@ -6,7 +6,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from recipes.archer.commands.cli import app
+from recipes.archer.commands.cli import app, main
 from recipes.archer.settings.configuration import ROOT
 
 COMMANDS = get_command(app).commands
@@ -32,3 +32,25 @@ def test_help_says_what_a_command_does_and_what_its_arguments_are(verb):
     assert command.help and command.help.splitlines()[0].endswith((".", "…"))
     described = [p for p in command.params if p.name != "help" and not getattr(p, "help", None)]
     assert described == [], f"archer {verb}: no help for {[p.name for p in described]}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "LONG", "--data", "d.json"),
+        ("compare", "LONG", "b"),
+        ("compare", "a", "b", "--out", "LONG"),
+        ("export", "LONG"),
+        ("monitor", "LONG"),
+        ("report", "LONG"),
+        ("samples", "LONG"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_too_long_is_one_line(words, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["archer", *(word.replace("LONG", "a" * 5000) for word in words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and said.err.count("\n") == 1 and said.out == ""

@@ -11,7 +11,7 @@ import pytest
 from safetensors import SafetensorError
 
 from recipes.archer.ending import DISK, DiskFullError, UserError
-from recipes.archer.export.placing import written_beside
+from recipes.archer.export.placing import check_place, written_beside
 
 
 def _write(out, text="new", **options):
@@ -70,7 +70,7 @@ def test_an_export_that_was_killed_holds_up_no_other(tmp_path):
     out = tmp_path / "model"
     program = f"""
 from pathlib import Path
-from recipes.archer.export.placing import written_beside
+from recipes.archer.export.placing import check_place, written_beside
 with written_beside(Path({str(out)!r})) as folder:
     (folder / "half.json").write_text("")
     print("written", flush=True)
@@ -156,6 +156,11 @@ def test_a_file_in_its_place_is_named(tmp_path):
         _write(tmp_path / "model", overwrite=True)
     with pytest.raises(UserError, match="cannot be written"):
         _write(tmp_path / "model" / "below")
+    for name in ("a" * 250, "a" * 5000):
+        with pytest.raises(UserError, match="cannot be written .File name too long"):
+            _write(tmp_path / name)
+    with pytest.raises(UserError, match="cannot be written .File name too long"):
+        check_place(tmp_path / name, overwrite=True)
 
 
 @pytest.mark.parametrize("there", [True, False])
