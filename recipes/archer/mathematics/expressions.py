@@ -237,6 +237,8 @@ class Speller:
         position, argument = self._argument(tokens, position, name)
         if name in _OF_MANY:
             values = [self._inner(part) for part in split(argument, ",")]
+            if len(values) < 2:
+                raise Unreadable(f"{name} of one value")
             piece = self._stand_in(Function(name)(*values))
         elif name in ("sqrt", "cbrt"):
             piece = rf"\sqrt[{2 if name == 'sqrt' else 3}]{{{self._stand_in(self._inner(argument))}}}"

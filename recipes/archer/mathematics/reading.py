@@ -25,7 +25,7 @@ from recipes.archer.mathematics.structure import (
     with_remarks,
 )
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled, split
-from recipes.archer.mathematics.units import numeral_in_a_base, total, unit_of
+from recipes.archer.mathematics.units import numeral_in_a_base, scaled, total, unit_of
 from recipes.archer.mathematics.values import (
     EMPTY,
     REALS,
@@ -137,7 +137,7 @@ class _Reader:
             raise Unreadable("conditions of nothing")
         if len(items) == 1:
             return items[0]
-        if one := total(items):
+        if not alternatives and (one := total(items)):
             return one
         orders = [isinstance(item, Chain) and set(item.signs) <= {*ORDERS, "in"} for item in items]
         return Joined(tuple(items)) if alternatives and all(orders) else Listed("", as_points(tuple(items)))
@@ -217,7 +217,9 @@ class _Reader:
         start = next((n for n, token in enumerate(tokens) if n and self._starts_unit(tokens, n)), None)
         if start is None:
             return self._expression(tokens)
-        number = self._expression(tokens[:start])
+        start, number = scaled(tokens, start, self._expression(tokens[:start]))
+        if start == len(tokens):
+            return number
         end = next(
             (n for n in range(start, len(tokens)) if tokens[n].kind == "number" and tokens[n - 1].text != "^"), None
         )

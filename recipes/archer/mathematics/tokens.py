@@ -1,11 +1,13 @@
 """Tokens: one sign or a group of them, and what is done with rows of them."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from recipes.archer.mathematics import vocabulary
 
 APPLIED = frozenset("fghFGH")
+_NO_ARGUMENT = (")", "]", r"\}", ",", ";", "/", "*", "=", "<", ">", "<=", ">=", "approx", ".", "newline", "&")
 _SOMETIMES_APPLIED = frozenset("PQTSENpqC")  # to a single thing
 
 
@@ -44,10 +46,31 @@ def _opens(before: Token | None) -> bool:
     return before is None or before.kind in ("operator", "function") and before.text not in ("!", "%", "'")
 
 
+def _timed(flat: Sequence[Token]) -> Sequence[Token]:
+    """`flat` with `min` and `sec` as minutes and seconds, where they follow a number and are applied to nothing."""
+    if not any(token.text in vocabulary.TIMES and token.kind == "function" for token in flat):
+        return flat
+    result = list(flat)
+    for place in range(len(flat) - 1, -1, -1):  # from the end: in 5 min 30 sec the second one decides on the first
+        token = flat[place]
+        if token.kind == "function" and token.text in vocabulary.TIMES:
+            before = next((t for t in reversed(flat[:place]) if t.kind != "space"), Token("", ""))
+            rest = (t for t in itertools.islice(result, place + 1, None) if t.kind != "space")
+            ahead = list(itertools.islice(rest, 3))
+            if ahead[:1] == [Token("operator", "^")]:
+                ahead = [] if len(ahead) == 2 else ahead
+            counted = before.kind in ("number", "text", "frac") or before.text in ("/", ")", "}")
+            following = ahead[1:2] if ahead and ahead[0].kind == "number" else ahead[:1]
+            words = [t.kind == "text" and (len(t.text) > 1 or t.text in "sh") for t in following]
+            if counted and (not ahead or words == [True] or ahead[0].text in _NO_ARGUMENT):
+                result[place] = Token("text", token.text)
+    return result
+
+
 def nest(flat: Sequence[Token]) -> tuple[Token, ...]:
     """Flat tokens with each bracket and what it holds as one group; `[0,1)` is one, too."""
     stack: list[tuple[str, list[Token]]] = [("", [])]
-    for token in flat:
+    for token in _timed(flat):
         inside, tokens = stack[-1]
         sign = token.text if token.kind == "operator" else None
         before = next((earlier for earlier in reversed(tokens) if earlier.kind != "space"), None)

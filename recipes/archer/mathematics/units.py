@@ -3,20 +3,17 @@
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import sympy
 from sympy import Integer, Rational
 
-from recipes.archer.mathematics.tokens import Token, spelled
+from recipes.archer.mathematics.numerals import grouped, mixed
+from recipes.archer.mathematics.tokens import Token, Unreadable, spelled
 from recipes.archer.mathematics.values import Scalar, Unit, Value
-from recipes.archer.mathematics.vocabulary import words
+from recipes.archer.mathematics.vocabulary import ALTERING, RAISING, scale_of
 
-# Words that say more than what is counted.
-_NOT_COUNTED = words(
-    "or not if when unless and even odd perhaps maybe except mod modulo less more than least most for where with "
-    "otherwise no prime true false yes only is are was but"
-)
 _BASE = {  # unit to (base unit, power, size); plural forms are made singular first
     "mm": ("m", 1, "1/1000"), "cm": ("m", 1, "1/100"), "m": ("m", 1, "1"), "km": ("m", 1, "1000"),
     "inch": ("m", 1, "0.0254"), "foot": ("m", 1, "0.3048"), "yard": ("m", 1, "0.9144"), "mile": ("m", 1, "1609.344"),
@@ -30,6 +27,7 @@ _BASE = {  # unit to (base unit, power, size); plural forms are made singular fi
     "deg": ("deg", 1, "1"), "radian": ("rad", 1, "1"), "J": ("J", 1, "1"), "kJ": ("J", 1, "1000"), "N": ("N", 1, "1"),
     "W": ("W", 1, "1"), "V": ("V", 1, "1"), "A": ("A", 1, "1"), "K": ("K", 1, "1"), "Hz": ("s", -1, "1"),
     "C": ("C", 1, "1"),
+    "gallon": ("gallon", 1, "1"), "quart": ("gallon", 1, "1/4"), "pint": ("gallon", 1, "1/8"),
     "mol": ("mol", 1, "1"), "Pa": ("Pa", 1, "1"), "T": ("T", 1, "1"), "eV": ("eV", 1, "1"),
 }  # fmt: skip
 _UNIT_NAMES = {
@@ -40,7 +38,16 @@ _UNIT_NAMES = {
     "lbs": "pound",
     "litre": "liter", "milliliter": "ml", "degree": "deg", "rad": "radian", "joule": "J", "newton": "N", "watt": "W",
     "volt": "V", "ampere": "A", "kelvin": "K", "buck": "dollar", "usd": "dollar", "yr": "year", "cents": "cent",
+    "wk": "week", "mo": "month", "gal": "gallon", "qt": "quart", "pt": "pint", "oz": "ounce", "tsp": "teaspoon",
+    "tbsp": "tablespoon",
 }  # fmt: skip
+_LINKS = (
+    "*",
+    ".",
+    "-",
+    "/",
+    "per",
+)  # within a unit; where one stands last, a number is multiplied, subtracted or divided
 
 
 def _name_of_unit(word: str) -> str:
@@ -55,7 +62,10 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
     powers: dict[str, int] = {}
     size, direction, power, known = Fraction(1), 1, 1, True
     names: list[str] = []
+    last: tuple[str, int, Fraction] | None = None  # what a "squared" after it would raise
     rest = [token for token in tokens if token.kind != "space"]
+    if rest and rest[-1].text in _LINKS or len(rest) > 1 and any(token.text.lower() == "times" for token in rest):
+        return None
     while rest:
         token = rest.pop(0)
         if token.text == "mu" and rest:
@@ -68,11 +78,20 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
             direction = -1
         elif token.text in ("square", "sq", "cubic", "cu"):
             power = 3 if token.text[0] == "c" else 2
-        elif token.text in ("*", ".", "-"):
+        elif token.text in _LINKS:
             continue
         elif token.text in ("mph", "kph", "kmh"):
             rest[:0] = [Token("text", "mile" if token.text == "mph" else "km"), Token("", "per"), Token("text", "h")]
+        elif token.text in RAISING:
+            if last is None:
+                return None
+            more = direction * (RAISING[token.text] - 1)
+            powers[last[0]] += more * last[1]
+            size *= last[2] ** more
+            last = None
         elif token.kind in ("text", "name") or token.text in ("dollar", "euro", "pound", "deg"):
+            if token.kind == "text" and (token.text.lower() in ALTERING or scale_of(token.text)):
+                return None
             if rest[:1] == [Token("operator", "^")] and len(rest) > 1:
                 exponent = spelled(rest[1:2]).strip("{}<>")
                 rest = rest[2:]
@@ -84,14 +103,36 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
             known = known and bool(base)
             powers[base] = powers.get(base, 0) + direction * power * base_power
             size *= Fraction(base_size) ** (direction * power)
+            last = (base, base_power, Fraction(base_size)) if base and power == 1 else None
             power = 1
         else:
             return None
-    if not names or _NOT_COUNTED & set(names):
+    if not names:
         return None
     if known:
         return Unit(size, frozenset((base, power) for base, power in powers.items() if power), frozenset(names))
     return Unit(None, frozenset(), frozenset(names))
+
+
+def scaled(tokens: Sequence[Token], place: int, number: Scalar) -> tuple[int, Scalar]:
+    """`number`, which `tokens` up to `place` are, times the words of scale that follow it, and where those end.
+
+    Raises:
+        Unreadable: for words of scale after more than one operand: 3+2 million.
+    """
+    factor, end = 1, place
+    for token in tokens[place:]:
+        scale = scale_of(token.text) if token.kind == "text" else None
+        if scale is None and token.kind != "space":
+            break
+        factor, end = factor * (scale or 1), end + 1
+    if factor == 1:
+        return place, number
+    operands = [token for token in mixed(grouped(tokens[:place])) if token.kind != "space"]
+    operands = operands[1:] if operands[0] in (Token("operator", "+"), Token("operator", "-")) else operands
+    if len(operands) != 1 or operands[0].kind not in ("number", "frac", "group"):
+        raise Unreadable("a word of scale after an expression")
+    return end, replace(number, value=sympy.Mul(Integer(factor), number.value, evaluate=False))
 
 
 def numeral_in_a_base(tokens: Sequence[Token]) -> Scalar | None:
@@ -104,8 +145,8 @@ def numeral_in_a_base(tokens: Sequence[Token]) -> Scalar | None:
 
 
 def total(items: Sequence[Value]) -> Scalar | None:
-    """3 hours and 20 minutes as one quantity, where the units go down; None for anything else."""
-    quantities = [item for item in items if isinstance(item, Scalar)]
+    """3 hours and 20 minutes as one quantity, where the units go down and no part is negative; else None."""
+    quantities = [item for item in items if isinstance(item, Scalar) and not item.value.could_extract_minus_sign()]
     units = [item.unit for item in quantities if item.unit is not None]
     sizes = [unit.size for unit in units if unit.size is not None]
     if len(sizes) < len(items) or len({unit.kind for unit in units}) > 1:

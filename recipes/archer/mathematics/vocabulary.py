@@ -62,8 +62,32 @@ INTERVAL = {"(": (")", "]"), "[": (")", "]")}
 _VOWEL = re.compile("[aeiou]")
 # English in the middle of a formula. What is not here is a product of letters, unless it looks like a word.
 SHORT_WORDS = words("and or if is in of at to on no am pm")
-SHORT_UNITS = words("cm mm km kg mg ml ft hr mi lb oz")
+SHORT_UNITS = words("cm mm km kg mg ml ft hr mi lb oz yd yr qt pt wk hrs yrs lbs wks gal tsp tbsp bn mln th st nd rd")
 CLEAR_UNITS = words("cm mm km kg")
+TIMES = words("min sec")  # after a number they are minutes and seconds, before an argument functions
+# Words of scale, in the singular, with their factors.
+SCALES = {
+    "dozen": 12, "hundred": 100, "thousand": 1_000, "lakh": 100_000, "million": 10**6, "mln": 10**6, "crore": 10**7,
+    "billion": 10**9, "bn": 10**9, "trillion": 10**12, "quadrillion": 10**15,
+}  # fmt: skip
+RAISING = {"squared": 2, "cubed": 3}
+_PARTS = (
+    "half third quarter fourth fifth sixth seventh eighth ninth tenth twelfth hundredth thousandth millionth billionth"
+)
+# Words after a number that say more than what is counted: with them it is another number, or no answer.
+ALTERING = words(
+    "or nor not no never if when whenever unless until except excluding without otherwise provided assuming perhaps "
+    "maybe and less more fewer greater larger smaller bigger least most than even odd prime mod modulo for where with too "
+    "true false yes only is are was were be but plus minus factorial divided multiplied over raised choose "
+    "double doubled twice triple tripled thrice halved halves below above under beyond short off fold ish gross mil "
+    "wrong incorrect percent percentage pct permille th st nd rd "
+    f"{_PARTS} {_PARTS.replace(' ', 's ')}s"
+)
+
+
+def scale_of(word: str) -> int | None:
+    """The factor that a word stands for: `dozen`, `Million`, `thousands`; None for any other word."""
+    return SCALES.get(word.lower()) or SCALES.get(word.lower().removesuffix("s"))
 
 
 def is_word(letters: str) -> bool:
