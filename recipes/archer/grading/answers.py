@@ -3,21 +3,18 @@
 import itertools
 import math
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
+from recipes.archer.grading.signs import in_latex
+from recipes.archer.grading.unboxed import unboxed
 from recipes.archer.reading.json import parse_json
 from recipes.archer.reading.regular import UnreadableError
 
 ANSWER_FORMATS = ("boxed", "any")
 
 THINK_END = "</think>"
-# `answer_format="any"` looks at the end of the text only: an answer is a conclusion,
-# and the patterns below then cost the same for a response of any length.
-TAIL_CHARS = 4_000
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _BOXED_NUMBER = re.compile(r"\s?\$?([-+]?[0-9]+(?:\.[0-9]+)?)")  # `\boxed 7`, which TeX reads as well
@@ -25,64 +22,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 # What stands between boxes that are one answer in parts, and between those that say when each holds.
 _AND = re.compile(r"(?:\s|\$|,|;|\\q?quad|\\[;,]|\\\(|\\\)|\\text\{ ?(?:and|or) ?\}|and\b|or\b){0,12}")
 _CONDITION_CHARS = 60
-_ANSWER_LINE = re.compile(
-    r"(?im)^[^\w\n]{0,8}(?:the )?(?:final )?answer[: *]{0,4}(?:is\b)?[: *]{0,4}\n{0,2}[ *]{0,4}(\S.*)$"
-)
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_PLAIN = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?: ?/ ?[0-9]+)?(?:\s?\\?%)?"
-_NUMBER = re.compile(rf"(?<!\bnot ){_PLAIN}(?: or {_PLAIN})*")
-_REASON = re.compile(r"\. |,? (?:because|since|as|which|so|where) |, so ")
-_CHANGES_IT = re.compile(r"(?i)\b(?:or|and|not|no|if|when|unless|except|neither|otherwise|than|per|to)\b")
-_SIGNS = re.compile(r"[-+*/^=<>\\{}&|_0-9]")  # mathematics beside a formula or a number
-_SIGNS_AND_BRACKETS = re.compile(r"[-+*/^=<>\\{}&|_0-9(\[]")
 _REPEATING = re.compile(r"(?<![0-9])([0-9]{1,9})\.([0-9]{0,9})\\(?:overline|bar|dot)\s?\{([0-9]{1,9})\}")
-# Signs that models write in Unicode, as LaTeX has them. Digits, letters and blanks are below.
-_UNICODE = {
-    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
-    "÷": r"\div ",
-    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
-    "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ", "∖": r"\setminus ", "∅": r"\emptyset ", "°": r"^\circ ", "±": r"\pm ",
-    "∓": r"\mp ", "…": r"\ldots ", "′": "'", "’": "'", "∠": r"\angle ", "△": r"\triangle ",
-    "⟨": "(", "⟩": ")", "∗": "*",
-    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
-    "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "→": r"\to ", "⁄": "/", "∛": r"\sqrt[3]", "∣": "|",
-}  # fmt: skip
-_RAISED = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
-_LOWERED = re.compile("[₀-₉₊₋ₙᵢₖ]+")
-_ROOT = re.compile(r"√\s?([0-9]+(?:\.[0-9]+)?)")
-
-
-def _ascii(sign: str) -> str:
-    """A sign of another script as LaTeX or ASCII has it: digits, full-width forms, blanks, fractions, Greek."""
-    if (digit := unicodedata.decimal(sign, None)) is not None:
-        return str(digit)
-    if unicodedata.category(sign) == "Zs":
-        return " "
-    if "\uff01" <= sign <= "\uff5e":
-        return chr(ord(sign) - 0xFEE0)
-    if unicodedata.category(sign) == "No" and "\u2044" in (form := unicodedata.normalize("NFKC", sign)):
-        above, below = form.split("\u2044")
-        return rf"\frac{{{above}}}{{{below}}}" if below else sign
-    if "\u0391" <= sign <= "\u03c9":
-        size, _, letter = unicodedata.name(sign, "").removeprefix("GREEK ").partition(" LETTER ")
-        return f"\\{letter.capitalize() if size == 'CAPITAL' else letter.lower()} "
-    return sign
-
-
-def _in_latex(text: str) -> str:
-    """`text` with the signs that Unicode has and LaTeX writes in letters."""
-    if text.isascii():
-        return text
-    for pattern, mark in ((_RAISED, "^"), (_LOWERED, "_")):
-        text = pattern.sub(partial(_script, mark), text)
-    text = _ROOT.sub(r"\\sqrt{\1}", text).replace("√", "sqrt")
-    return "".join(sign if sign.isascii() else _UNICODE.get(sign) or _ascii(sign) for sign in text)
-
-
-def _script(mark: str, match: re.Match[str]) -> str:
-    text = unicodedata.normalize("NFKC", match.group()).replace("−", "-")
-    return f"{mark}{text}" if len(text) == 1 else f"{mark}{{{text}}}"
 
 
 class GroundTruthError(ValueError):
@@ -154,33 +94,6 @@ def _has_conditional_boxes(text: str) -> bool:
     return False
 
 
-def _of_line(line: str) -> str:
-    """The answer of a line that gives one: what stands alone in it, else all of it up to a reason."""
-    line = _REASON.split(line.strip().strip("*").strip(), maxsplit=1)[0].strip().rstrip(".").strip("* ")
-    for pattern, signs in ((_FORMULA, _SIGNS), (_NUMBER, _SIGNS_AND_BRACKETS)):
-        found = list(pattern.finditer(line))
-        rest = pattern.sub(" ", line)
-        if len(found) == 1 and not signs.search(rest) and not _CHANGES_IT.search(rest):
-            (match,) = found
-            beside = line[: match.start()][-1:] + line[match.end() :][:1]
-            return line if beside.isalnum() else next(filter(None, match.groups()), match.group()).strip()
-        if found:
-            return line
-    return line
-
-
-def _last_formula_or_number(text: str) -> str | None:
-    tail = text[-TAIL_CHARS:]
-    lines = _ANSWER_LINE.findall(tail)
-    if lines:
-        return _of_line(lines[-1]) or None
-    found = [*_FORMULA.finditer(tail), *_NUMBER.finditer(tail)]
-    if not found:
-        return None
-    last = max(found, key=lambda match: (match.end(), -match.start()))
-    return next(filter(None, last.groups()), last.group()).strip() or None
-
-
 def extract_answer(response: str, answer_format: str = "boxed") -> str | None:
     """The answer that `response` gives, or None when it gives none.
 
@@ -197,7 +110,7 @@ def extract_answer(response: str, answer_format: str = "boxed") -> str | None:
     text = final_text(response)
     answer = last_boxed(text)
     if answer is None and answer_format == "any":
-        answer = _last_formula_or_number(text)
+        answer = unboxed(text)
     return answer
 
 
@@ -213,7 +126,7 @@ def clean(answer: str) -> str:
     Removes `$…$`, `\(…\)`, `\[…\]` around it and a full stop after it; writes Unicode signs, repeating
     decimals and `\langle…\rangle` as LaTeX that the judge's grammar has.
     """
-    text = _in_latex(answer).strip()
+    text = in_latex(answer).strip()
     if (bold := text.removeprefix("**").removesuffix("**")) != text and len(bold) == len(text) - 4 and "**" not in bold:
         text = bold.strip()
     for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):

@@ -18,7 +18,7 @@ from sympy import Basic, Expr, Function, Rational, Symbol
 from recipes.archer.mathematics.exact import rebuilt
 from recipes.archer.mathematics.numerals import grouped, mixed
 from recipes.archer.mathematics.tokens import APPLIED, Token, Unreadable, is_applied, spelled, split
-from recipes.archer.mathematics.vocabulary import words
+from recipes.archer.mathematics.vocabulary import ROOTS, words
 
 CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "infty": sympy.oo}
 _OF_THE_GRAMMAR = words("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh ln exp")
@@ -240,8 +240,8 @@ class Speller:
             if len(values) < 2:
                 raise Unreadable(f"{name} of one value")
             piece = self._stand_in(Function(name)(*values))
-        elif name in ("sqrt", "cbrt"):
-            piece = rf"\sqrt[{2 if name == 'sqrt' else 3}]{{{self._stand_in(self._inner(argument))}}}"
+        elif name in ROOTS:
+            piece = rf"\sqrt[{ROOTS[name]}]{{{self._stand_in(self._inner(argument))}}}"
         elif name in ("log", "lg"):
             base_text = self._stand_in(self._inner(base)) if base else "10"
             piece = rf"\log_{{{base_text}}}({self._stand_in(self._inner(argument))})"
@@ -265,7 +265,7 @@ class Speller:
             if tokens[end].kind == "operator" and ends:
                 break
             end += 1
-            if name in ("sqrt", "cbrt", *_OF_MANY):
+            if name in (*ROOTS, *_OF_MANY):
                 break
         return end, tokens[position:end]
 

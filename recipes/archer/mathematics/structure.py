@@ -54,6 +54,7 @@ def name_of(tokens: Sequence[Token]) -> str | None:
         "int",
         "sqrt",
         "cbrt",
+        "fourthroot",
         "gcd",
         "lcm",
         "max",

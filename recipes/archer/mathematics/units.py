@@ -12,35 +12,8 @@ from sympy import Integer, Rational
 from recipes.archer.mathematics.numerals import grouped, mixed
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled
 from recipes.archer.mathematics.values import Scalar, Unit, Value
-from recipes.archer.mathematics.vocabulary import ALTERING, RAISING, scale_of
+from recipes.archer.mathematics.vocabulary import ALTERING, RAISING, UNITS, name_of_unit, scale_of
 
-_BASE = {  # unit to (base unit, power, size); plural forms are made singular first
-    "mm": ("m", 1, "1/1000"), "cm": ("m", 1, "1/100"), "m": ("m", 1, "1"), "km": ("m", 1, "1000"),
-    "inch": ("m", 1, "0.0254"), "foot": ("m", 1, "0.3048"), "yard": ("m", 1, "0.9144"), "mile": ("m", 1, "1609.344"),
-    "s": ("s", 1, "1"), "min": ("s", 1, "60"), "h": ("s", 1, "3600"), "day": ("s", 1, "86400"),
-    "week": ("s", 1, "604800"), "ms": ("s", 1, "1/1000"), "year": ("year", 1, "1"), "month": ("year", 1, "1/12"),
-    "μm": ("m", 1, "1/1000000"), "nm": ("m", 1, "1/1000000000"), "angstrom": ("m", 1, "1/10000000000"),
-    "μs": ("s", 1, "1/1000000"), "mg": ("kg", 1, "1/1000000"), "g": ("kg", 1, "1/1000"), "kg": ("kg", 1, "1"),
-    "pound": ("kg", 1, "0.45359237"),
-    "ml": ("m", 3, "1/1000000"), "liter": ("m", 3, "1/1000"), "mL": ("m", 3, "1/1000000"), "L": ("m", 3, "1/1000"),
-    "dollar": ("dollar", 1, "1"), "cent": ("dollar", 1, "1/100"), "euro": ("euro", 1, "1"),
-    "deg": ("deg", 1, "1"), "radian": ("rad", 1, "1"), "J": ("J", 1, "1"), "kJ": ("J", 1, "1000"), "N": ("N", 1, "1"),
-    "W": ("W", 1, "1"), "V": ("V", 1, "1"), "A": ("A", 1, "1"), "K": ("K", 1, "1"), "Hz": ("s", -1, "1"),
-    "C": ("C", 1, "1"),
-    "gallon": ("gallon", 1, "1"), "quart": ("gallon", 1, "1/4"), "pint": ("gallon", 1, "1/8"),
-    "mol": ("mol", 1, "1"), "Pa": ("Pa", 1, "1"), "T": ("T", 1, "1"), "eV": ("eV", 1, "1"),
-}  # fmt: skip
-_UNIT_NAMES = {
-    "in": "inch", "inches": "inch", "ft": "foot", "feet": "foot", "yd": "yard", "mi": "mile", "meter": "m",
-    "metre": "m",
-    "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "kilometer": "km", "kilometre": "km", "sec": "s",
-    "second": "s", "minute": "min", "hr": "h", "hour": "h", "gram": "g", "kilogram": "kg", "lb": "pound",
-    "lbs": "pound",
-    "litre": "liter", "milliliter": "ml", "degree": "deg", "rad": "radian", "joule": "J", "newton": "N", "watt": "W",
-    "volt": "V", "ampere": "A", "kelvin": "K", "buck": "dollar", "usd": "dollar", "yr": "year", "cents": "cent",
-    "wk": "week", "mo": "month", "gal": "gallon", "qt": "quart", "pt": "pint", "oz": "ounce", "tsp": "teaspoon",
-    "tbsp": "tablespoon",
-}  # fmt: skip
 _LINKS = (
     "*",
     ".",
@@ -50,11 +23,10 @@ _LINKS = (
 )  # within a unit; where one stands last, a number is multiplied, subtracted or divided
 
 
-def _name_of_unit(word: str) -> str:
-    for form in (word, word.lower(), word.lower().removesuffix("s"), word.lower().removesuffix("es")):
-        if form in _UNIT_NAMES or form in _BASE and (len(form) > 1 or form == word):
-            return _UNIT_NAMES.get(form, form)
-    return word.lower().removesuffix("s")
+def _is_no_unit(word: str) -> bool:
+    """Whether a word says more than what is counted, or is the name of a variable."""
+    variable = len(word) == 1 and word.isascii() and word.isalpha() and name_of_unit(word) not in UNITS and word != "a"
+    return variable or word.lower() in ALTERING or scale_of(word) is not None
 
 
 def unit_of(tokens: Sequence[Token]) -> Unit | None:
@@ -90,7 +62,7 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
             size *= last[2] ** more
             last = None
         elif token.kind in ("text", "name") or token.text in ("dollar", "euro", "pound", "deg"):
-            if token.kind == "text" and (token.text.lower() in ALTERING or scale_of(token.text)):
+            if token.kind != "operator" and _is_no_unit(token.text):
                 return None
             if rest[:1] == [Token("operator", "^")] and len(rest) > 1:
                 exponent = spelled(rest[1:2]).strip("{}<>")
@@ -98,8 +70,8 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
                 if not re.fullmatch(r"-?[0-9]", exponent):
                     return None
                 power = int(exponent)
-            names.append(_name_of_unit(token.text))
-            base, base_power, base_size = _BASE.get(names[-1], ("", 0, "1"))
+            names.append(name_of_unit(token.text))
+            base, base_power, base_size = UNITS.get(names[-1], ("", 0, "1"))
             known = known and bool(base)
             powers[base] = powers.get(base, 0) + direction * power * base_power
             size *= Fraction(base_size) ** (direction * power)

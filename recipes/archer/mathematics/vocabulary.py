@@ -15,8 +15,9 @@ _GREEK = (
 )
 FUNCTIONS = words(
     "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot arcsec arccsc asin acos atan "
-    "ln log lg exp sqrt cbrt gcd lcm max min floor ceil abs sum prod int lim"
+    "ln log lg exp sqrt cbrt fourthroot gcd lcm max min floor ceil abs sum prod int lim"
 )
+ROOTS = {"sqrt": 2, "cbrt": 3, "fourthroot": 4}
 NAMES = {name: name for name in _GREEK.split()} | {"varnothing": "emptyset", "varphi": "phi", "varepsilon": "epsilon"}
 SPELLED = {"pi": "pi", "infinity": "infty", "inf": "infty", "oo": "infty"} | {
     name: name for name in ("theta", "alpha", "beta", "gamma", "lambda", "sigma", "omega", "phi")
@@ -70,24 +71,59 @@ SCALES = {
     "dozen": 12, "hundred": 100, "thousand": 1_000, "lakh": 100_000, "million": 10**6, "mln": 10**6, "crore": 10**7,
     "billion": 10**9, "bn": 10**9, "trillion": 10**12, "quadrillion": 10**15,
 }  # fmt: skip
+UNITS = {  # unit to (base unit, power, size); plural forms are made singular first
+    "mm": ("m", 1, "1/1000"), "cm": ("m", 1, "1/100"), "m": ("m", 1, "1"), "km": ("m", 1, "1000"),
+    "inch": ("m", 1, "0.0254"), "foot": ("m", 1, "0.3048"), "yard": ("m", 1, "0.9144"), "mile": ("m", 1, "1609.344"),
+    "s": ("s", 1, "1"), "min": ("s", 1, "60"), "h": ("s", 1, "3600"), "day": ("s", 1, "86400"),
+    "week": ("s", 1, "604800"), "ms": ("s", 1, "1/1000"), "year": ("year", 1, "1"), "month": ("year", 1, "1/12"),
+    "μm": ("m", 1, "1/1000000"), "nm": ("m", 1, "1/1000000000"), "angstrom": ("m", 1, "1/10000000000"),
+    "μs": ("s", 1, "1/1000000"), "mg": ("kg", 1, "1/1000000"), "g": ("kg", 1, "1/1000"), "kg": ("kg", 1, "1"),
+    "pound": ("kg", 1, "0.45359237"),
+    "ml": ("m", 3, "1/1000000"), "liter": ("m", 3, "1/1000"), "mL": ("m", 3, "1/1000000"), "L": ("m", 3, "1/1000"),
+    "dollar": ("dollar", 1, "1"), "cent": ("dollar", 1, "1/100"), "euro": ("euro", 1, "1"),
+    "deg": ("deg", 1, "1"), "radian": ("rad", 1, "1"), "J": ("J", 1, "1"), "kJ": ("J", 1, "1000"), "N": ("N", 1, "1"),
+    "W": ("W", 1, "1"), "V": ("V", 1, "1"), "A": ("A", 1, "1"), "K": ("K", 1, "1"), "Hz": ("s", -1, "1"),
+    "C": ("C", 1, "1"),
+    "gallon": ("gallon", 1, "1"), "quart": ("gallon", 1, "1/4"), "pint": ("gallon", 1, "1/8"),
+    "mol": ("mol", 1, "1"), "Pa": ("Pa", 1, "1"), "T": ("T", 1, "1"), "eV": ("eV", 1, "1"),
+}  # fmt: skip
+_UNIT_NAMES = {
+    "in": "inch", "inches": "inch", "ft": "foot", "feet": "foot", "yd": "yard", "mi": "mile", "meter": "m",
+    "metre": "m",
+    "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "kilometer": "km", "kilometre": "km", "sec": "s",
+    "second": "s", "minute": "min", "hr": "h", "hour": "h", "gram": "g", "kilogram": "kg", "lb": "pound",
+    "lbs": "pound",
+    "litre": "liter", "milliliter": "ml", "degree": "deg", "rad": "radian", "joule": "J", "newton": "N", "watt": "W",
+    "volt": "V", "ampere": "A", "kelvin": "K", "buck": "dollar", "usd": "dollar", "yr": "year", "cents": "cent",
+    "wk": "week", "mo": "month", "gal": "gallon", "qt": "quart", "pt": "pint", "oz": "ounce", "tsp": "teaspoon",
+    "tbsp": "tablespoon",
+}  # fmt: skip
 RAISING = {"squared": 2, "cubed": 3}
-_PARTS = (
-    "half third quarter fourth fifth sixth seventh eighth ninth tenth twelfth hundredth thousandth millionth billionth"
+_ORDINALS = (
+    "third quarter fourth fifth sixth seventh eighth ninth tenth twelfth hundredth thousandth millionth billionth"
 )
+PARTS = words(f"half {_ORDINALS} {_ORDINALS.replace(' ', 's ')}s")
 # Words after a number that say more than what is counted: with them it is another number, or no answer.
-ALTERING = words(
+ALTERING = PARTS | words(
     "or nor not no never if when whenever unless until except excluding without otherwise provided assuming perhaps "
-    "maybe and less more fewer greater larger smaller bigger least most than even odd prime mod modulo for where with too "
-    "true false yes only is are was were be but plus minus factorial divided multiplied over raised choose "
+    "maybe and less more fewer greater larger smaller bigger least most than even odd prime mod modulo for where with "
+    "too true false yes only is are was were be but plus minus factorial divided multiplied over raised choose "
     "double doubled twice triple tripled thrice halved halves below above under beyond short off fold ish gross mil "
-    "wrong incorrect percent percentage pct permille th st nd rd "
-    f"{_PARTS} {_PARTS.replace(' ', 's ')}s"
+    "wrong incorrect percent percentage pct permille mille power th st nd rd"
 )
 
 
 def scale_of(word: str) -> int | None:
     """The factor that a word stands for: `dozen`, `Million`, `thousands`; None for any other word."""
     return SCALES.get(word.lower()) or SCALES.get(word.lower().removesuffix("s"))
+
+
+def name_of_unit(word: str) -> str:
+    """The name in `UNITS` of a unit in any of its spellings; of any other word, its singular."""
+    for form in (word, word.lower(), word.lower().removesuffix("s"), word.lower().removesuffix("es")):
+        if form in _UNIT_NAMES or form in UNITS and (len(form) > 1 or form == word):
+            return _UNIT_NAMES.get(form, form)
+    return word.lower().removesuffix("s")
 
 
 def is_word(letters: str) -> bool:
