@@ -18,6 +18,7 @@ from recipes.archer.grading.grader import DEFAULT_TIMEOUT_S, GradingPool
 from recipes.archer.grading.grades import OUTCOMES, Grade, PendingGrades
 from recipes.archer.reading.json import parse_json
 from recipes.archer.reading.regular import line_blocks
+from recipes.archer.settings.rules import seconds
 
 _POLL_S = 0.2
 
@@ -37,8 +38,10 @@ def grade_command(
     output_path: Annotated[
         Path, typer.Argument(metavar="OUT.jsonl", help="The rows with `score`, `outcome`, `answer`.")
     ],
-    workers: Annotated[int, typer.Option(min=1, help="Grading processes.")] = DEFAULT_WORKERS,
-    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds for one check.")] = DEFAULT_TIMEOUT_S,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Grading processes.")] = DEFAULT_WORKERS,
+    timeout: Annotated[
+        float, typer.Option(callback=seconds("--timeout", 0.01), help="Seconds for one check, at most a day.")
+    ] = DEFAULT_TIMEOUT_S,
     answer_format: Annotated[
         AnswerFormat, typer.Option(help="boxed: the last box; any: else the last formula or number.")
     ] = AnswerFormat.boxed,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from recipes.archer.printable import say
+from recipes.archer.settings.rules import seconds
 
 
 def monitor(
@@ -18,7 +19,9 @@ def monitor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow a line for each look.")] = False,
     follow: Annotated[bool, typer.Option(help="Go on until the run ends or Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks with --follow.")] = 5.0,
+    interval: Annotated[
+        float, typer.Option(callback=seconds("--interval", 0.1), help="Seconds between looks with --follow.")
+    ] = 5.0,
 ) -> None:
     """Judge a run by an experiment's criteria. Exit 0: healthy, 10: watch, 20: bad, 2: cannot be judged."""
     from recipes.archer.monitoring.verdicts import EXIT_CODES

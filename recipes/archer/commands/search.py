@@ -11,6 +11,7 @@ import typer
 
 from recipes.archer.ending import INTERRUPTED, TERMINATED, UserError
 from recipes.archer.printable import complain, say
+from recipes.archer.settings.rules import seconds
 
 search_app = typer.Typer(no_args_is_help=True, help="Search for settings: start, watch, report, adopt the best.")
 
@@ -107,7 +108,9 @@ def start(
 def show(
     name: Name,
     follow: Annotated[bool, typer.Option(help="Go on until the search ends or Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks with --follow.")] = 5.0,
+    interval: Annotated[
+        float, typer.Option(callback=seconds("--interval", 0.1), help="Seconds between looks with --follow.")
+    ] = 5.0,
 ) -> None:
     """Show a search's trials: what each changes, its score now and at its peak, its verdict; and the budget."""
     import time

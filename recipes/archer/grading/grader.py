@@ -21,6 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 DEFAULT_TIMEOUT_S = 5.0
+MAX_TIMEOUT_S = 86_400.0  # a day
 DEFAULT_MEMORY_MB = 2048
 MIN_MEMORY_MB = 256  # the judge itself takes 80
 MATHEMATICS = "math"  # in `data_sources`: the judge of this file
@@ -72,6 +73,8 @@ class GradingPool:
     ):
         if answer_format not in ANSWER_FORMATS:
             raise ValueError(f"answer_format is {answer_format!r}: use one of {', '.join(ANSWER_FORMATS)}")
+        if not 0 < timeout_s <= MAX_TIMEOUT_S:
+            raise ValueError(f"timeout_s: use seconds above 0, at most {MAX_TIMEOUT_S:g}")
         if memory_mb is not None and memory_mb < MIN_MEMORY_MB:
             raise ValueError(f"memory_mb is {memory_mb}: use at least {MIN_MEMORY_MB}, or None for no limit")
         if budget_s is not None and not budget_s > 0:

@@ -4,6 +4,7 @@ Every setting is in a table: who reads it and which values make sense, or that n
 A new one gets its line there (``learning.py``, ``engine.py``, ``running.py``; ``unread.py``).
 """
 
+import math
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
@@ -119,7 +120,7 @@ def _check(config: DictConfig, name: str, written: Any, kept: dict[str, Any]) ->
     if rule is None:
         near = get_close_matches(name, TABLE, 1, 0.6)
         raise UserError(f"{name}: nothing reads this setting; leave it out{f' (or is it {near[0]}?)' if near else ''}")
-    changed = name not in kept or repr(written) != repr(kept[name])  # to Python, true is 1
+    changed = name not in kept or _distinct(written) != _distinct(kept[name])  # to Python, true is 1
     if not changed or written == MISSING:
         return
     value = _plain(config, name)
@@ -134,11 +135,19 @@ def _check(config: DictConfig, name: str, written: Any, kept: dict[str, Any]) ->
         raise UserError(f"{name}={shown} has no effect here; leave it out ({rule.only_if.how})")
 
 
+_LONGEST_WHOLE_BITS = 100  # some 30 digits
 _WORDS = {"None": "null", "True": "true", "False": "false"}  # Python's for YAML's; as text they are neither
+
+
+def _distinct(value: Any) -> str:
+    """The same for no two values; a whole number may have more digits than Python writes out."""
+    return repr(value) if isinstance(value, bool) or not isinstance(value, int) else hex(value)
 
 
 def _shown(value: Any) -> str:
     """As it is written in YAML, so far as that is one word; printable, and not endless."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_WHOLE_BITS:
+        return f"a number of some {int(value.bit_length() * math.log10(2)) + 1} digits"
     text = value if isinstance(value, str) and value.isprintable() and value not in _WORDS else repr(value)
     text = text if isinstance(value, str) else _WORDS.get(text, text)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

@@ -4,12 +4,20 @@ A line of the table is made with one of the functions below; ``by`` names the fi
 suffix, below ``recipes/archer`` or, for upstream's, below the checkout (``verl/...``).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from recipes.archer.ending import UserError
+
+if TYPE_CHECKING:  # the commands, which take `seconds` from here, start without it
+    from omegaconf import DictConfig
+
+A_DAY_S = 86_400  # a day: a time that somebody waits for
+_MOST_WHOLE = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def whole(
     def fits(value: Any) -> bool:
         if value is None:
             return null
-        return _is(value, int) and (value in besides or least <= value <= (math.inf if most is None else most))
+        return _is(value, int) and (value in besides or least <= value <= (_MOST_WHOLE if most is None else most))
 
     bounds = f"{least} or more" if most is None else f"from {least} to {most}"
     words = [f"a whole number, {bounds}", *map(str, besides), *["null"] * null]
@@ -69,7 +77,7 @@ def number(by: str, holds: Callable[[float], bool], words: str, *, null: bool = 
     """A finite number for which ``holds`` is true; ``words`` say when, e.g. "0 or more"."""
 
     def fits(value: Any) -> bool:
-        return null if value is None else _is(value, int | float) and math.isfinite(value) and holds(value)
+        return null if value is None else _is(value, int | float) and is_finite(value) and holds(value)
 
     return Read(by, fits, f"a finite number{words and ', '}{words}{' or null' * null}", **more)
 
@@ -81,7 +89,9 @@ def positive(by: str, *, infinite: bool = False, **more: Any) -> Read:
     null = more.pop("null", False)
 
     def fits(value: Any) -> bool:
-        return null if value is None else _is(value, int | float) and value > 0
+        return (
+            null if value is None else _is(value, int | float) and (value == math.inf or is_finite(value)) and value > 0
+        )
 
     return Read(by, fits, f"a number, above 0{' or null' * null}", **more)
 
@@ -141,6 +151,29 @@ def judged(by: str) -> Read:
 def section(by: str, fits: Callable[[Any], bool], use: str, **more: Any) -> Read:
     """Settings of the user's own naming, seen as one value: a plain mapping."""
     return Read(by, fits, use, section=True, **more)
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is finite, and no whole number that is too large for a float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def seconds(option: str, least: float) -> Callable[[float], float]:
+    """What checks an option of a command that is a time in seconds, from ``least`` to a day.
+
+    Raises:
+        UserError: names the option; for a time that is none, too.
+    """
+
+    def checked(value: float) -> float:
+        if not least <= value <= A_DAY_S:
+            raise UserError(f"{option} {value:g}: use seconds, from {least:g} to {A_DAY_S:g}")
+        return value
+
+    return checked
 
 
 def _is(value: Any, kind: Any) -> bool:

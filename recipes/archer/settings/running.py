@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from recipes.archer.settings.rules import (
+    A_DAY_S,
     OnlyIf,
     Read,
     choice,
@@ -155,7 +156,7 @@ TABLE: dict[str, Read] = {
     "ray_init.log_to_driver": switch("session/ray_session"),
     "ray_init.object_store_memory": whole("session/ray_session", LEAST_OBJECT_STORE, null=True),
     "grading.workers": whole("startup/inputs", 1, null=True),
-    "grading.timeout_s": positive("startup/inputs"),
+    "grading.timeout_s": number("startup/inputs", lambda value: 0 < value <= A_DAY_S, f"above 0, at most {A_DAY_S}"),
     "grading.budget_s": positive("startup/inputs", null=True),
     "grading.reject_restated": switch("startup/inputs"),
     "grading.answer_format": choice("startup/inputs", *ANSWER_FORMATS),

@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from recipes.archer.commands import cli
 from recipes.archer.commands.grade import grade_command
 from recipes.archer.ending import UserError
 
@@ -81,6 +82,20 @@ def test_no_rows_are_no_error(tmp_path):
     assert result.exit_code == 0 and (tmp_path / "out.jsonl").read_text() == ""
 
 
-@pytest.mark.parametrize("option", [("--workers", 0), ("--timeout", 0), ("--answer-format", "all")])
+@pytest.mark.parametrize("option", [("--workers", 0), ("--workers", 10**6), ("--answer-format", "all")])
 def test_an_option_out_of_range_exits_with_2(tmp_path, option):
     assert invoke(write(tmp_path / "in.jsonl", []), tmp_path / "out.jsonl", *option).exit_code == 2
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "0", "86401", "-inf", "9" * 400])
+def test_a_timeout_that_is_no_time_to_wait_is_refused_in_one_line(tmp_path, value):
+    error = invoke(write(tmp_path / "in.jsonl", []), tmp_path / "out.jsonl", "--timeout", value).exception
+    assert isinstance(error, UserError) and str(error).endswith("use seconds, from 0.01 to 86400")
+    assert "\n" not in str(error) and len(str(error)) < 80
+
+
+@pytest.mark.parametrize("command", [["monitor", "no-run"], ["search", "show", "no-search"]])
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "9" * 400])
+def test_so_is_an_interval(command, value):
+    error = CliRunner().invoke(cli.app, [*command, "--follow", "--interval", value]).exception
+    assert isinstance(error, UserError) and str(error).endswith("use seconds, from 0.1 to 86400")

@@ -42,7 +42,9 @@ def pool():
         ("He is 5 times as old", None), ("5 times", "5"), ("twice 5", None), ("at least 5", None),
         ("two thirds of 5", None), ("5 or more", None), ("5 and a half", None), ("5 to the power of x", None),
         ("The total is **42**.", "42"), ("* 42 apples", "42"), ('so "5"', "5"), ("John has 12 apples left.", "12"),
-        ("equals 3/4 of it", "3/4"), ("so 5 \U0001f389", "5"), ("so 5\u200b0", None), ("∛27", r"\sqrt[3]{27}"), ("∜16", r"\sqrt[4]{16}"), ("\\[ x = 5 \\]", "x = 5"),
+        ("equals 3/4 of it", "3/4"),
+        ("so 5 \U0001f389", "5"), ("so 5\u200b0", None), ("∛27", r"\sqrt[3]{27}"), ("∜16", r"\sqrt[4]{16}"),
+        ("\\[ x = 5 \\]", "x = 5"),
     ],
 )  # fmt: skip
 def test_an_expression_is_taken_whole_or_not_at_all(text, answer):
