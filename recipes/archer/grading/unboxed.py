@@ -50,7 +50,8 @@ _OPEN_END = frozenset("+-*/^_=<>:")  # an expression that ends so is not whole
 _ARTICLES = words("a A I")
 _LISTING = (",", ";", "and", "or", "&")
 
-_MEASURING = words("square sq cubic cu percent pct mph kph kmh") | RAISING.keys()
+_UNITS = UNITS.keys() | words("unit")
+_MEASURING = words("percent pct mph kph kmh") | RAISING.keys()
 # After an expression: at once, or anywhere in its sentence.
 _NEXT = (ALTERING - words("is are was were be for where with only true yes")) | words(
     "to and by from per as point root ths"
@@ -66,7 +67,7 @@ _STATING = words(
     "makes make find finds found therefore thus hence so then total"
 )
 _NEAR = PARTS | words(
-    "twice thrice double triple square cube squared cubed root roots sqrt log logarithm power factorial sum "
+    "when where twice thrice double triple square cube squared cubed root roots sqrt log logarithm power factorial sum "
     "difference product quotient ratio mod modulo minus plus times negative multiple multiples divisor divisors "
     "factor factors inverse reciprocal absolute percent less fewer more greater larger smaller bigger least most "
     "over under above below beyond between before except excluding besides than per divided divide multiplied "
@@ -76,7 +77,8 @@ _NEAR = PARTS | words(
     "item method approach example halves"
 )
 _EARLIER = words("not never neither cannot without unless except otherwise wrong incorrect false instead rather")
-_CONDITIONS = words("if when whenever where unless")
+_CONDITIONS = words("if unless whenever")
+_GOES_ON = words("we this so hence thus that therefore it")  # after "and", a clause and no part of a number
 _LEADING_TO = words(
     "equal equals equivalent simplifies simplify evaluates evaluate amounts amount comes come sums sum adds add "
     "reduces reduce leads lead corresponds converges tends rounds out"
@@ -107,11 +109,11 @@ def _is_measure(pieces: Sequence[_Piece], place: int) -> bool:
     if piece.kind != "word" or piece.text in _ARTICLES:
         return False
     following = pieces[place + 1 : place + 2]
-    if word == "per":
-        return bool(following) and following[0].kind == "word" and name_of_unit(following[0].text) in UNITS
+    if word in ("per", "square", "sq", "cubic", "cu"):
+        return bool(following) and following[0].kind == "word" and name_of_unit(following[0].text) in _UNITS
     if word == "in" and following and following[0].kind == "word":
         return False
-    return word in _MEASURING or name_of_unit(piece.text) in UNITS or scale_of(word) is not None
+    return word in _MEASURING or name_of_unit(piece.text) in _UNITS or scale_of(word) is not None
 
 
 def _before_measure(pieces: Sequence[_Piece], place: int) -> int | None:
@@ -198,7 +200,8 @@ def _is_stated(before: Sequence[_Piece], after: Sequence[_Piece]) -> bool:
         return False
     if later != ["times"] and any(word in _LATER or word.endswith("n't") for word in later):
         return False
-    if later and after[0].text in (later[0], "(") and later[0] in _NEXT:
+    goes_on = later[:1] == ["and"] and bool(_GOES_ON.intersection(later[1:2]))
+    if later and after[0].text.lower() in (later[0], "(") and later[0] in _NEXT and not goes_on:
         return False
     if later and later[0][0] in _CHINESE_SCALE or any(_CHINESE_NOT & set(word) for word in (*earlier, *later)):
         return False

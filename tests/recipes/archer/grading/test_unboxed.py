@@ -115,6 +115,9 @@ def test_no_number_is_cut_out_of_any_mixture(pool, before, left, right, after, n
         ("It costs $2 thousand.", "2000"), ("Therefore $x = 5$.", "5"), ("so 3 + 4 = 7 apples", "7"),
         ("so 2 x 5 = 10", "10"),
         ("the answer is 50%", r"50\%"), ("The area is about 5.", "5"), ("so there are **12** ways", "12"),
+        ("The remainder when it is divided by 7 is 5.", "5"), ("so x = 5 and we are done.", "5"),
+        ("we find that it equals 5 square units.", "5"), ("In the end, 5 students passed the test.", "5"),
+        ("The least common multiple of 1 and 5 is 5.", "5"), ("So the largest value of $n$ is 5!", "120"),
     ],
 )  # fmt: skip
 def test_whole_expressions_are_right_where_they_are(pool, text, truth):
