@@ -49,7 +49,6 @@ _DROPPED = ("=", ":", "~", r"\approx", r"\Rightarrow", r"\implies", r"\to", r"\,
 _OPEN_END = frozenset("+-*/^_=<>:")  # an expression that ends so is not whole
 _ARTICLES = words("a A I")
 _LISTING = (",", ";", "and", "or", "&")
-
 _UNITS = UNITS.keys() | words("unit")
 _MEASURING = words("percent pct mph kph kmh") | RAISING.keys()
 # After an expression: at once, or anywhere in its sentence.
@@ -163,8 +162,7 @@ def _last(pieces: Sequence[_Piece], place: int) -> int:
 
 def _is_glued(pieces: Sequence[_Piece], place: int) -> bool:
     """Whether a colon has no blank on either side: that of a ratio."""
-    around = pieces[place - 1 : place + 2]
-    return len(around) == 3 and around[0].end == around[1].start and around[1].end == around[2].start
+    return [p.end for p in pieces[place - 1 : place + 1]] == [p.start for p in pieces[place : place + 2]]
 
 
 def _is_remark(pieces: Sequence[_Piece], place: int) -> bool:
