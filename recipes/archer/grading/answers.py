@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from recipes.archer.grading.signs import in_latex
 from recipes.archer.grading.unboxed import unboxed
 from recipes.archer.reading.json import parse_json
 from recipes.archer.reading.regular import UnreadableError
+from recipes.archer.text.signs import in_latex
 
 ANSWER_FORMATS = ("boxed", "any")
 

@@ -8,17 +8,16 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from recipes.archer.grading.signs import in_latex
+from recipes.archer.grading.wording import is_stated
 from recipes.archer.mathematics.vocabulary import (
-    ALTERING,
     FUNCTIONS,
-    PARTS,
     RAISING,
     UNITS,
     name_of_unit,
     scale_of,
     words,
 )
+from recipes.archer.text.signs import in_latex
 
 # An answer is a conclusion: only the end of a text is looked at, which costs the same for a text of any length.
 TAIL_CHARS = 4_000
@@ -33,10 +32,15 @@ _FORMULA = re.compile(_FORMULAS, re.DOTALL)
 _REASON = re.compile(
     r"\. |(?<!as long)(?<!as far),? (?:because|since|which|so|where|as(?! (?:long|far|soon|much|many)\b)) |, so "
 )
-_START = re.compile(r"(?:[.?]|(?<=[a-z])!)[\"')\]*]*\s|(?<=[0-9)\]}$.,;:!?*])[ \t]*\n|\n\s*\n")
+_START = re.compile(r"(?:[.?]|(?<=[a-z])!)[\"')\]*]*\s|(?<=[0-9)\]}$.,;:!?*])[ \t]*\n|\n\s*\n|\n(?=#+ )")
 _END = re.compile(r"[.?](?=\s|[\"')*]|\Z)|(?<=[a-z])!|\n(?![ \t]*[a-z+*/=^<>-])")
 _EMPHASIS = re.compile(r"(?<![\w*)\]}\\$])(\*{1,3}|_{1,2}|`)(?=[^\s*])([^*\n`]*?[^\s*`])\1(?![\w*({\\])")
-_BULLET = re.compile(r"\s*[*+•]\s")
+_BULLET = re.compile(r"\s*(?:[*+•]|#+)\s")  # the last as GSM8K marks its answers: #### 5
+_CALCULATION = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator
+# Of a chain m + n = 42 the number at its end; x = 42 is as good whole, an inequality or a list has no such end.
+_VALUE = re.compile(
+    r"(?!\s*\\?\w+\s*=[^=]*\Z)[^,;]*(?<![<>!:~=,;])=\s*(-?\s?\\?\$?(?:[0-9]+(?:[.,][0-9]+)*(?:/[0-9]+)?|\\[dt]?frac\{[0-9]+\}\{[0-9]+\})%?)\s*"
+)
 _TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=[0-9])")
 _PIECE = re.compile(
     rf"(?P<formula>{_FORMULAS})|(?P<macro>\\(?:text|textbf|mathrm|mbox)\s?\{{[^{{}}]*\}}|\\[A-Za-z]+|\\.)"
@@ -51,40 +55,7 @@ _ARTICLES = words("a A I")
 _LISTING = (",", ";", "and", "or", "&")
 _UNITS = UNITS.keys() | words("unit")
 _MEASURING = words("percent pct mph kph kmh") | RAISING.keys()
-# After an expression: at once, or anywhere in its sentence.
-_NEXT = (ALTERING - words("is are was were be for where with only true yes")) | words(
-    "to and by from per as point root ths"
-)
-_LATER = words(
-    "unless if when whenever except excluding without otherwise provided assuming or nor not no never but "
-    "perhaps maybe less more fewer than minus plus times squared cubed factorial divided multiplied modulo mod "
-    "wrong incorrect false instead cannot rather most least"
-)
-# Before an expression: since the last of _STATING, or anywhere in its sentence.
-_STATING = words(
-    "is are was were be been equals equal gives give gave get gets got obtain obtains yields yield has have had "
-    "makes make find finds found therefore thus hence so then total"
-)
-_NEAR = PARTS | words(
-    "when where twice thrice double triple square cube squared cubed root roots sqrt log logarithm power factorial sum "
-    "difference product quotient ratio mod modulo minus plus times negative multiple multiples divisor divisors "
-    "factor factors inverse reciprocal absolute percent less fewer more greater larger smaller bigger least most "
-    "over under above below beyond between before except excluding besides than per divided divide multiplied "
-    "multiply added add subtracted subtract increased decreased reduced raised exponent base or nor versus vs "
-    "through until till from by within almost nearly no point step case "
-    "part equation theorem lemma figure table problem question exercise section chapter option choice page line "
-    "item method approach example halves"
-)
-_EARLIER = words("not never neither cannot without unless except otherwise wrong incorrect false instead rather")
-_CONDITIONS = words("if unless whenever")
-_GOES_ON = words("we this so hence thus that therefore it")  # after "and", a clause and no part of a number
-_LEADING_TO = words(
-    "equal equals equivalent simplifies simplify evaluates evaluate amounts amount comes come sums sum adds add "
-    "reduces reduce leads lead corresponds converges tends rounds out"
-)
 _SUBORDINATE = words("since as because if when given for with let substituting using by after from while in")
-# Chinese for ten thousand, hundred million, parts and the like, and for "not".
-_CHINESE_SCALE, _CHINESE_NOT = frozenset("十百千万亿萬億兆分倍割折半余多以次乘加减除"), frozenset("不非没無无未")
 
 
 class _Piece(NamedTuple):
@@ -99,6 +70,13 @@ def _is_mathematical(piece: _Piece) -> bool:
         single = len(piece.text) == 1 and piece.text.isascii()
         return piece.text not in _ARTICLES if single else piece.text.lower() in FUNCTIONS
     return piece.kind != "sign" or piece.text in _MATHEMATICAL
+
+
+def _is_name(pieces: Sequence[_Piece], place: int) -> bool:
+    """Whether what could be an article is a variable: A_1, |A|, a + b."""
+    after = pieces[place + 1]
+    glued = after.start == pieces[place].end
+    return pieces[place].text in _ARTICLES and after.text in ("+*/^=_|()" if glued else "+*/=")
 
 
 def _is_measure(pieces: Sequence[_Piece], place: int) -> bool:
@@ -130,7 +108,7 @@ def _first(pieces: Sequence[_Piece], place: int) -> int:
         listing = before.text.lower() in _LISTING
         if listing and before.text == "," and pieces[0].text.lower() in _SUBORDINATE:
             return place
-        if not listing and _is_mathematical(before):
+        if not listing and (_is_mathematical(before) or _is_name(pieces, place - 1)):
             place -= 1
         elif (start := _before_measure(pieces, place - listing)) is not None:
             place = start
@@ -190,34 +168,6 @@ def _is_clean_beside(outer: _Piece, glued: bool) -> bool:
     return outer.text in _HARMLESS and not (glued and outer.text in "\"'")
 
 
-def _is_stated(before: Sequence[_Piece], after: Sequence[_Piece]) -> bool:
-    """Whether the words of a sentence before and after an expression leave it what it is."""
-    earlier = [piece.text.lower() for piece in before]
-    later = [piece.text.lower() for piece in after if piece.kind == "word"]
-    if any(word in _EARLIER or word.endswith("n't") for word in earlier):
-        return False
-    if later != ["times"] and any(word in _LATER or word.endswith("n't") for word in later):
-        return False
-    goes_on = later[:1] == ["and"] and bool(_GOES_ON.intersection(later[1:2]))
-    if later and after[0].text.lower() in (later[0], "(") and later[0] in _NEXT and not goes_on:
-        return False
-    if later and later[0][0] in _CHINESE_SCALE or any(_CHINESE_NOT & set(word) for word in (*earlier, *later)):
-        return False
-    near, clause = True, True
-    for word in reversed(earlier):
-        if word in (",", ";"):
-            clause = False
-        near = near and word not in (",", ";", ":", "=") and word not in _STATING
-        if near and (word in _NEAR or scale_of(word)) or clause and word in _CONDITIONS:
-            return False
-    spoken = ["", "", *(word for word in earlier if word not in ("the", "a", "an"))]
-    if spoken[-1] == "to":
-        return spoken[-2] in _LEADING_TO or spoken[-2] == "up" and spoken[-3] in ("add", "adds")
-    if spoken[-1] == "of":
-        return spoken[-2].isalpha()  # and not 10% of 5
-    return spoken[-1] not in ("and", "but")
-
-
 def _whole(text: str, item: int, only: bool) -> str | None:
     """The expression of a sentence that holds the character at `item`, if it stands for itself.
 
@@ -247,12 +197,14 @@ def _whole(text: str, item: int, only: bool) -> str | None:
     if after and after[0].text != "(" and not quoted and not _is_clean_beside(after[0], after[0].start == run[-1].end):
         return None
     glued = run[-1].kind == "word" and len(run[-1].text) > 1 and not _is_measure(pieces, last - 1)
-    if not _is_stated(before, [run[-1], *after] if glued else after):
+    beside = [run[-1], *after] if glued else after
+    if not is_stated([piece.text for piece in before], [piece.text for piece in beside]):
         return None
     answer = text[run[0].start : run[-1].end]
     if len(run) == 1 and run[0].kind == "formula":
         answer = answer[2:-2] if answer[0] == "\\" or answer.startswith("$$") else answer[1:-1]
-    return _TIMES.sub(r"\\times ", answer).strip() or None
+    value = _VALUE.fullmatch(answer)
+    return _TIMES.sub(r"\\times ", value[1] if value else answer).strip() or None
 
 
 def _is_sign(before: Sequence[_Piece], run: Sequence[_Piece]) -> bool:
@@ -287,7 +239,7 @@ def unboxed(text: str) -> str | None:
 
     It is in LaTeX or ASCII signs (`signs.in_latex`). Linear in the last `TAIL_CHARS` characters of `text`.
     """
-    tail = in_latex(text[-TAIL_CHARS:])
+    tail = _CALCULATION.sub("", in_latex(text[-TAIL_CHARS:]))
     if lines := _ANSWER_LINE.findall(tail):
         return _of_line(lines[-1]) or None
     item = _last_item(tail)
