@@ -19,6 +19,7 @@ from recipes.archer.grading.answers import last_boxed  # noqa: E402
 from recipes.archer.grading.grader import GradingError, GradingPool  # noqa: E402
 from recipes.archer.prompts.file import (  # noqa: E402
     PromptFileError,
+    Unreadable,
     iterate_rows,
     prompt_row,
     surrogate_fault,
@@ -212,9 +213,11 @@ def same_answers(pairs: list[tuple[str, str]]) -> list[bool]:
 def read_items(files: list[Path], data_source: str | None, skip_bad: bool, counts: Counter) -> Iterator[Item]:
     """The items of all files; a row that does not fit is skipped with a warning, or raises PromptFileError."""
     for path in files:
-        for place, row in iterate_rows(path):
+        for place, row in iterate_rows(path, keep_unreadable=True):
             counts["rows"] += 1
             try:
+                if isinstance(row, Unreadable):
+                    raise RowFault(row.fault)
                 yield read_item(row, data_source or path.stem)
             except RowFault as fault:
                 if not skip_bad:

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMAT_HELP = "docs/data.md shows the format"
+_ROW_REMEDY = f"correct the row or remove it ({FORMAT_HELP})"
+_JSON_REMEDY = "write a JSON array, or one JSON object a line"
 SUFFIXES = (".json", ".jsonl", ".parquet")
 PARQUET_BATCH = 4096  # rows
 # A data source is the end of a metric's key, val/accuracy/SOURCE, and trackers and tables show it
@@ -64,15 +67,27 @@ def usable_rows(path: str | Path, prompt_key: str = "prompt") -> Iterator[tuple[
     """(where, row) for every row, as :func:`read_prompt_file`; where is "data/train.json, row 3"."""
     for place, row in iterate_rows(Path(path)):
         if fault := row_fault(row, prompt_key):
-            raise PromptFileError(f"{path}, {place}: {fault}; correct the row or remove it ({FORMAT_HELP})")
+            raise PromptFileError(f"{path}, {place}: {fault}; {_ROW_REMEDY}")
         yield f"{path}, {place}", row
 
 
-def iterate_rows(path: Path) -> Iterator[tuple[str, object]]:
+@dataclass(frozen=True)
+class Unreadable:
+    """In the place of a row that cannot be read, in a file of which others can: why, and what to do about it."""
+
+    fault: str
+    remedy: str
+
+
+def iterate_rows(path: Path, *, keep_unreadable: bool = False) -> Iterator[tuple[str, object]]:
     """(where, row) for every row of a file, unchecked; where is "row 3" or, in JSON lines, "line 3".
 
+    Args:
+        keep_unreadable: a row that cannot be read is an :class:`Unreadable`, and those behind it are read.
+
     Raises:
-        PromptFileError: the file is absent, empty, of an unknown kind, or not what its name says.
+        PromptFileError: the file is absent, empty, of an unknown kind, or not what its name says; or one of its rows
+            cannot be read.
     """
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "no such file"
@@ -83,7 +98,10 @@ def iterate_rows(path: Path) -> Iterator[tuple[str, object]]:
     first = next(rows, None)
     if first is None:
         raise PromptFileError(f"{path}: holds no rows; make the file again as docs/data.md says")
-    yield from chain([first], rows)
+    for place, row in chain([first], rows):
+        if isinstance(row, Unreadable) and not keep_unreadable:
+            raise PromptFileError(f"{path}, {place}: {row.fault}; {row.remedy}")
+        yield place, row
 
 
 def _iterate_json(path: Path) -> Iterator[tuple[str, object]]:
@@ -93,22 +111,22 @@ def _iterate_json(path: Path) -> Iterator[tuple[str, object]]:
     except UnreadableError as error:
         raise PromptFileError(f"{error}; save it as UTF-8, or check its permissions") from None
     if text.lstrip().startswith("["):
-        rows = _parse(path, text, first_line=1)
+        try:
+            rows = parse_json(text, path)
+        except DamagedError as error:
+            raise PromptFileError(f"{path}, line {error.line}: {error.reason}; {_JSON_REMEDY}") from None
         yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
         return
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): a string may hold U+2028
         if line.strip():
-            yield f"line {number}", _parse(path, line, number)
+            yield f"line {number}", _parsed(line, path)
 
 
-def _parse(path: Path, text: str, first_line: int) -> object:
+def _parsed(line: str, path: Path) -> object:
     try:
-        return parse_json(text, path)
+        return parse_json(line, path)
     except DamagedError as error:
-        line = first_line + error.line - 1
-        raise PromptFileError(
-            f"{path}, line {line}: {error.reason}; write a JSON array, or one JSON object a line"
-        ) from None
+        return Unreadable(error.reason, _JSON_REMEDY)
 
 
 def _iterate_parquet(path: Path) -> Iterator[tuple[str, object]]:
@@ -123,36 +141,38 @@ def _iterate_parquet(path: Path) -> Iterator[tuple[str, object]]:
         if twice := next((name for name, times in columns.items() if times > 1), None):
             raise PromptFileError(f"{path}: has two columns {twice!a:.80}; take one out ({FORMAT_HELP})")
         for batch in file.iter_batches(PARQUET_BATCH):
-            for row in _python_rows(batch, path, number):
+            for row in _python_rows(batch):
                 number += 1
-                yield f"row {number}", bounded(row, f"{path}, row {number}")
-    except DamagedError as error:
-        raise PromptFileError(f"{error}; correct the row or remove it ({FORMAT_HELP})") from None
+                yield f"row {number}", _bounded(row, path)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise PromptFileError(f"{path}: not a whole Parquet file ({reason}); fetch it again") from None
 
 
-def _python_rows(batch: pyarrow.RecordBatch, path: Path, before: int) -> list[dict]:
-    """A piece's rows; ``before``: how many rows of the file come before it.
-
-    Raises:
-        PromptFileError: one has a value that Python cannot hold, such as a date of the year 300,000 or torn text.
-    """
+def _bounded(row: object, path: Path) -> object:
     try:
-        rows: list[dict] = batch.to_pylist()
-        return rows
-    except Exception as error:  # of datetime, of time zones, of text, of pandas, as the value has it
-        reason = error
-    for number in range(batch.num_rows):
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            try:
-                column[number].as_py()
-            except Exception as error:
-                why = f"holds a value of type {column.type!s:.60} that cannot be read ({one_line(error):.120})"
-                place = f"{path}, row {before + number + 1}: {name}"
-                raise PromptFileError(f"{place}: {why}; correct the row or remove it ({FORMAT_HELP})") from None
-    raise reason
+        return bounded(row, path) if isinstance(row, dict) else row
+    except DamagedError as error:
+        return Unreadable(error.reason, _ROW_REMEDY)
+
+
+def _python_rows(batch: pyarrow.RecordBatch) -> Iterable[object]:
+    """A piece's rows; an Unreadable for one that Python cannot hold: a date of the year 300,000, torn text."""
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except Exception:  # of datetime, of time zones, of text, of pandas, as the value has it
+        return (_python_row(batch, number) for number in range(batch.num_rows))
+
+
+def _python_row(batch: pyarrow.RecordBatch, number: int) -> object:
+    row = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[number].as_py()
+        except Exception as error:
+            why = f"holds a value of type {column.type!s:.60} that cannot be read ({one_line(error):.120})"
+            return Unreadable(f"{name}: {why}", _ROW_REMEDY)
+    return row
 
 
 def row_fault(row: object, prompt_key: str = "prompt") -> str | None:

@@ -202,6 +202,18 @@ def test_bad_row_is_skipped_on_request(tmp_path, capsys):
     assert f"warning: {source}, row 2: answer" in printed.err and "1 skipped" in printed.out
 
 
+def test_a_row_that_cannot_be_read_is_skipped_like_any_other(tmp_path, capsys):
+    torn, dates = tmp_path / "torn.jsonl", tmp_path / "dates.parquet"
+    torn.write_text('{"problem": "P", "answer": 1}\n{"problem": "Q", "ans\n{"problem": "R", "answer": 3}\n')
+    days = pa.array([1, 2**60, 3], pa.timestamp("ms"))  # the second one is beyond Python's years
+    pq.write_table(pa.table({"problem": ["S", "T", "U"], "answer": ["4", "5", "6"], "day": days}), dates)
+    rows = convert(torn, dates, out=tmp_path / "out.json", skip_bad=True, instruction="")
+    assert [row["prompt"][0]["content"] for row in rows] == ["P", "R", "S", "U"]
+    printed = capsys.readouterr()
+    assert f"warning: {torn}, line 2: not JSON" in printed.err and f"{dates}, row 2: day: holds" in printed.err
+    assert "4 prompts from 6 rows (0 repeated, 2 skipped" in printed.out
+
+
 @pytest.mark.parametrize(
     ("content", "out", "said"),
     [
