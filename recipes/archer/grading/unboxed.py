@@ -12,6 +12,7 @@ from recipes.archer.grading.wording import is_stated
 from recipes.archer.mathematics.vocabulary import (
     FUNCTIONS,
     RAISING,
+    SPELLED,
     UNITS,
     name_of_unit,
     scale_of,
@@ -30,17 +31,25 @@ _ANSWER_LINE = re.compile(
 _FORMULAS = r"\$\$.+?\$\$|\$(?:\s[^$\n]*|[^$\n]*[^\s$])\$(?![0-9])|\\\(.+?\\\)|\\\[.+?\\\]"
 _FORMULA = re.compile(_FORMULAS, re.DOTALL)
 _REASON = re.compile(
-    r"\. |(?<!as long)(?<!as far),? (?:because|since|which|so|where|as(?! (?:long|far|soon|much|many)\b)) |, so "
+    r"\. |(?<!as long)(?<!as far),? \(?(?:because|since|which|so|where|as(?! (?:long|far|soon|much|many)\b)) |, so "
 )
 _START = re.compile(r"(?:[.?]|(?<=[a-z])!)[\"')\]*]*\s|(?<=[0-9)\]}$.,;:!?*])[ \t]*\n|\n\s*\n|\n(?=#+ )")
 _END = re.compile(r"[.?](?=\s|[\"')*]|\Z)|(?<=[a-z])!|\n(?![ \t]*[a-z+*/=^<>-])")
 _EMPHASIS = re.compile(r"(?<![\w*)\]}\\$])(\*{1,3}|_{1,2}|`)(?=[^\s*])([^*\n`]*?[^\s*`])\1(?![\w*({\\])")
 _BULLET = re.compile(r"\s*(?:[*+•]|#+)\s")  # the last as GSM8K marks its answers: #### 5
 _CALCULATION = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator
-# Of a chain m + n = 42 the number at its end; x = 42 is as good whole, an inequality or a list has no such end.
-_VALUE = re.compile(
-    r"(?!\s*\\?\w+\s*=[^=]*\Z)[^,;]*(?<![<>!:~=,;])=\s*(-?\s?\\?\$?(?:[0-9]+(?:[.,][0-9]+)*(?:/[0-9]+)?|\\[dt]?frac\{[0-9]+\}\{[0-9]+\})%?)\s*"
+# What else is written around an answer: a tag, a fence, a mark that says "therefore".
+_AROUND = (
+    (re.compile(r"(?i)<answer>"), "\nAnswer: "),
+    (re.compile(r"(?i)</answer>"), "\n"),
+    (re.compile(r"```[a-z]*\n?"), ""),
+    (re.compile(r"(?m)^[ \t]*(?:=>|->|[⇒⟹→∴])\s*"), ""),
 )
+_NUMBER = re.compile(r"-?\s?\\?\$?(?:[0-9]+(?:[.,][0-9]+)*(?:/[0-9]+)?|\\[dt]?frac\{[0-9]+\}\{[0-9]+\})%?")
+_NO_CHAIN = re.compile(
+    r"\b(?:and|or)\b|[&<>;:~!]|,(?![0-9]{3}\b)|\\(?!frac|dfrac|tfrac|cdot|times|sqrt|[%$,])|[+*/^]\s*="
+)
+_DEFINITION = re.compile(r"\s*\\?\w+\s*=[^=]*")
 _TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=[0-9])")
 _PIECE = re.compile(
     rf"(?P<formula>{_FORMULAS})|(?P<macro>\\(?:text|textbf|mathrm|mbox)\s?\{{[^{{}}]*\}}|\\[A-Za-z]+|\\.)"
@@ -52,9 +61,10 @@ _HARMLESS = frozenset(",;:.?!\"'—“”‘’，。：；、")  # beside an ex
 _DROPPED = ("=", ":", "~", r"\approx", r"\Rightarrow", r"\implies", r"\to", r"\,", r"\ ")  # before an answer
 _OPEN_END = frozenset("+-*/^_=<>:")  # an expression that ends so is not whole
 _ARTICLES = words("a A I")
+_SPOKEN = FUNCTIONS | SPELLED.keys() | words("ab ac bc abc xy xz yz xyz mn pq pqr uv")  # the last are products
 _LISTING = (",", ";", "and", "or", "&")
 _UNITS = UNITS.keys() | words("unit")
-_MEASURING = words("percent pct mph kph kmh") | RAISING.keys()
+_MEASURING = words("percent pct mph kph kmh am pm") | RAISING.keys()
 _SUBORDINATE = words("since as because if when given for with let substituting using by after from while in")
 
 
@@ -68,7 +78,7 @@ class _Piece(NamedTuple):
 def _is_mathematical(piece: _Piece) -> bool:
     if piece.kind == "word":
         single = len(piece.text) == 1 and piece.text.isascii()
-        return piece.text not in _ARTICLES if single else piece.text.lower() in FUNCTIONS
+        return piece.text not in _ARTICLES if single else piece.text.lower() in _SPOKEN
     return piece.kind != "sign" or piece.text in _MATHEMATICAL
 
 
@@ -106,6 +116,8 @@ def _first(pieces: Sequence[_Piece], place: int) -> int:
     while place:
         before = pieces[place - 1]
         listing = before.text.lower() in _LISTING
+        if before.text in ("and", "or") and place > 2 and pieces[place - 2].text == ",":  # 2, 3, and 5
+            place, before = place - 1, pieces[place - 2]
         if listing and before.text == "," and pieces[0].text.lower() in _SUBORDINATE:
             return place
         if not listing and (_is_mathematical(before) or _is_name(pieces, place - 1)):
@@ -203,8 +215,23 @@ def _whole(text: str, item: int, only: bool) -> str | None:
     answer = text[run[0].start : run[-1].end]
     if len(run) == 1 and run[0].kind == "formula":
         answer = answer[2:-2] if answer[0] == "\\" or answer.startswith("$$") else answer[1:-1]
-    value = _VALUE.fullmatch(answer)
-    return _TIMES.sub(r"\\times ", value[1] if value else answer).strip() or None
+        answer = answer.strip().removesuffix(".")
+    answer = _TIMES.sub(r"\\times ", answer)
+    return (_value(answer) or answer).strip() or None
+
+
+def _value(chain: str) -> str | None:
+    """The number at the end of `m + n = 42`; None of what says more than it, as an inequality, a list, or `x^2 = 3`."""
+    *earlier, last = re.split(r",\s*(?:and\s|so\s)?(?![0-9]{3}\b)|\sand\s", chain)
+    *sides, number = last.split("=")
+    if not sides or _NO_CHAIN.search(last) or not _NUMBER.fullmatch(number.strip()) or not all(map(str.strip, sides)):
+        return None
+    letters = set("".join(re.findall("[A-Za-z]+", re.sub(r"\\[A-Za-z]+", "", sides[0]))))
+    if len(letters) == 1 and not re.fullmatch(r"\s*(?:\|[A-Z]\||[A-Za-z]_(?:\w|\{\w+\}))\s*", sides[0]):
+        return None
+    if earlier and (len(letters) < 2 or not all(map(_DEFINITION.fullmatch, earlier))):
+        return None
+    return number
 
 
 def _is_sign(before: Sequence[_Piece], run: Sequence[_Piece]) -> bool:
@@ -229,6 +256,10 @@ def _last_item(text: str) -> tuple[int, int] | None:
 
 def _of_line(line: str) -> str:
     """The answer of a line that gives one: what stands for itself in it, else all of it up to a reason."""
+    if formula := _FORMULA.match(line):
+        rest = line[formula.end() :].strip(" .*")
+        if not rest:
+            return _whole(formula.group(), 0, only=True) or formula.group()
     line = _REASON.split(line.strip().strip("*").strip(), maxsplit=1)[0].strip().rstrip(".").strip("* ")
     item = _last_item(line)
     return item and _whole(line, item[0], only=True) or line
@@ -239,9 +270,14 @@ def unboxed(text: str) -> str | None:
 
     It is in LaTeX or ASCII signs (`signs.in_latex`). Linear in the last `TAIL_CHARS` characters of `text`.
     """
-    tail = _CALCULATION.sub("", in_latex(text[-TAIL_CHARS:]))
-    if lines := _ANSWER_LINE.findall(tail):
-        return _of_line(lines[-1]) or None
+    tail = _CALCULATION.sub("", text[-TAIL_CHARS:])
+    for pattern, instead in _AROUND:
+        tail = pattern.sub(instead, tail)
+    tail = in_latex(tail)
+    if lines := list(_ANSWER_LINE.finditer(tail)):
+        start, end = lines[-1].span(1)
+        formula = _FORMULA.match(tail, start)  # which may go on over several lines
+        return _of_line(tail[start : max(end, formula.end() if formula else end)]) or None
     item = _last_item(tail)
     if item is None:
         return None

@@ -1,5 +1,8 @@
 """Answers without a box: an expression is taken whole or not at all."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -128,6 +131,16 @@ def test_no_number_is_cut_out_of_any_mixture(pool, before, left, right, after, n
 )  # fmt: skip
 def test_whole_expressions_are_right_where_they_are(pool, text, truth):
     assert pool.grade_batch([text], [truth])[0].outcome == "correct"
+
+
+ENDINGS = [json.loads(line) for line in (Path(__file__).parent / "data" / "endings.jsonl").read_text().splitlines()]
+
+
+def test_endings_as_models_and_people_write_them(pool):
+    """Of GSM8K's, MATH's, AIME's and DAPO's style; and what must not count as the number in it."""
+    grades = pool.grade_batch([row["response"] for row in ENDINGS], [row["ground_truth"] for row in ENDINGS])
+    taken = [(row["response"], grade.outcome == "correct") for row, grade in zip(ENDINGS, grades, strict=True)]
+    assert taken == [(row["response"], row["right"]) for row in ENDINGS]
 
 
 @given(st.text(alphabet="0123456789 abx+-*/^_$\\(){}[].,;:!?'\"\n√∛−½²五万notif", max_size=80))
