@@ -17,6 +17,7 @@ from recipes.archer.mathematics.quantities import has_meaning, leaves_more, prod
 from recipes.archer.mathematics.reading import DECIMAL_COMMA, LISTED, read
 from recipes.archer.mathematics.sets import ORDERS, matched, real_set
 from recipes.archer.mathematics.tokens import Unreadable, spelled
+from recipes.archer.mathematics.units import STATED
 from recipes.archer.mathematics.values import (
     Chain,
     Listed,
@@ -25,6 +26,7 @@ from recipes.archer.mathematics.values import (
     Value,
     Words,
     are_scalars,
+    in_common_letters,
     substituted,
     symbols_of,
 )
@@ -32,7 +34,6 @@ from recipes.archer.mathematics.values import (
 _NUMERAL = re.compile(r"[0-9]+")
 _PARSED = 256  # ground truths and answers whose reading is kept
 _EQUATIONS = ("=", "approx", "in", "equiv")
-_INDICES = frozenset("jkmnl")  # beside them i is an index or a vector, not the imaginary unit
 
 
 def _number_of(text: str, *_: object, **__: object) -> Integer:
@@ -59,6 +60,16 @@ def _read(text: str, options: frozenset[str] = frozenset()) -> Value | Unreadabl
         return read(text, options)
     except Unreadable as error:
         return error
+
+
+def _read_gold(form: str) -> tuple[Value | Unreadable, frozenset[str]]:
+    """What a ground truth means, and how it had to be read: it is the answer, with whatever words it has."""
+    value = _read(form)
+    if isinstance(value, Unreadable):
+        for options in (frozenset((STATED,)), frozenset((STATED, GLUED_UNITS))):
+            if not isinstance(stated := _read(form, options), Unreadable):
+                return stated, frozenset((STATED,))
+    return value, frozenset()
 
 
 def _in_order(gold: Sequence[Value], answer: Sequence[Value]) -> bool:
@@ -196,23 +207,11 @@ def same(gold: Value, answer: Value) -> bool:
     )
 
 
-def _in_common_letters(gold: Value, answer: Value) -> tuple[Value, Value]:
-    """Both with i for the imaginary unit, but where j, k, l, m or n stand beside it; and one name for "any integer"."""
-    names, others = symbols_of(gold), symbols_of(answer)
-    if "i" in names | others and not (names | others) & _INDICES:
-        unit = {Symbol("i"): sympy.I}
-        gold, answer = substituted(gold, unit), substituted(answer, unit)
-    only_gold, only_answer = names - others, others - names
-    if only_gold == {"integer 0"} and len(only_answer) == 1:
-        answer = substituted(answer, {Symbol(only_answer.pop()): Symbol("integer 0")})
-    return gold, answer
-
-
 @lru_cache(maxsize=_PARSED)
 def unreadable(form: str) -> str | None:
     """Why nothing can be graded against `form`, or None when it is read whole."""
     EFFORT.begin()
-    value = _read(form)
+    value, _ = _read_gold(form)
     try:
         if not isinstance(value, Unreadable) and has_meaning(value):
             return None
@@ -228,7 +227,7 @@ def _as_text(text: str) -> str:
         return " ".join(text.split())
 
 
-def _readings(answer: str, gold: Value) -> Iterator[Value]:
+def _readings(answer: str, gold: Value, as_gold: frozenset[str]) -> Iterator[Value]:
     """What the answer can mean: as it stands, and where that can be meant, with more taken for granted."""
     options: list[frozenset[str]] = [frozenset()]
     if not symbols_of(gold) and re.search(r"[0-9](?:\s|~|\\[ ,;:])*\\?[A-Za-z]", answer):
@@ -237,6 +236,7 @@ def _readings(answer: str, gold: Value) -> Iterator[Value]:
         options.append(frozenset((LISTED,)))
     if isinstance(gold, Scalar) and re.fullmatch(r"-?[0-9]+,[0-9]+", answer):
         options.append(frozenset((DECIMAL_COMMA,)))
+    options += [option | as_gold for option in options if as_gold]
     values = dict.fromkeys(_read(answer, option) for option in options)
     return (value for value in values if not isinstance(value, Unreadable))
 
@@ -244,14 +244,14 @@ def _readings(answer: str, gold: Value) -> Iterator[Value]:
 def _agree(form: str, answer: str) -> bool:
     if form.split() == answer.split():
         return True
-    gold = _read(form)
+    gold, as_gold = _read_gold(form)
     if isinstance(gold, Unreadable):
         return _as_text(form) == _as_text(answer)
-    return any(same(*_in_common_letters(gold, value)) for value in _readings(answer, gold))
+    return any(same(*in_common_letters(gold, value)) for value in _readings(answer, gold, as_gold))
 
 
 def _is_unevaluated(answer: str, form: str) -> bool:
-    left, given = _read(answer), _read(form)
+    left, given = _read(answer), _read_gold(form)[0]
     if not isinstance(left, Scalar) or not isinstance(given, Scalar):
         return False
     return _as_text(form) != _as_text(answer) and leaves_more(left, given)

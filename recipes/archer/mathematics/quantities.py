@@ -9,6 +9,7 @@ from sympy import Basic, Expr, Integer, Mul, Pow, Rational
 from recipes.archer.mathematics.equality import equal, has_value, magnitude
 from recipes.archer.mathematics.exact import Unknown
 from recipes.archer.mathematics.values import Chain, Joined, Listed, Matrix, Scalar, Unit, Value
+from recipes.archer.mathematics.vocabulary import ALTERING
 
 _NEUTRAL = frozenset(("unit",))
 
@@ -22,6 +23,8 @@ def _same_units(gold: Unit | None, answer: Unit | None) -> bool:
     """Whether two units can be of one quantity; one that is missing can be any."""
     if gold is None or answer is None or _NEUTRAL & (gold.words | answer.words):
         return True
+    if gold.words & ALTERING != answer.words & ALTERING:
+        return False
     if gold.size is not None and answer.size is not None:
         return gold.kind == answer.kind
     return bool(gold.words & answer.words)
@@ -33,7 +36,9 @@ def same_quantities(gold: Scalar, answer: Scalar) -> bool:
     a, b = gold.value, answer.value
     if sympy.oo in (a, b) or -sympy.oo in (a, b):
         return bool(a == b)
-    if not _same_units(gold.unit, answer.unit) or gold.unit and answer.percent or gold.percent and answer.unit:
+    if not _same_units(gold.unit, answer.unit):
+        return False
+    if gold.percent != answer.percent and (answer if gold.percent else gold).unit:
         return False
     sizes = [quantity.unit.size if quantity.unit else None for quantity in (gold, answer)]
     if None not in sizes and sizes[0] != sizes[1]:

@@ -12,7 +12,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from recipes.archer.mathematics.expressions import Speller
-from recipes.archer.mathematics.latex import GLUED_UNITS, tokenize
+from recipes.archer.mathematics.latex import tokenize
 from recipes.archer.mathematics.numerals import both_signs, grouped
 from recipes.archer.mathematics.sets import ORDERS
 from recipes.archer.mathematics.structure import (
@@ -25,7 +25,7 @@ from recipes.archer.mathematics.structure import (
     with_remarks,
 )
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled, split
-from recipes.archer.mathematics.units import numeral_in_a_base, scaled, total, unit_of
+from recipes.archer.mathematics.units import STATED, numeral_in_a_base, scaled, starts_unit, total, unit_of
 from recipes.archer.mathematics.values import (
     EMPTY,
     REALS,
@@ -39,7 +39,7 @@ from recipes.archer.mathematics.values import (
     as_points,
     substituted,
 )
-from recipes.archer.mathematics.vocabulary import FUNCTIONS, words
+from recipes.archer.mathematics.vocabulary import FUNCTIONS
 
 # Readings that take more for granted: 100,200 is two numbers, and 3,14 is one.
 LISTED, DECIMAL_COMMA = "listed", "decimal comma"
@@ -55,9 +55,8 @@ _NAMED: dict[str, Value] = {
     "-infty": Scalar(-sympy.oo), "...": Words("..."),
 }  # fmt: skip
 _RELATIONS = ("=", "<", ">", "<=", ">=", "!=", "approx", "in", "equiv", "perp", "parallel", "cong", "sim")
+_PERCENT = re.compile(r"%|(percentage|per ?cent|pct)\b", re.IGNORECASE)
 _FOR_ALL = ("where", "for", "with", "any", "all", "every", "integer", "integers", "if", "real", "number", "numbers")
-# Letters that are units after a number of the answer, with a blank between or without one.
-_SINGLE, _GLUED = words("m s g h L N J W V A K C T Omega"), words("m s g L N J W V K Omega")
 
 
 def read(text: str, options: frozenset[str] = frozenset()) -> Value:
@@ -65,7 +64,8 @@ def read(text: str, options: frozenset[str] = frozenset()) -> Value:
 
     Args:
         text: LaTeX or what stands in for it, cleaned.
-        options: readings that take more for granted: `LISTED`, `DECIMAL_COMMA`, and those of `latex.tokenize`.
+        options: readings that take more for granted: `LISTED`, `DECIMAL_COMMA`, `units.STATED`, and
+            those of `latex.tokenize`.
 
     Raises:
         Unreadable: for what is not read whole.
@@ -97,8 +97,10 @@ class _Reader:
             relation, *modulus = split(tokens, "mod")
             chain = self._chain(relation)
             return Listed("mod", (chain, *map(self.value, modulus))) if modulus else chain
-        if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", spelled(tokens)):
-            return Listed("time", tuple(self.value(part) for part in split(tokens, ":")))
+        if time := re.fullmatch(r"([0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)([ap]\.?m)?", spelled(tokens).casefold()):
+            half = [Token("text", time[3].replace(".", ""))] if time[3] else []
+            parts = [part[:1] for part in split(tokens, ":")]
+            return Listed("time", tuple(map(self.value, [*parts[:-1], parts[-1] + half])))
         for sign in ("cup", "setminus", "mod", ":"):
             if len(parts := split(tokens, sign)) > 1:
                 values = tuple(self.value(part) for part in parts)
@@ -214,7 +216,7 @@ class _Reader:
         base = numeral_in_a_base(tokens)
         if base is not None:
             return base
-        start = next((n for n, token in enumerate(tokens) if n and self._starts_unit(tokens, n)), None)
+        start = next((n for n, token in enumerate(tokens) if n and starts_unit(tokens, n, self.options)), None)
         if start is None:
             return self._expression(tokens)
         start, number = scaled(tokens, start, self._expression(tokens[:start]))
@@ -223,13 +225,14 @@ class _Reader:
         end = next(
             (n for n in range(start, len(tokens)) if tokens[n].kind == "number" and tokens[n - 1].text != "^"), None
         )
-        unit_tokens = (
-            [t for t in tokens[start:end] if t.text != "^"] if "deg" in spelled(tokens[start:]) else tokens[start:end]
-        )
-        percent = re.fullmatch(r"%|percent|pct|percentage", spelled(unit_tokens).casefold())
-        if percent and end is None:
-            return replace(number, percent=True)
-        unit = unit_of(unit_tokens)
+        unit_tokens = tokens[start + 1 : end] if tokens[start].text == "^" else tokens[start:end]
+        stated = STATED in self.options
+        if (percent := _PERCENT.match(spelled(unit_tokens))) and end is None:
+            if percent.end() == len(spelled(unit_tokens)):
+                return replace(number, percent=True)
+            if stated and (unit := unit_of(unit_tokens[1:], stated)):
+                return replace(number, percent=True, unit=unit)
+        unit = unit_of(unit_tokens, stated)
         if unit is None:
             raise Unreadable(f"{spelled(unit_tokens)!r} is not a unit")
         if end is not None:
@@ -240,27 +243,6 @@ class _Reader:
         if number.value.free_symbols and unit.size is None:
             raise Unreadable("words after a variable")
         return replace(number, unit=unit)
-
-    def _starts_unit(self, tokens: Sequence[Token], place: int) -> bool:
-        token, before = tokens[place], tokens[place - 1]
-        if token.kind == "text":
-            return before.text != "_"
-        if token.text == "()" and all(is_text(inner) for inner in token.parts[0]):
-            return True
-        if token.text == "mu" and tokens[place + 1 : place + 2] and tokens[place + 1].kind == "text":
-            return True
-        if token.kind == "operator" and token.text in ("dollar", "euro", "pound"):
-            return True
-        if token.kind == "operator" and token.text in ("%", "deg"):
-            angle = token.text == "deg" and any(t.kind == "function" for t in tokens[:place])
-            return place == len(tokens) - 1 and not angle
-        if any(t.kind == "function" for t in tokens[:place]):
-            return False
-        if token.text == "^" and place == len(tokens) - 2 and spelled(tokens[place + 1 :]).strip("{}<>") == "deg":
-            return True
-        number = next((t for t in reversed(tokens[:place]) if t.kind != "space"), token)
-        single = token.kind == "name" and token.text in (_SINGLE if before.kind == "space" else _GLUED)
-        return GLUED_UNITS in self.options and single and number.kind == "number"
 
 
 def _times(scale: Expr, cell: Value) -> Scalar:

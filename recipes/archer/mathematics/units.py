@@ -9,34 +9,98 @@ from fractions import Fraction
 import sympy
 from sympy import Integer, Rational
 
+from recipes.archer.mathematics.latex import GLUED_UNITS
 from recipes.archer.mathematics.numerals import grouped, mixed
+from recipes.archer.mathematics.structure import is_text
 from recipes.archer.mathematics.tokens import Token, Unreadable, spelled
 from recipes.archer.mathematics.values import Scalar, Unit, Value
-from recipes.archer.mathematics.vocabulary import ALTERING, RAISING, UNITS, name_of_unit, scale_of
+from recipes.archer.mathematics.vocabulary import (
+    ALTERING,
+    PARTS,
+    RAISING,
+    REFUSED,
+    UNITS,
+    name_of_unit,
+    scale_of,
+    words,
+)
 
-_LINKS = (
-    "*",
-    ".",
-    "-",
-    "/",
-    "per",
-)  # within a unit; where one stands last, a number is multiplied, subtracted or divided
+# Within a unit; where one stands last, a number is multiplied, subtracted or divided.
+_LINKS = ("*", ".", "-", "/", "per")  # fmt: skip
+
+# Letters that are units after a number of the answer, with a blank between or without one.
+_SINGLE, _GLUED = words("m s g h L N J W V A K C T Omega"), words("m s g L N J W V K Omega")
+# A reading that takes more for granted: a number is the answer, whatever else is said of it: 5 more.
+STATED = "stated"
 
 
-def _is_no_unit(word: str) -> bool:
+def _is_no_unit(token: Token, stated: bool) -> bool:
     """Whether a word says more than what is counted, or is the name of a variable."""
-    variable = len(word) == 1 and word.isascii() and word.isalpha() and name_of_unit(word) not in UNITS and word != "a"
-    return variable or word.lower() in ALTERING or scale_of(word) is not None
+    word = token.text
+    letter = len(word) == 1 and word.isascii() and word.isalpha() and word != "a" and name_of_unit(word) not in UNITS
+    variable = letter and not (stated and token.kind == "text")
+    return variable or word.lower() in (REFUSED if stated else ALTERING) or scale_of(word) is not None
 
 
-def unit_of(tokens: Sequence[Token]) -> Unit | None:
-    """The unit that `tokens` spell: `cm^2`, `km/h`, `square feet`, `miles per hour`, `blue marbles`; None for none."""
+def _is_a_part(counted: Sequence[Token], stated: bool) -> bool:
+    """Whether they make a fraction of the number before: 3 fifths; 6 quarters are coins, 6 fifth graders children."""
+    parts = [word.text.lower() for word in counted if word.text.lower() in PARTS]
+    if not parts:
+        return False
+    if len(counted) == 1:
+        return not parts[0].endswith("s") if stated else parts[0] != "quarters"
+    return not stated or any(part.endswith("s") or part in ("half", "quarter") for part in parts)
+
+
+def _ends_in_an_abbreviation(tokens: Sequence[Token]) -> bool:
+    """Whether its last sign is the full stop of a word: 5 ft. 3 in.; in 10 m . 5 cm it is a product."""
+    last = list(itertools.dropwhile(lambda token: token.kind == "space", reversed(tokens)))[:2]
+    return len(last) == 2 and last[0].text == "." and last[1].kind == "text"
+
+
+def starts_unit(tokens: Sequence[Token], place: int, options: frozenset[str]) -> bool:
+    """Whether a unit, or words in its place, begin at `place`, which is not the first."""
+    token, before = tokens[place], tokens[place - 1]
+    if token.kind == "text":
+        return before.text != "_"
+    if token.text == "()" and all(is_text(inner) for inner in token.parts[0]):
+        return True
+    if token.text == "mu" and tokens[place + 1 : place + 2] and tokens[place + 1].kind == "text":
+        return True
+    if token.kind == "operator" and token.text in ("dollar", "euro", "pound"):
+        return True
+    if token.text == "%" and STATED in options:
+        return bool(tokens[place + 1 :]) and all(t.kind in ("text", "space") for t in tokens[place + 1 :])
+    if token.kind == "operator" and token.text in ("%", "deg"):
+        angle = token.text == "deg" and any(t.kind == "function" for t in tokens[:place])
+        return place == len(tokens) - 1 and not angle
+    if any(t.kind == "function" for t in tokens[:place]):
+        return False
+    if token.text == "^" and place == len(tokens) - 2 and spelled(tokens[place + 1 :]).strip("{}<>") == "deg":
+        return True
+    number = next((t for t in reversed(tokens[:place]) if t.kind != "space"), token)
+    single = token.kind == "name" and token.text in (_SINGLE if before.kind == "space" else _GLUED)
+    return GLUED_UNITS in options and single and number.kind == "number"
+
+
+def unit_of(tokens: Sequence[Token], stated: bool = False) -> Unit | None:
+    """The unit that `tokens` spell: `cm^2`, `km/h`, `square feet`, `miles per hour`, `blue marbles`; None for none.
+
+    Args:
+        tokens: what stands after a number.
+        stated: whether the number is known to be the answer: then what more is said of it makes no other one of it.
+    """
     powers: dict[str, int] = {}
     size, direction, power, known = Fraction(1), 1, 1, True
     names: list[str] = []
     last: tuple[str, int, Fraction] | None = None  # what a "squared" after it would raise
     rest = [token for token in tokens if token.kind != "space"]
-    if rest and rest[-1].text in _LINKS or len(rest) > 1 and any(token.text.lower() == "times" for token in rest):
+    if _ends_in_an_abbreviation(tokens):
+        rest.pop()
+    if half := re.fullmatch(r"([ap])\.?m\.?", spelled(rest).lower()):
+        return Unit(None, frozenset(), frozenset((f"{half[1]}m",)))
+    times = not stated and len(rest) > 1 and any(token.text.lower() == "times" for token in rest)
+    if times or rest and rest[-1].text in _LINKS or _is_a_part(rest, stated):
         return None
     while rest:
         token = rest.pop(0)
@@ -62,7 +126,7 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
             size *= last[2] ** more
             last = None
         elif token.kind in ("text", "name") or token.text in ("dollar", "euro", "pound", "deg"):
-            if token.kind != "operator" and _is_no_unit(token.text):
+            if token.kind != "operator" and _is_no_unit(token, stated):
                 return None
             if rest[:1] == [Token("operator", "^")] and len(rest) > 1:
                 exponent = spelled(rest[1:2]).strip("{}<>")

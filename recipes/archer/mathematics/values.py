@@ -10,6 +10,8 @@ from sympy import Expr, Symbol
 
 from recipes.archer.mathematics.exact import rebuilt
 
+_INDICES = frozenset("jkmnl")  # beside them i is an index or a vector, not the imaginary unit
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -120,3 +122,15 @@ def as_points(items: tuple[Value, ...]) -> tuple[Value, ...]:
         return items
     values = [item.items[1] for item in items if isinstance(item, Chain)]
     return tuple(Listed("()", tuple(values[n : n + size])) for n in range(0, len(values), size))
+
+
+def in_common_letters(gold: Value, answer: Value) -> tuple[Value, Value]:
+    """Both with i for the imaginary unit, but where j, k, l, m or n stand beside it; and one name for "any integer"."""
+    names, others = symbols_of(gold), symbols_of(answer)
+    if "i" in names | others and not (names | others) & _INDICES:
+        unit = {Symbol("i"): sympy.I}
+        gold, answer = substituted(gold, unit), substituted(answer, unit)
+    only_gold, only_answer = names - others, others - names
+    if only_gold == {"integer 0"} and len(only_answer) == 1:
+        answer = substituted(answer, {Symbol(only_answer.pop()): Symbol("integer 0")})
+    return gold, answer

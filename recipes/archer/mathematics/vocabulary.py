@@ -93,6 +93,7 @@ _UNIT_NAMES = {
     "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "kilometer": "km", "kilometre": "km", "sec": "s",
     "second": "s", "minute": "min", "hr": "h", "hour": "h", "gram": "g", "kilogram": "kg", "lb": "pound",
     "lbs": "pound",
+    "l": "liter", "d": "day",
     "litre": "liter", "milliliter": "ml", "degree": "deg", "rad": "radian", "joule": "J", "newton": "N", "watt": "W",
     "volt": "V", "ampere": "A", "kelvin": "K", "buck": "dollar", "usd": "dollar", "yr": "year", "cents": "cent",
     "wk": "week", "mo": "month", "gal": "gallon", "qt": "quart", "pt": "pint", "oz": "ounce", "tsp": "teaspoon",
@@ -102,14 +103,17 @@ RAISING = {"squared": 2, "cubed": 3}
 _ORDINALS = (
     "third quarter fourth fifth sixth seventh eighth ninth tenth twelfth hundredth thousandth millionth billionth"
 )
-PARTS = words(f"half {_ORDINALS} {_ORDINALS.replace(' ', 's ')}s")
-# Words after a number that say more than what is counted: with them it is another number, or no answer.
-ALTERING = PARTS | words(
-    "or nor not no never if when whenever unless until except excluding without otherwise provided assuming perhaps "
-    "maybe and less more fewer greater larger smaller bigger least most than even odd prime mod modulo for where with "
-    "too true false yes only is are was were be but plus minus factorial divided multiplied over raised choose "
-    "double doubled twice triple tripled thrice halved halves below above under beyond short off fold ish gross mil "
-    "wrong incorrect percent percentage pct permille mille power th st nd rd"
+PARTS = words(f"half halves {_ORDINALS} {_ORDINALS.replace(' ', 's ')}s")
+# Words after a number with which even a ground truth is no one number: conditions, denials, what is computed with it.
+REFUSED = words(
+    "or nor not no never if when whenever unless until otherwise provided assuming perhaps maybe and mod modulo where "
+    "but plus minus factorial divided multiplied raised choose false wrong incorrect gross mil permille mille"
+)
+# Words after a number of an answer that say more than what is counted: with them it is another number, or no answer.
+ALTERING = REFUSED | words(
+    "except excluding without less more fewer greater larger smaller bigger least most than even odd prime for with "
+    "too true yes only is are was were be over double doubled twice triple tripled thrice halved below above under "
+    "beyond short off fold ish percent percentage pct power th st nd rd"
 )
 
 
@@ -134,4 +138,4 @@ def is_word(letters: str) -> bool:
     if len(letters) < 3:
         return letters.lower() in SHORT_WORDS
     product = letters == "".join(sorted(set(letters))) or not _VOWEL.search(letters.lower())
-    return not product or letters.lower() in ("for", "mph", "mins", "pct")
+    return not product or letters.lower() in ("for", "mph", "mins", "pct", "cent")

@@ -65,6 +65,46 @@ def test_the_ground_truths_of_a_set_pass_the_check(pool, name, tmp_path):
     check_file(DATA / name, pool=pool, cache_dir=tmp_path)
 
 
+READABLE = r"""
+77^\circ\text{F} | 77^{\circ}\mathrm{F} | 25^\circ\text{C} | 5:30\text{ p.m.} | 11:00\text{ a.m.} | 5\text{ p.m.}
+5\text{ quarters} | 5\text{ halves} | 3\text{ fifths} | 3\text{ l} | 6\text{ d} | 5\text{ B} | 5\text{ MB}
+1\text{st} | 3\text{ times as many} | 2.5\text{ times} | 8\text{th grade} | 8th grade | 6\text{ fifth graders}
+4\text{ odd numbers} | 20\%\text{ off} | 20\text{ percent off} | 40\text{ percent increase}
+5\text{ percentage points} | 50\text{ cents less} | 12\text{ degrees below zero} | 12^\circ\text{ below zero}
+100\text{ meters below sea level} | 5\text{ minutes too late} | 4\text{ prime numbers} | 3\text{ more}
+6\text{ fewer apples} | 5\text{ years older than Ann} | 2\text{ double rooms} | 4\text{ wins without loss}
+5\text{ ft. }3\text{ in.} | 5\text{ sq. ft.} | 6\text{ oz.} | 6\text{ days a week} | 15\mbox{ cm}^2
+10\text{ square units} | \$18.90 | 18.90\text{ dollars per hour} | 3\text{ units to the left} | 0.5\text{ mol/L}
+20{,}000\ \mathrm{K} | 1.6e-19 | 9.8\mathrm{~m}/\mathrm{s}^2 | 5\text{ km/h faster} | 6\text{ (hours)}
+"""
+AMBIGUOUS = r"""
+5\text{ plus something} | 5\text{ mil} | 1\text{ third} | 3\text{ tenths of a mile} | 3\text{ quarter miles}
+5\text{ is wrong} | 7\text{ not counting Ann} | 5\text{ if even} | 5\text{ divided by }x | 12\text{ inches by }4
+5\text{ apples squared}
+"""
+
+
+def test_words_after_the_number_of_a_ground_truth_make_it_unreadable_only_where_they_make_another_of_it(pool, tmp_path):
+    path = tmp_path / "train.json"
+    truths = [truth.strip() for truth in re.split(r"[|\n]", READABLE.strip())]
+    path.write_text(json.dumps([{"ground_truth": truth} for truth in truths]))
+    check_file(path, pool=pool, cache_dir=tmp_path)
+    unclear = [truth.strip() for truth in re.split(r"[|\n]", AMBIGUOUS.strip())]
+    readable = [truth for truth, why in zip(unclear, pool.unreadable(unclear), strict=True) if why is None]
+    assert readable == []
+
+
+def test_what_was_found_by_the_rules_of_an_earlier_version_counts_for_nothing(pool, tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([{"ground_truth": r"77^\circ\text{F}"}]))
+    check_file(path, pool=pool, cache_dir=tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    version = int(kept.name.split("-")[1].removeprefix("v"))
+    assert version >= 4  # 3 refused this one
+    kept.with_name(kept.name.replace(f"-v{version}-", "-v3-")).write_text('{"row 1": "refused"}')
+    check_file(path, pool=pool, cache_dir=tmp_path / "cache")
+
+
 BAD_ROWS = [
     {"reward_model": {"ground_truth": "1/2"}},
     {"reward_model": {"ground_truth": r"\frac{1}{"}},
