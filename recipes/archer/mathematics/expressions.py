@@ -74,7 +74,7 @@ class Speller:
         Raises:
             Unreadable: for anything but one expression.
         """
-        tokens = [token for token in mixed(grouped(tokens)) if token.kind != "space"]
+        tokens = [token for token in mixed(grouped(tokens, commas=True)) if token.kind != "space"]
         if not tokens:
             raise Unreadable("something is missing")
         if len(sides := split(tokens, "choose")) == 2:

@@ -179,7 +179,8 @@ class _Flattener:
 
     def text(self, node: LatexNode, macro: str) -> Iterator[Token]:
         inner = node.nodelist if isinstance(node, LatexGroupNode) else [node]
-        plain = "".join(n.chars if isinstance(n, LatexCharsNode) else " " for n in inner if n is not None).strip()
+        blank = [n.macroname in vocabulary.SPACES for n in inner if isinstance(n, LatexMacroNode)]
+        plain = "".join(n.chars for n in inner if isinstance(n, LatexCharsNode)).strip() if all(blank) else ""
         if plain in vocabulary.FUNCTIONS:
             yield Token("function", plain)
         elif macro == "mathrm" and plain in ("e", "i", "d"):

@@ -12,6 +12,8 @@ from recipes.archer.mathematics.values import Chain, Joined, Listed, Matrix, Sca
 from recipes.archer.mathematics.vocabulary import ALTERING
 
 _NEUTRAL = frozenset(("unit",))
+_DEGREES = frozenset(("deg",))
+_TEMPERATURES = (_DEGREES | {"C"}, _DEGREES | {"F"})  # of which degrees alone can be either
 
 
 def product(number: Expr, value: Expr) -> Expr:
@@ -25,6 +27,8 @@ def _same_units(gold: Unit | None, answer: Unit | None) -> bool:
         return True
     if gold.words & ALTERING != answer.words & ALTERING:
         return False
+    if _DEGREES in (gold.words, answer.words) and max(gold.words, answer.words, key=len) in _TEMPERATURES:
+        return True
     if gold.size is not None and answer.size is not None:
         return gold.kind == answer.kind
     return bool(gold.words & answer.words)

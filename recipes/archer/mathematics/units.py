@@ -30,6 +30,7 @@ _LINKS = ("*", ".", "-", "/", "per")  # fmt: skip
 
 # Letters that are units after a number of the answer, with a blank between or without one.
 _SINGLE, _GLUED = words("m s g h L N J W V A K C T Omega"), words("m s g L N J W V K Omega")
+_TEMPERATURES = ("C", "F", "K")  # where degrees stand before them they are of these
 # A reading that takes more for granted: a number is the answer, whatever else is said of it: 5 more.
 STATED = "stated"
 
@@ -39,7 +40,7 @@ def _is_no_unit(token: Token, stated: bool) -> bool:
     word = token.text
     letter = len(word) == 1 and word.isascii() and word.isalpha() and word != "a" and name_of_unit(word) not in UNITS
     variable = letter and not (stated and token.kind == "text")
-    return variable or word.lower() in (REFUSED if stated else ALTERING) or scale_of(word) is not None
+    return variable or word.lower() in (REFUSED if stated else ALTERING - PARTS) or scale_of(word) is not None
 
 
 def _is_a_part(counted: Sequence[Token], stated: bool) -> bool:
@@ -71,14 +72,15 @@ def starts_unit(tokens: Sequence[Token], place: int, options: frozenset[str]) ->
         return True
     if token.text == "%" and STATED in options:
         return bool(tokens[place + 1 :]) and all(t.kind in ("text", "space") for t in tokens[place + 1 :])
-    if token.kind == "operator" and token.text in ("%", "deg"):
-        angle = token.text == "deg" and any(t.kind == "function" for t in tokens[:place])
-        return place == len(tokens) - 1 and not angle
+    if token.text == "%":
+        return place == len(tokens) - 1
     if any(t.kind == "function" for t in tokens[:place]):
         return False
-    if token.text == "^" and place == len(tokens) - 2 and spelled(tokens[place + 1 :]).strip("{}<>") == "deg":
+    if token.kind != "space" and re.fullmatch(r"\^?(deg|\{\}<deg>)[CFK]?", spelled(tokens[place:])):
         return True
     number = next((t for t in reversed(tokens[:place]) if t.kind != "space"), token)
+    if token.text == "mu":
+        return GLUED_UNITS in options and number.kind == "number" and f"μ{spelled(tokens[place + 1 :])}" in UNITS
     single = token.kind == "name" and token.text in (_SINGLE if before.kind == "space" else _GLUED)
     return GLUED_UNITS in options and single and number.kind == "number"
 
@@ -112,6 +114,8 @@ def unit_of(tokens: Sequence[Token], stated: bool = False) -> Unit | None:
             rest[:0] = [*token.parts[0], Token("operator", "/"), *token.parts[1]]
         elif token.text in ("/", "per"):
             direction = -1
+        elif name_of_unit(token.text) == "deg" and rest and name_of_unit(rest[0].text) in _TEMPERATURES:
+            names.append("deg")
         elif token.text in ("square", "sq", "cubic", "cu"):
             power = 3 if token.text[0] == "c" else 2
         elif token.text in _LINKS:

@@ -77,13 +77,14 @@ UNITS = {  # unit to (base unit, power, size); plural forms are made singular fi
     "s": ("s", 1, "1"), "min": ("s", 1, "60"), "h": ("s", 1, "3600"), "day": ("s", 1, "86400"),
     "week": ("s", 1, "604800"), "ms": ("s", 1, "1/1000"), "year": ("year", 1, "1"), "month": ("year", 1, "1/12"),
     "μm": ("m", 1, "1/1000000"), "nm": ("m", 1, "1/1000000000"), "angstrom": ("m", 1, "1/10000000000"),
-    "μs": ("s", 1, "1/1000000"), "mg": ("kg", 1, "1/1000000"), "g": ("kg", 1, "1/1000"), "kg": ("kg", 1, "1"),
+    "μs": ("s", 1, "1/1000000"), "μg": ("kg", 1, "1/1000000000"), "μL": ("m", 3, "1/1000000000"),
+    "mg": ("kg", 1, "1/1000000"), "g": ("kg", 1, "1/1000"), "kg": ("kg", 1, "1"),
     "pound": ("kg", 1, "0.45359237"),
     "ml": ("m", 3, "1/1000000"), "liter": ("m", 3, "1/1000"), "mL": ("m", 3, "1/1000000"), "L": ("m", 3, "1/1000"),
     "dollar": ("dollar", 1, "1"), "cent": ("dollar", 1, "1/100"), "euro": ("euro", 1, "1"),
     "deg": ("deg", 1, "1"), "radian": ("rad", 1, "1"), "J": ("J", 1, "1"), "kJ": ("J", 1, "1000"), "N": ("N", 1, "1"),
     "W": ("W", 1, "1"), "V": ("V", 1, "1"), "A": ("A", 1, "1"), "K": ("K", 1, "1"), "Hz": ("s", -1, "1"),
-    "C": ("C", 1, "1"),
+    "C": ("C", 1, "1"), "F": ("F", 1, "1"),
     "gallon": ("gallon", 1, "1"), "quart": ("gallon", 1, "1/4"), "pint": ("gallon", 1, "1/8"),
     "mol": ("mol", 1, "1"), "Pa": ("Pa", 1, "1"), "T": ("T", 1, "1"), "eV": ("eV", 1, "1"),
 }  # fmt: skip
@@ -95,7 +96,8 @@ _UNIT_NAMES = {
     "lbs": "pound",
     "l": "liter", "d": "day",
     "litre": "liter", "milliliter": "ml", "degree": "deg", "rad": "radian", "joule": "J", "newton": "N", "watt": "W",
-    "volt": "V", "ampere": "A", "kelvin": "K", "buck": "dollar", "usd": "dollar", "yr": "year", "cents": "cent",
+    "volt": "V", "ampere": "A", "kelvin": "K", "celsius": "C", "fahrenheit": "F",
+    "buck": "dollar", "usd": "dollar", "yr": "year", "cents": "cent",
     "wk": "week", "mo": "month", "gal": "gallon", "qt": "quart", "pt": "pint", "oz": "ounce", "tsp": "teaspoon",
     "tbsp": "tablespoon",
 }  # fmt: skip
@@ -110,10 +112,14 @@ REFUSED = words(
     "but plus minus factorial divided multiplied raised choose false wrong incorrect gross mil permille mille"
 )
 # Words after a number of an answer that say more than what is counted: with them it is another number, or no answer.
-ALTERING = REFUSED | words(
-    "except excluding without less more fewer greater larger smaller bigger least most than even odd prime for with "
-    "too true yes only is are was were be over double doubled twice triple tripled thrice halved below above under "
-    "beyond short off fold ish percent percentage pct power th st nd rd"
+ALTERING = (
+    PARTS
+    | REFUSED
+    | words(
+        "except excluding without less more fewer greater larger smaller bigger least most than even odd prime for with "
+        "too true yes only is are was were be over double doubled twice triple tripled thrice halved below above under "
+        "beyond short off fold ish percent percentage pct power th st nd rd"
+    )
 )
 
 

@@ -14,6 +14,7 @@ _SIGNS = {
     "⟨": "(", "⟩": ")", "∗": "*",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
     "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "→": r"\to ", "⁄": "/", "∣": "|",
+    "µ": r"\mu ", "¢": " cents",
 }  # fmt: skip
 _RAISED = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
 _LOWERED = re.compile("[₀-₉₊₋ₙᵢₖ]+")
