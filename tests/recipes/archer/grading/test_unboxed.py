@@ -72,7 +72,7 @@ BEFORE = [
 AFTER = [
     "unless it rains", "if it rains", "less", "less than x", "more", "fewer", "squared", "cubed", "factorial",
     "percent less", "million", "thousand", "dozen", "hundred", "billion", "lakh", "halves", "thirds",
-    "quarters", "tenths", "millionths", "times as many", "plus x", "minus x", "over 2", "divided by x",
+    "quarters of x", "tenths", "millionths", "times as many", "plus x", "minus x", "over 2", "divided by x",
     "mod x", "to the power x", "or so", "and a half", "!", "!!", "^2", "²", "³", "⁻¹", "- x", "− 1", "+ x",
     "× 3", "·3", "/ 3", "/x", "°C + 1", "x", "π", "\\pi", "is wrong", "is not the answer", "isn't it",
     "per mille", "choose x", "at most", "below zero", "e3", "th", "nd", "bn", ":30", ", 6", "and 6", "or 6",
