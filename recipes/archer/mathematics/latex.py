@@ -26,6 +26,7 @@ _SIGN = re.compile(
     r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?P<exponent>[eE][-+]?[0-9]{1,9}(?![0-9.]))?"
     r"|(?P<letters>[A-Za-z]+)|(?P<space>\s+)|(?P<operator><=|>=|!=|\*\*|->|[^\w\s]|_)"
 )
+_COUNTED = re.compile(r"[0-9.](?:\s+|\s*(?:sq|square|cu|cubic)(?:\.\s*|\s+))\Z")
 _SYMBOLS = {"**": "^", "->": "to", "−": "-", "~": "space", "€": "euro", "£": "pound"}
 SCIENTIFIC, GLUED_UNITS = "scientific", "glued units"  # readings that take more for granted
 
@@ -129,13 +130,12 @@ class _Flattener:
             return False
         before, after = text[start - 1 : start], text[start + len(run) : start + len(run) + 1]
         if before.isdigit():
-            return GLUED_UNITS in self.options and len(run) > 1
+            return GLUED_UNITS in self.options and (vocabulary.is_word(run) or vocabulary.is_unit(run))
+        counted = _COUNTED.search(text[max(0, start - 20) : start]) is not None
         if run in vocabulary.SHORT_UNITS:
-            return (
-                bool(re.search(r"[0-9.]\s+\Z", text[:start]))
-                or not text[:start].strip()
-                and run in vocabulary.CLEAR_UNITS
-            )
+            return counted or not text[:start].strip() and run in vocabulary.CLEAR_UNITS
+        if counted and GLUED_UNITS in self.options and vocabulary.is_unit(run):
+            return True
         return vocabulary.is_word(run) and before not in ("^", "_") and after not in ("^", "_")
 
     def macro(self, node: LatexMacroNode, in_text: bool) -> Iterator[Token]:

@@ -53,6 +53,12 @@ def _is_a_part(counted: Sequence[Token], stated: bool) -> bool:
     return not stated or any(part.endswith("s") or part in ("half", "quarter") for part in parts)
 
 
+def _has_a_product(tokens: Sequence[Token]) -> bool:
+    """Whether letters stand side by side that are no unit together: mgh; mV, Nm and mu m are."""
+    pairs = ((a, b) for a, b in itertools.pairwise(tokens) if a.kind == b.kind == "name")
+    return any(a.text != "mu" and not re.fullmatch("m[NWJVAKCTL]|[NWJVA][msh]", a.text + b.text) for a, b in pairs)
+
+
 def _ends_in_an_abbreviation(tokens: Sequence[Token]) -> bool:
     """Whether its last sign is the full stop of a word: 5 ft. 3 in.; in 10 m . 5 cm it is a product."""
     last = list(itertools.dropwhile(lambda token: token.kind == "space", reversed(tokens)))[:2]
@@ -102,7 +108,7 @@ def unit_of(tokens: Sequence[Token], stated: bool = False) -> Unit | None:
     if half := re.fullmatch(r"([ap])\.?m\.?", spelled(rest).lower()):
         return Unit(None, frozenset(), frozenset((f"{half[1]}m",)))
     times = not stated and len(rest) > 1 and any(token.text.lower() == "times" for token in rest)
-    if times or rest and rest[-1].text in _LINKS or _is_a_part(rest, stated):
+    if times or rest and rest[-1].text in _LINKS or _is_a_part(rest, stated) or _has_a_product(tokens):
         return None
     while rest:
         token = rest.pop(0)
@@ -120,6 +126,8 @@ def unit_of(tokens: Sequence[Token], stated: bool = False) -> Unit | None:
             power = 3 if token.text[0] == "c" else 2
         elif token.text in _LINKS:
             continue
+        elif token.text == "Nm":
+            rest[:0] = [Token("text", "N"), Token("text", "m")]
         elif token.text in ("mph", "kph", "kmh"):
             rest[:0] = [Token("text", "mile" if token.text == "mph" else "km"), Token("", "per"), Token("text", "h")]
         elif token.text in RAISING:

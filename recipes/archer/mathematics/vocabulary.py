@@ -19,8 +19,10 @@ FUNCTIONS = words(
 )
 ROOTS = {"sqrt": 2, "cbrt": 3, "fourthroot": 4}
 NAMES = {name: name for name in _GREEK.split()} | {"varnothing": "emptyset", "varphi": "phi", "varepsilon": "epsilon"}
-SPELLED = {"pi": "pi", "infinity": "infty", "inf": "infty", "oo": "infty"} | {
-    name: name for name in ("theta", "alpha", "beta", "gamma", "lambda", "sigma", "omega", "phi")
+SPELLED = {"pi": "pi", "Pi": "pi", "PI": "pi", "infinity": "infty", "inf": "infty", "oo": "infty"} | {
+    name: name
+    for name in _GREEK.split()[: _GREEK.split().index("ell")]
+    if len(name) > 2 and name != "psi"  # pounds per square inch
 }
 OPERATORS = {
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "slash": "/", "le": "<=", "leq": "<=",
@@ -63,7 +65,11 @@ INTERVAL = {"(": (")", "]"), "[": (")", "]")}
 _VOWEL = re.compile("[aeiou]")
 # English in the middle of a formula. What is not here is a product of letters, unless it looks like a word.
 SHORT_WORDS = words("and or if is in of at to on no am pm")
-SHORT_UNITS = words("cm mm km kg mg ml ft hr mi lb oz yd yr qt pt wk hrs yrs lbs wks gal tsp tbsp bn mln th st nd rd")
+SHORT_UNITS = words(
+    "cm mm km kg mg ml ft hr mi lb oz yd yr qt pt wk hrs yrs lbs wks gal tsp tbsp bn mln th st nd rd sq cu mpg rpm"
+)
+# After a number of an answer only: of a ground truth they can be products.
+LOOSE_UNITS = words("hp mo kW kWh MW GB MB KB TB dB kN kV kPa kHz MHz GHz gm sqft sqm")
 CLEAR_UNITS = words("cm mm km kg")
 TIMES = words("min sec")  # after a number they are minutes and seconds, before an argument functions
 # Words of scale, in the singular, with their factors.
@@ -74,13 +80,14 @@ SCALES = {
 UNITS = {  # unit to (base unit, power, size); plural forms are made singular first
     "mm": ("m", 1, "1/1000"), "cm": ("m", 1, "1/100"), "m": ("m", 1, "1"), "km": ("m", 1, "1000"),
     "inch": ("m", 1, "0.0254"), "foot": ("m", 1, "0.3048"), "yard": ("m", 1, "0.9144"), "mile": ("m", 1, "1609.344"),
-    "s": ("s", 1, "1"), "min": ("s", 1, "60"), "h": ("s", 1, "3600"), "day": ("s", 1, "86400"),
+    "s": ("s", 1, "1"), "min": ("s", 1, "60"), "d": ("s", 1, "86400"), "h": ("s", 1, "3600"), "day": ("s", 1, "86400"),
     "week": ("s", 1, "604800"), "ms": ("s", 1, "1/1000"), "year": ("year", 1, "1"), "month": ("year", 1, "1/12"),
     "μm": ("m", 1, "1/1000000"), "nm": ("m", 1, "1/1000000000"), "angstrom": ("m", 1, "1/10000000000"),
     "μs": ("s", 1, "1/1000000"), "μg": ("kg", 1, "1/1000000000"), "μL": ("m", 3, "1/1000000000"),
     "mg": ("kg", 1, "1/1000000"), "g": ("kg", 1, "1/1000"), "kg": ("kg", 1, "1"),
     "pound": ("kg", 1, "0.45359237"),
     "ml": ("m", 3, "1/1000000"), "liter": ("m", 3, "1/1000"), "mL": ("m", 3, "1/1000000"), "L": ("m", 3, "1/1000"),
+    "l": ("m", 3, "1/1000"),
     "dollar": ("dollar", 1, "1"), "cent": ("dollar", 1, "1/100"), "euro": ("euro", 1, "1"),
     "deg": ("deg", 1, "1"), "radian": ("rad", 1, "1"), "J": ("J", 1, "1"), "kJ": ("J", 1, "1000"), "N": ("N", 1, "1"),
     "W": ("W", 1, "1"), "V": ("V", 1, "1"), "A": ("A", 1, "1"), "K": ("K", 1, "1"), "Hz": ("s", -1, "1"),
@@ -94,10 +101,9 @@ _UNIT_NAMES = {
     "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "kilometer": "km", "kilometre": "km", "sec": "s",
     "second": "s", "minute": "min", "hr": "h", "hour": "h", "gram": "g", "kilogram": "kg", "lb": "pound",
     "lbs": "pound",
-    "l": "liter", "d": "day",
     "litre": "liter", "milliliter": "ml", "degree": "deg", "rad": "radian", "joule": "J", "newton": "N", "watt": "W",
     "volt": "V", "ampere": "A", "kelvin": "K", "celsius": "C", "fahrenheit": "F",
-    "buck": "dollar", "usd": "dollar", "yr": "year", "cents": "cent",
+    "buck": "dollar", "usd": "dollar", "gm": "g", "yr": "year", "cents": "cent",
     "wk": "week", "mo": "month", "gal": "gallon", "qt": "quart", "pt": "pint", "oz": "ounce", "tsp": "teaspoon",
     "tbsp": "tablespoon",
 }  # fmt: skip
@@ -112,15 +118,11 @@ REFUSED = words(
     "but plus minus factorial divided multiplied raised choose false wrong incorrect gross mil permille mille"
 )
 # Words after a number of an answer that say more than what is counted: with them it is another number, or no answer.
-ALTERING = (
-    PARTS
-    | REFUSED
-    | words(
-        "except excluding without less more fewer greater larger smaller bigger least most than even odd prime for with "
-        "too true yes only is are was were be over double doubled twice triple tripled thrice halved below above under "
-        "beyond short off fold ish percent percentage pct power th st nd rd"
-    )
-)
+ALTERING = (PARTS | REFUSED).union(words(
+    "except excluding without less more fewer greater larger smaller bigger least most than even odd prime for with "
+    "too true yes only is are was were be over double doubled twice triple tripled thrice halved below above under "
+    "beyond short off fold ish percent percentage pct power th st nd rd"
+))  # fmt: skip
 
 
 def scale_of(word: str) -> int | None:
@@ -133,7 +135,14 @@ def name_of_unit(word: str) -> str:
     for form in (word, word.lower(), word.lower().removesuffix("s"), word.lower().removesuffix("es")):
         if form in _UNIT_NAMES or form in UNITS and (len(form) > 1 or form == word):
             return _UNIT_NAMES.get(form, form)
-    return word.lower().removesuffix("s")
+    singular = word.lower().removesuffix("s")
+    return singular if len(singular) > 1 else word  # D is no day, and gs are no grams
+
+
+def is_unit(letters: str) -> bool:
+    """Whether a run of letters is the short name of a unit, of two letters at least."""
+    known = len(letters) > 1 and name_of_unit(letters) in UNITS and letters != "Nm"
+    return known or letters in SHORT_UNITS or letters in LOOSE_UNITS
 
 
 def is_word(letters: str) -> bool:
