@@ -25,7 +25,8 @@ def _same_units(gold: Unit | None, answer: Unit | None) -> bool:
     """Whether two units can be of one quantity; one that is missing can be any."""
     if gold is None or answer is None or _NEUTRAL & (gold.words | answer.words):
         return True
-    if gold.words & ALTERING != answer.words & ALTERING:
+    said = [unit.words & ALTERING for unit in (gold, answer)]
+    if min(said, key=len) - max(said, key=len):
         return False
     if _DEGREES in (gold.words, answer.words) and max(gold.words, answer.words, key=len) in _TEMPERATURES:
         return True

@@ -230,7 +230,8 @@ class _Reader:
         if (percent := _PERCENT.match(spelled(unit_tokens))) and end is None:
             if percent.end() == len(spelled(unit_tokens)):
                 return replace(number, percent=True)
-            if stated and (unit := unit_of(unit_tokens[1:], stated)):
+            points = percent[0].lower() == "percentage"  # 5 percentage points are no 5%, but where they are the answer
+            if (stated or not points) and (unit := unit_of(unit_tokens[1:], stated)):
                 return replace(number, percent=True, unit=unit)
         unit = unit_of(unit_tokens, stated)
         if unit is None:

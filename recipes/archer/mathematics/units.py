@@ -29,7 +29,7 @@ from recipes.archer.mathematics.vocabulary import (
 _LINKS = ("*", ".", "-", "/", "per")  # fmt: skip
 
 # Letters that are units after a number of the answer, with a blank between or without one.
-_SINGLE, _GLUED = words("m s g h L N J W V A K C T Omega"), words("m s g L N J W V K Omega")
+_SINGLE, _GLUED = words("m s g h l L N J W V A K C T Omega"), words("m s g L N J W V K Omega")
 _TEMPERATURES = ("C", "F", "K")  # where degrees stand before them they are of these
 # A reading that takes more for granted: a number is the answer, whatever else is said of it: 5 more.
 STATED = "stated"
@@ -56,7 +56,7 @@ def _is_a_part(counted: Sequence[Token], stated: bool) -> bool:
 def _has_a_product(tokens: Sequence[Token]) -> bool:
     """Whether letters stand side by side that are no unit together: mgh; mV, Nm and mu m are."""
     pairs = ((a, b) for a, b in itertools.pairwise(tokens) if a.kind == b.kind == "name")
-    return any(a.text != "mu" and not re.fullmatch("m[NWJVAKCTL]|[NWJVA][msh]", a.text + b.text) for a, b in pairs)
+    return any(a.text != "mu" and not re.fullmatch("m[NWJVAKCTLF]|[NWJVAT][msh]", a.text + b.text) for a, b in pairs)
 
 
 def _ends_in_an_abbreviation(tokens: Sequence[Token]) -> bool:
@@ -76,10 +76,8 @@ def starts_unit(tokens: Sequence[Token], place: int, options: frozenset[str]) ->
         return True
     if token.kind == "operator" and token.text in ("dollar", "euro", "pound"):
         return True
-    if token.text == "%" and STATED in options:
-        return bool(tokens[place + 1 :]) and all(t.kind in ("text", "space") for t in tokens[place + 1 :])
     if token.text == "%":
-        return place == len(tokens) - 1
+        return all(t.kind in ("text", "space") for t in tokens[place + 1 :])
     if any(t.kind == "function" for t in tokens[:place]):
         return False
     if token.kind != "space" and re.fullmatch(r"\^?(deg|\{\}<deg>)[CFK]?", spelled(tokens[place:])):
