@@ -54,8 +54,10 @@ def figures(questions: Sequence[Answered], max_tokens: int) -> dict[str, Any]:
     Args:
         max_tokens: the cap of a response.
     """
-    sources = sorted({question.data_source for question in questions})
-    by_source = {name: _figures([q for q in questions if q.data_source == name], max_tokens) for name in sources}
+    own: dict[str, list[Answered]] = {}
+    for question in questions:
+        own.setdefault(question.data_source, []).append(question)
+    by_source = {name: _figures(own[name], max_tokens) for name in sorted(own)}
     whole = _figures(questions, max_tokens)
     return {**whole, "by_source": by_source, "questions": [question.facts() for question in questions]}
 

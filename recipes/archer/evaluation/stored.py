@@ -1,7 +1,7 @@
 """Scores that were written before, by anyone: checked, and their intervals reckoned as this program does."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,21 @@ def read_scores(path: Path) -> dict[str, Any]:
     if fault := next(_faults(content), None):
         raise DamagedError(path, f"no scores of an evaluation: {fault}")
     n, questions = content["n"], content["questions"]
-    parts = {name: part | _of(questions, n, name) for name, part in content["by_source"].items()}
+    own = _by_source(questions)
+    parts = {name: part | _of(own[name], n) for name, part in content["by_source"].items()}
     return {**content, **_of(questions, n), "by_source": parts}
 
 
-def _of(questions: Iterable[Mapping[str, Any]], n: int, source: str | None = None) -> dict[str, Any]:
-    own = [question for question in questions if source in (None, question["data_source"])]
-    return counted([question["num_correct"] for question in own], [question["maj"] for question in own], n)
+def _by_source(questions: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The questions of each source: once for all sources, of which there may be as many as questions."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for question in questions:
+        found.setdefault(question["data_source"], []).append(question)
+    return found
+
+
+def _of(questions: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
+    return counted([question["num_correct"] for question in questions], [question["maj"] for question in questions], n)
 
 
 def _faults(content: Mapping[str, Any]) -> Iterator[str]:
@@ -54,13 +62,14 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
         yield from _faults_of_question(question, n, f"questions[{number}]")
     if len({question["question"] for question in questions}) < len(questions):
         yield "questions: one is there twice"
-    if set(content["by_source"]) != {question["data_source"] for question in questions}:
+    own = _by_source(questions)
+    if set(content["by_source"]) != set(own):
         yield "by_source: names other sources than questions"
     yield from _faults_of_figures(content, _of(questions, n))
     for name, part in content["by_source"].items():
         if not isinstance(part, dict):
             yield f"by_source.{name}: is no object"
-        yield from (f"by_source.{name}.{fault}" for fault in _faults_of_figures(part, _of(questions, n, name)))
+        yield from (f"by_source.{name}.{fault}" for fault in _faults_of_figures(part, _of(own[name], n)))
 
 
 def _faults_of_question(question: Any, n: int, where: str) -> Iterator[str]:

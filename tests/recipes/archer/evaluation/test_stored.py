@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from recipes.archer.evaluation import stored
 from recipes.archer.evaluation.comparison import compare
 from recipes.archer.evaluation.responses import SCORES
 from recipes.archer.evaluation.stored import read_scores
@@ -90,6 +91,23 @@ def test_the_field_is_named(tmp_path, path, value, said):
     content = changed(GOOD, path, lambda at, key: at.__setitem__(key, value))
     with pytest.raises(UnreadableError, match=f"no scores of an evaluation: {said}"):
         read_scores(written(tmp_path, content))
+
+
+def test_a_source_for_each_question_takes_no_look_at_every_question_each(tmp_path, monkeypatch):
+    looked = []
+
+    class Looked(dict):
+        def __getitem__(self, key):
+            looked.append(key)
+            return super().__getitem__(key)
+
+    one = scores_of([2])
+    questions = [one["questions"][0] | {"question": f"q{i}", "data_source": f"s{i}"} for i in range(100)]
+    content = scores_of([2] * 100, by_source={f"s{i}": one["by_source"]["s"] for i in range(100)})
+    content["questions"] = [Looked(question) for question in questions]
+    monkeypatch.setattr(stored, "read_json", lambda _: content)
+    assert len(read_scores(tmp_path / SCORES)["by_source"]) == 100
+    assert looked.count("data_source") <= 300
 
 
 def places(value, path=()):
