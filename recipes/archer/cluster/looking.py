@@ -86,16 +86,29 @@ class Cluster:
         return self._generation
 
 
+# of a cluster without KubeRay; kubectl says it also where it could not ask what there is, and then says that before
+_NO_KUBERAY = re.compile(r"doesn't have a resource type \"?rayjobs|find the requested resource \(get rayjobs")
+_NOT_ASKED = re.compile(r"couldn't get (current server API group list|resource list for ray\.io)")
+
+
 def is_rayjob(name: str, settings: Settings) -> bool:
-    """Whether kubectl knows a RayJob of that name; its submitter is a Job of the same name, which is not all of it."""
+    """Whether kubectl knows a RayJob of that name; its submitter is a Job of the same name, which is not all of it.
+
+    Raises:
+        UserError: it does not say.
+    """
     done = _answer(kubernetes.list_command(name, settings, 2), ANSWER_S)
-    if isinstance(done, str) or done.returncode:  # also where the cluster has no KubeRay
-        return False
-    try:
-        items = _list(parse_json(done.stdout, settings.kubectl)["items"])
-    except (UserError, TypeError, KeyError):
-        return False
-    return any(item.get("kind") == "RayJob" and _at(item, "metadata", "name") == name for item in items)
+    said = _last_line(done)
+    if not isinstance(done, str) and done.returncode:
+        if _NO_KUBERAY.search(said) and not _NOT_ASKED.search(done.stderr):
+            return False
+    elif not isinstance(done, str):
+        try:
+            items = [dict(item) for item in parse_json(done.stdout, settings.kubectl)["items"]]
+            return any(item.get("kind") == "RayJob" and _at(item, "metadata", "name") == name for item in items)
+        except (UserError, TypeError, KeyError, ValueError):
+            said = "no list"
+    raise UserError(f"whether {name} is a RayJob is not known ({said}): ask again, or say with --nodes how many it has")
 
 
 def _by_kubectl(name: str, settings: Settings, nodes: int) -> Seen:

@@ -270,6 +270,24 @@ def test_a_rayjob_is_looked_up_and_stopped_as_one_also_where_nobody_says_so(tmp_
         assert {path.name for path in objects.iterdir()} == ({"job-x"} if kind == "rayjob" else set())
 
 
+def test_what_a_job_is_while_the_cluster_does_not_say_nothing_is_stopped(tmp_path, monkeypatch, capsys):
+    stub, objects = Path(__file__).resolve().parents[3] / "support" / "kubectl_stub.py", tmp_path / "objects"
+    (tmp_path / "kubectl").write_text(f"#!{sys.executable}\n" + stub.read_text())
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("STUB_OBJECTS", str(objects))
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text(f'project = "nlp"\nkubectl = "{tmp_path}/kubectl"\n')
+    objects.mkdir()
+    (objects / "silent").touch()
+    call = ["archer", "job", "stop", "x", "--backend", "kubernetes", "--cluster", str(cluster)]
+    monkeypatch.setattr(sys, "argv", call)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and "TLS handshake timeout" in capsys.readouterr().err
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 1 and asked[0].startswith("get rayjobs.ray.io")
+
+
 def schema(name: str) -> dict:
     """A schema of ``data``."""
     return json.loads((Path(__file__).parent / "data" / name).read_text())

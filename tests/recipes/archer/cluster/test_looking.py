@@ -10,6 +10,7 @@ import pytest
 from recipes.archer.cluster import looking
 from recipes.archer.cluster.looking import Cluster, Seen, State
 from recipes.archer.cluster.settings import Settings
+from recipes.archer.ending import UserError
 
 NAME = "archer-s-0123abcd-trial-001"
 SETTINGS = Settings(source=Path("cluster.toml"), project="nlp", cli="v2")
@@ -35,7 +36,7 @@ def answers(monkeypatch):
         given[:], asked[:] = list(answers), []
         return Cluster(settings, backend).look(NAME, nodes)
 
-    say.asked = asked
+    say.asked, say.given = asked, given
     return say
 
 
@@ -97,6 +98,48 @@ def test_a_rayjob(answers, status, state, said):
     found = job("RayJob", jobDeploymentStatus=status, jobStatus="FAILED", reason="AppFailed", message="exit code 1")
     assert answers(items(found, pod()), nodes=2) == Seen(state, said)
     assert answers.asked[0][2] == "rayjobs.ray.io,pods"
+
+
+NO_KIND = "Error from server (NotFound): the server could not find the requested resource (get rayjobs.ray.io)"
+NO_KUBERAY = 'error: the server doesn\'t have a resource type "rayjobs"'
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (items(job("RayJob"), pod()), True),
+        (items(), False),
+        (items(pod()), False),
+        ((1, "", NO_KUBERAY), False),
+        ((1, "", f"E1129 memcache.go:265] couldn't get resource list for metrics.k8s.io/v1beta1\n{NO_KUBERAY}"), False),
+        ((1, "", NO_KIND), False),
+    ],
+)
+def test_whether_a_job_is_a_rayjob_is_for_the_cluster_to_say(answers, answer, found):
+    answers.given[:] = [answer]
+    assert looking.is_rayjob(NAME, SETTINGS) is found
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        subprocess.TimeoutExpired("kubectl", 60),
+        FileNotFoundError(2, "No such file or directory"),
+        (1, "", "Unable to connect to the server: net/http: TLS handshake timeout"),
+        (1, "", 'Error from server (Forbidden): rayjobs.ray.io is forbidden: User "me" cannot list'),
+        (1, "", 'Error from server (NotFound): namespaces "runai-nlp" not found'),
+        (1, "", f"E1129 memcache.go:265] couldn't get current server API group list: EOF\n{NO_KUBERAY}"),
+        (1, "", ""),
+        (0, "<html>502</html>", ""),
+        (0, '{"items": null}', ""),
+        (0, '{"items": [3]}', ""),
+    ],
+)
+def test_where_it_does_not_say_nobody_takes_it_for_a_no(answers, answer):
+    answers.given[:] = [answer]
+    with pytest.raises(UserError, match=f"whether {NAME} is a RayJob is not known .*--nodes") as caught:
+        looking.is_rayjob(NAME, SETTINGS)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
