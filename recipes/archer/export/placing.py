@@ -19,6 +19,7 @@ from recipes.archer.files import is_full, refuse_link
 _OF_A_MODEL = re.compile(
     r"[\w.-]+\.(json|safetensors|txt|md|model|jinja)|LICENSE(\.[\w.-]+)?|\.gitattributes", re.ASCII
 )
+_SETTINGS, _WEIGHTS = "config.json", ".safetensors"  # without these a folder is no model, whatever else it holds
 _TRIES = 3  # at a lock that another process may just be removing
 
 
@@ -72,6 +73,9 @@ def check_place(out: Path, overwrite: bool) -> None:
             raise UserError(f"{out} is not empty: name another folder, or replace the model in it with --overwrite")
         if other := next((entry.name for entry in entries if not _is_of_a_model(entry)), None):
             raise UserError(f"{out} holds {other!a:.80}, which is no file of a model: name another folder")
+        names = {entry.name for entry in entries}
+        if entries and not (_SETTINGS in names and any(name.endswith(_WEIGHTS) for name in names)):
+            raise UserError(f"{out} holds no model ({_SETTINGS} and *{_WEIGHTS}): name another folder")
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         raise unwritable(out, error) from None
 

@@ -13,10 +13,13 @@ from safetensors import SafetensorError
 from recipes.archer.ending import DISK, DiskFullError, UserError
 from recipes.archer.export.placing import check_place, written_beside
 
+MADE = ["config.json", "model.safetensors"]
+
 
 def _write(out, text="new", **options):
     with written_beside(out, **options) as folder:
         (folder / "config.json").write_text(text)
+        (folder / "model.safetensors").write_text("weights")
 
 
 def test_it_is_written_beside_and_renamed(tmp_path):
@@ -33,16 +36,31 @@ def test_an_empty_folder_may_be_there(tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
-@pytest.mark.parametrize("name", ["config.json", "notes.md"])
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors"])
 def test_a_model_is_replaced_only_when_told(tmp_path, name):
     out = tmp_path / "model"
     out.mkdir()
-    (out / name).write_text("earlier")
+    for one in (name, "config.json", "notes.md"):
+        (out / one).write_text("earlier")
     with pytest.raises(UserError, match="is not empty: .* with --overwrite"):
         _write(out)
     assert (out / name).read_text() == "earlier"
     _write(out, overwrite=True)
-    assert os.listdir(out) == ["config.json"] and os.listdir(tmp_path) == ["model"]
+    assert sorted(os.listdir(out)) == MADE and os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["train.json", "notes.txt", "README.md"], ["config.json", "train.json"], ["vectors.safetensors", "notes.md"]],
+)
+def test_a_folder_without_settings_and_weights_is_no_model(tmp_path, names):
+    out = tmp_path / "data"
+    out.mkdir()
+    for name in names:
+        (out / name).write_text("mine")
+    with pytest.raises(UserError, match=r"data holds no model \(config.json and \*.safetensors\): name another"):
+        _write(out, overwrite=True)
+    assert sorted(os.listdir(out)) == sorted(names) and os.listdir(tmp_path) == ["data"]
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", ".ssh", "a folder/", "weights.pt", "a\x1bb.json"])
@@ -85,7 +103,7 @@ with written_beside(Path({str(out)!r})) as folder:
         killed.kill()
     assert os.listdir(tmp_path / ".model.archer-partial/new") == ["half.json"]
     _write(out)
-    assert os.listdir(out) == ["config.json"] and os.listdir(tmp_path) == ["model"]
+    assert sorted(os.listdir(out)) == MADE and os.listdir(tmp_path) == ["model"]
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -129,7 +147,7 @@ def test_the_working_folder_has_a_name(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path / "model")
     _write(Path())
-    assert os.listdir(tmp_path / "model") == ["config.json"] and os.listdir(tmp_path) == ["model"]
+    assert sorted(os.listdir(tmp_path / "model")) == MADE and os.listdir(tmp_path) == ["model"]
 
 
 def test_links_are_not_followed(tmp_path):
