@@ -107,10 +107,10 @@ class Driver:
     def _take_up(self, trial: "FrozenTrial") -> None:
         """A trial that was running when the process before this one ended."""
         run, state = name_of(trial), state_of(trial)
-        if self.executor.alive(run):
-            self.tell(f"{run} is running still, and is followed again")
-        elif not state.starts or not self.executor.begun(run, state.starts):
+        if not state.starts or not self.executor.begun(run, state.starts):
             self._begin(trial, max(1, state.attempts))
+        elif self.executor.alive(run):
+            self.tell(f"{run} is running still, and is followed again")
 
     def _follow(self, trial: "FrozenTrial") -> None:
         """Reports what is new of a running trial, prunes it, or ends it."""

@@ -123,7 +123,8 @@ class LocalExecutor:
 
     def begun(self, run: str, start: int) -> bool:
         """Whether that start came to be; the search may have been killed just before it."""
-        return os.path.lexists(self._file(run, f"{start}.pid"))
+        # a process has the lock before it writes its number down
+        return os.path.lexists(self._file(run, f"{start}.pid")) or self.alive(run)
 
     def code(self, run: str) -> int | None:
         """The exit code of a run that this process started and that has ended; otherwise None."""

@@ -45,12 +45,14 @@ class Record:
         nodes: more than 1: it is a RayJob.
         start: which of the run's starts it is.
         submitted: whether the cluster has taken it, as far as was heard.
+        before: when the attempt began that the run's folder had before this start; empty: none; None: not written down.
     """
 
     name: str
     nodes: int = 1
     start: int = 0
     submitted: bool = False
+    before: str | None = None
 
 
 class JobExecutor:
@@ -107,7 +109,7 @@ class JobExecutor:
     def begin(self, run: str, overrides: Sequence[str], slot: int, start: int) -> None:
         """Submits a run's job, in the place of one that this search submitted before and that has ended."""
         self._identity(make=True)
-        job = replace(self._job(run), start=start, submitted=False)
+        job = replace(self._job(run), start=start, submitted=False, before=self._attempt(run))
         if self._ours(run):
             self._clear(job)
         self._keep(run, job)
@@ -147,11 +149,16 @@ class JobExecutor:
     def begun(self, run: str, start: int) -> bool:
         """Whether that start came to be, as far as that is known; where it is not, it is waited for."""
         record = self._record(run)
-        if record is not None and record.submitted and record.start == start:
+        if record is None:  # never submitted, or by a version that wrote nothing down
+            there = course_of(self.folder.run_folder(run)).run is not None
+            return there or self._look(run).state is not State.GONE
+        if record.start != start:  # it is written down before anything is submitted
+            return False
+        if record.submitted or self._has_written(run, record) or self._look(run).state is not State.GONE:
             return True
-        return self._look(run).state is not State.GONE or (
-            record is None and course_of(self.folder.run_folder(run)).run is not None
-        )
+        # a submission that outlived the search may be on its way
+        time.sleep(min(ASK_EVERY_S, max(0.0, self._file(run).stat().st_mtime + ASK_EVERY_S - time.time())))
+        return self._look(run, anew=True).state is not State.GONE or self._has_written(run, record)
 
     def code(self, run: str) -> int | None:
         """The exit code of a submission that failed; otherwise None."""
@@ -260,10 +267,21 @@ class JobExecutor:
         except (UnreadableError, UserError, TypeError):
             return None
         usable = record.name.endswith(f"-{run}") and type(record.nodes) is int and type(record.start) is int
+        usable = usable and (record.before is None or isinstance(record.before, str))
         return record if usable else None
 
     def _keep(self, run: str, record: Record) -> None:
         write_atomically(self._file(run), json.dumps(asdict(record)) + "\n")
+
+    def _attempt(self, run: str) -> str:
+        """When the attempt began that a run's folder is of; empty where there is none."""
+        course = course_of(self.folder.run_folder(run))
+        facts = course.run.facts if course.run is not None else {}
+        return str(facts.get("attempt_started", facts.get("started")) or "")
+
+    def _has_written(self, run: str, record: Record) -> bool:
+        """Whether the run's folder has an attempt that was not there before that start."""
+        return record.before is not None and self._attempt(run) != record.before
 
     def _file(self, run: str) -> Path:
         return self.folder.path / PROCESSES / f"{run}.job"

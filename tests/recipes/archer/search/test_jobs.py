@@ -3,7 +3,10 @@
 import json
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,9 +14,13 @@ import yaml
 from recipes.archer.cluster.job import check_name
 from recipes.archer.commands.search import _archer
 from recipes.archer.ending import UserError
+from recipes.archer.search import driver as driver_module
 from recipes.archer.search import jobs as jobs_module
 from recipes.archer.search.folder import SearchFolder
 from recipes.archer.search.jobs import JobExecutor
+from recipes.archer.search.starting import Search
+from recipes.archer.search.study import state_of
+from searching import LR
 
 STUBS = Path(__file__).resolve().parents[3] / "support"
 SETTINGS = """
@@ -205,6 +212,79 @@ def test_a_cluster_that_is_silent_at_the_submission_refuses_nothing(kubernetes):
     assert jobs.alive("trial-000")
 
 
+def test_a_run_has_begun_where_its_folder_says_so_and_the_submission_s_answer_was_lost(kubernetes):
+    jobs, facts = kubernetes.executor(), {"status": "finished", "exit_code": 0}
+    folder = jobs.folder.run_folder("trial-000")
+    for start in (1, 2):
+        kubernetes.silent()
+        jobs.begin("trial-000", NAMED, 0, start)
+        kubernetes.silent(False)  # the job came to be, ran, and is gone
+        assert not kubernetes.executor().begun("trial-000", start)  # an earlier start's folder says nothing
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(facts | {"attempt_started": f"2026-01-0{start}T00:00:00+00:00"}))
+        again = kubernetes.executor()
+        assert again.begun("trial-000", start) and not again.alive("trial-000")
+        assert not again.begun("trial-000", start + 1)  # which was never submitted
+
+
+def test_a_submission_that_is_still_on_its_way_is_waited_for(kubernetes, monkeypatch):
+    jobs, slept = kubernetes.executor(), []
+    jobs.begin("trial-000", NAMED, 0, 1)
+    (path,) = kubernetes.objects.iterdir()
+    manifest = path.read_text()
+    path.unlink()
+    jobs._keep("trial-000", replace(jobs._record("trial-000"), submitted=False))  # as of a search killed meanwhile
+    monkeypatch.setattr(jobs_module, "ASK_EVERY_S", 60.0)
+    clock = {"sleep": lambda seconds: slept.append(seconds) or path.write_text(manifest)}
+    monkeypatch.setattr(jobs_module, "time", SimpleNamespace(**(vars(time) | clock)))
+    assert kubernetes.executor().begun("trial-000", 1)
+    assert len(slept) == 1 and 50 < slept[0] <= 60
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_start_that_was_never_submitted_is_made_at_once_and_costs_no_attempt(
+    kubernetes, searches, monkeypatch, killed_at
+):
+    real, begun, looks = JobExecutor.begin, [], []
+
+    def begin(executor, run, overrides, slot, start):
+        begun.append(start)
+        if len(begun) == killed_at:
+            raise KeyboardInterrupt
+        real(executor, run, overrides, slot, start)
+
+    def go_on():
+        looks.append(len(looks))
+        assert len(looks) < 50, "it waits for a job that is none"
+        for name in kubernetes.names():
+            if len(begun) < killed_at:
+                (kubernetes.objects / name).unlink()
+                continue
+            folder = searches.output / "s" / name[-len("trial-000") :]
+            folder.mkdir(exist_ok=True)
+            (folder / "metrics.jsonl").write_text(json.dumps({"step": 6, "val/accuracy": 0.5}) + "\n")
+            (folder / "run.json").write_text(json.dumps({"status": "finished", "exit_code": 0}))
+
+    monkeypatch.setattr(JobExecutor, "begin", begin)
+    monkeypatch.setattr(driver_module, "time", SimpleNamespace(sleep=lambda _: go_on()))
+    given = {
+        "base": "v5_mended", "set": {LR: "1e-7..1e-5:log"}, "trials": 2, "steps": 6, "every": 2, "pruner": "none",
+        "executor": "kubernetes", "cluster": str(kubernetes.settings),
+    }  # fmt: skip
+    search = Search("s", given, _archer(), searches.told.append)
+    with pytest.raises(KeyboardInterrupt):
+        search.run()
+    search.folder.give_back()
+    monkeypatch.setattr(jobs_module, "ASK_EVERY_S", 60.0)
+    search = Search("s", given, _archer(), searches.told.append)
+    search.run()
+    search.folder.give_back()
+    assert [trial.state.name for trial in search.study.trials] == ["COMPLETE", "COMPLETE"]
+    assert [state_of(trial).attempts for trial in search.study.trials] == [killed_at, 1]
+    assert not any("running still" in line for line in searches.told)
+    assert sum("is lost" in line for line in searches.told) == killed_at - 1
+
+
 def test_a_runai_that_hangs_or_prints_anything_is_not_a_job_that_is_gone(runai, monkeypatch):
     jobs = runai.executor()
     jobs.begin("trial-000", NAMED, 0, 1)
@@ -344,9 +424,6 @@ def test_every_search_s_jobs_have_names_that_a_cluster_takes(tmp_path, name):
 
 def test_a_search_on_a_cluster_that_falls_silent_and_loses_jobs(kubernetes, searches, monkeypatch):
     """Three trials: while one runs the cluster is silent, the job of one is lost once, one never starts."""
-    from recipes.archer.search.starting import Search
-    from searching import LR
-
     cluster = kubernetes
     monkeypatch.setattr(jobs_module, "STUCK_S", 0.05)
     lost = []
