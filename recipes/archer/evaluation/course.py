@@ -34,7 +34,7 @@ class Evaluation:
         folder: where responses and scores go.
         questions: of one file.
         tokenizer: the model's.
-        labels: facts for scores.json besides: names of model and data, the step.
+        labels: facts for scores.json besides: names of model and data, the step, whether the context sets the cap.
     """
 
     plan: Plan
@@ -53,9 +53,10 @@ class Evaluation:
             found = read_scores(self.folder / SCORES)
         except UnreadableError:
             return None
-        # where intervals were reckoned otherwise, they are again from the responses, as far as these are kept
-        current = found.get("intervals") == METHOD or not (self.folder / RESPONSES).exists()
-        return found if found["plan"] == self.plan.facts and current else None
+        # of another version they are reckoned again from the responses, as far as these are kept
+        current = found.get("intervals") == METHOD and self.labels.keys() <= found.keys()
+        kept = (self.folder / RESPONSES).exists()
+        return found if found["plan"] == self.plan.facts and (current or not kept) else None
 
     def run(self, responder: Callable[[], Responder], pool: GradingPool, told: Progress) -> dict[str, Any]:
         """Draws and grades what is missing, then works out the scores.

@@ -113,7 +113,6 @@ def evaluations_of(course: Course, plan: Plan) -> list[Scores] | None:
         ]
         if not fitting:
             return None
-        # one that the context lowers the cap of is the run's as well
         chosen.append(max(fitting, key=lambda scores: int(scores["plan"]["sampling"]["max_tokens"])))
     return chosen
 
@@ -148,8 +147,10 @@ def _drawn(scores: Scores, wanted: dict[str, Any], most_tokens: int) -> bool:
     sampling = plan.get("sampling") if isinstance(plan, dict) else None
     if not isinstance(sampling, dict) or any(sampling.get(name) != value for name, value in wanted.items()):
         return False
-    cap = sampling.get("max_tokens")
-    return isinstance(cap, int) and 0 < cap <= most_tokens and scores["n"] == wanted["n"]
+    cap, lowered = sampling.get("max_tokens"), scores.get("capped_by_context") is True
+    # by the context it is lowered for the run as well, by whoever evaluates it is not
+    fits = type(cap) is int and (cap == most_tokens or (lowered and 0 < cap < most_tokens))
+    return fits and scores["n"] == wanted["n"]
 
 
 def confirmed(folder: SearchFolder, plan: Plan, confirming: Study) -> list[Confirmed]:

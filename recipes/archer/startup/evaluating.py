@@ -232,6 +232,8 @@ class Work:
         labels = {"model": target.name, "step": target.step, "data": path.name}
         if target.step is None:
             del labels["step"]
+        if plan.sampling.max_tokens == room:
+            labels["capped_by_context"] = True
         return Evaluation(plan, target.home / plan.folder_name(path.stem), questions, tokenizer, labels)
 
     def _sampling(self, max_tokens: int) -> Sampling:

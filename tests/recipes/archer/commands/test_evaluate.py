@@ -230,14 +230,43 @@ def test_a_search_knows_the_evaluation_of_a_run_that_confirms_by_what_is_in_it(a
         folder = run / f"global_step_{row['step']}"
         save_checkpoint(folder, made.state_dict(), config=made.config, step=row["step"], row=row)
     plan = Plan("s", "tiny", ())
-    for others in (["--steps", "2"], ["--steps", "1", "-n", "2"], ["--steps", "1", "--temperature", "0.1"]):
-        assert archer(run, "--data", data, *others)[0] == 0
+    others = (["-n", "2"], ["--temperature", "0.1"], ["--max-tokens", "7"])
+    for other in (["--steps", "2"], *(["--steps", "1", *other] for other in others)):
+        assert archer(run, "--data", data, *other)[0] == 0
         assert evaluations_of(course_of(run), plan) is None
     assert archer(run, "--data", data, "--steps", "1")[0] == 0
     (scores,) = evaluations_of(course_of(run), plan)
     assert (scores["step"], scores["n"], scores["num_questions"]) == (1, 4, 12)
     data.write_text(data.read_text() + "\n")
     assert evaluations_of(course_of(run), plan) is None
+
+
+def test_a_search_takes_a_cap_that_is_lower_than_the_run_s_only_from_the_model_s_context(
+    archer, data, engines, tmp_path
+):
+    from exporting import model, save_checkpoint
+    from recipes.archer.search.course import course_of
+    from recipes.archer.search.plan import Plan
+    from recipes.archer.search.winner import evaluations_of
+
+    made, config = model(), default_config("r")
+    config["data"] |= {"max_response_length": 10**6, "val_files": [str(data)]}
+    row = {"step": 1, "val/accuracy": 0.5}
+    run = write_run(tmp_path / "output/p/r", [row], config=config)
+    save_checkpoint(run / "global_step_1", made.state_dict(), config=made.config, step=1, row=row)
+    plan = Plan("s", "tiny", ())
+    assert archer(run, "--data", data, "--max-tokens", "16")[0] == 0
+    assert evaluations_of(course_of(run), plan) is None
+    assert archer(run, "--data", data)[0] == 0
+    (scores,) = evaluations_of(course_of(run), plan)
+    assert 16 < scores["plan"]["sampling"]["max_tokens"] < 10**6
+    # scores of a version that did not write it down are reckoned again from the responses
+    (path,) = (path for path in run.rglob("scores.json") if "capped_by_context" in path.read_text())
+    path.write_text(json.dumps({key: value for key, value in scores.items() if key != "capped_by_context"}))
+    assert evaluations_of(course_of(run), plan) is None
+    asked = len(engines.asked)
+    assert archer(run, "--data", data)[0] == 0 and len(engines.asked) == asked
+    assert evaluations_of(course_of(run), plan) is not None
 
 
 WRONG = {
