@@ -3,6 +3,7 @@
 The best value of many trials is high also by luck; what decides is measured anew.
 """
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -73,10 +74,10 @@ def evaluate(
         path = folder.run_folder(run)
         course = course_of(path)
         step = _best_step(course, plan)
-        if course.run is None or step is None or evaluations_of(course, plan) is not None:
+        files = _val_files(course.run.config) if course.run is not None else []
+        if not files or step is None or evaluations_of(course, plan) is not None:
             continue
         tell(f"{run} is evaluated at step {step}")
-        files = _val_files(course.run.config)
         command = [*archer, "evaluate", str(path), "--data", *files, "--steps", str(step)]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
@@ -105,11 +106,12 @@ def evaluations_of(course: Course, plan: Plan) -> list[Scores] | None:
     found = evaluations_in(course.run.folder)
     wanted = {"n": own.n, "temperature": own.temperature, "top_p": own.top_p, "seed": own.seed}
     chosen: list[Scores] = []
-    for file in files:
+    for file in map(Path, files):
+        digest = _digest(file)
         fitting = [
             scores
             for scores in found
-            if scores.get("step") == step and _is_of(scores, Path(file)) and _drawn(scores, wanted, own.max_tokens)
+            if scores.get("step") == step and _is_of(scores, file, digest) and _drawn(scores, wanted, own.max_tokens)
         ]
         if not fitting:
             return None
@@ -129,16 +131,9 @@ def _best_step(course: Course, plan: Plan) -> int | None:
     return peak.step if number is None else int(number[0])
 
 
-def _is_of(scores: Scores, file: Path) -> bool:
+def _is_of(scores: Scores, file: Path, digest: str | None) -> bool:
     """Whether they are of a file: by its content where it can be read here, else by its name."""
-    if scores.get("data") != file.name:
-        return False
-    try:
-        return bool(scores["plan"].get("data") == file_digest(file))
-    except OSError:
-        return True
-    except (KeyError, AttributeError):
-        return False
+    return bool(scores.get("data") == file.name if digest is None else scores["plan"].get("data") == digest)
 
 
 def _drawn(scores: Scores, wanted: dict[str, Any], most_tokens: int) -> bool:
@@ -233,9 +228,32 @@ def _pooled(folder: SearchFolder, plan: Plan, trials: "Sequence[FrozenTrial]") -
 
 
 def _val_files(config: dict[str, Any]) -> list[str]:
+    """A run's held-out files, of those with one content the first; a run's folder may be anyone's."""
     data = config.get("data")
-    files = (data.get("val_files") if isinstance(data, dict) else None) or []
-    return [files] if isinstance(files, str) else [str(file) for file in files]
+    said = data.get("val_files") if isinstance(data, dict) else None
+    named = [said] if isinstance(said, str) else said
+    if not isinstance(named, list) or not all(isinstance(file, str) and _can_be(file) for file in named):
+        return []
+    first: dict[str, str] = {}
+    for file in named:
+        first.setdefault(_digest(Path(file)) or file, file)
+    return list(first.values())
+
+
+def _digest(file: Path) -> str | None:
+    """Of a file's content; None where it cannot be read here."""
+    try:
+        return file_digest(file)
+    except OSError:
+        return None
+
+
+def _can_be(file: str) -> bool:
+    """Whether a file can have that name."""
+    try:
+        return file != "" and b"\0" not in os.fsencode(file)
+    except UnicodeEncodeError:
+        return False
 
 
 def evidence(folder: SearchFolder, plan: Plan, study: Study, found: Sequence[Confirmed], number: int) -> list[str]:

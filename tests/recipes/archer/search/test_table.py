@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recipes.archer.checkpoints.store import CheckpointStore
 from recipes.archer.search import winner
@@ -105,6 +106,40 @@ def test_all_held_out_files_decide(searches, monkeypatch):
     now = standing(searches.folder())
     assert [(one.number, one.share) for one in now.found] == [(0, 0.6), (1, pytest.approx(0.3))]
     assert "(120 questions, n=4)" in now.sentences[-1]
+
+
+def test_files_of_one_content_count_once(searches, monkeypatch):
+    """As `archer evaluate` takes them, whichever of the names it was told."""
+    names = [f"{searches.output}/{name}.json" for name in ("one", "other", "same")]
+    for name, content in zip(names, ("[1]", "[2]", "[1]"), strict=True):
+        Path(name).write_text(content)
+    monkeypatch.setenv("VAL_FILES", " ".join(names))
+    searches.run(set={LR: "3e-4,2.8e-4"}, sampler="grid", trials=None, confirm=2)
+    now, calls = standing(searches.folder()), []
+    ran = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(winner.subprocess, "run", lambda command, **_: calls.append(command) or ran)
+    winner.evaluate(searches.folder(), now.plan, now.confirming.complete, ["archer"], lambda _: None)
+    assert [call[4:6] for call in calls] == [names[:2]] * 2 and all(call[6] == "--steps" for call in calls)
+    for number, right, name in ((0, 1.0, "one"), (1, 0.5, "same")):
+        for file in (name, "other"):
+            evaluated(again(searches, number), right, file=f"{file}.json")
+    assert [(one.number, one.share) for one in standing(searches.folder()).found] == [(0, 1.0), (1, 0.5)]
+
+
+@pytest.mark.parametrize("files", [5, True, {"a": 1}, [5], [[]], "", [""], "a\0.json", "\ud800.json", None])
+def test_whatever_a_run_names_as_its_held_out_files_is_evaluated_or_left(done, monkeypatch, files):
+    """A run's folder may be anyone's."""
+    for number in (0, 1):
+        path = again(done, number) / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        config["data"]["val_files"] = files
+        path.write_text(yaml.safe_dump(config), encoding="ascii")
+    now, calls = standing(done.folder()), []
+    assert all(one.scores is None for one in now.found)
+    ran = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(winner.subprocess, "run", lambda command, **_: calls.append(command) or ran)
+    winner.evaluate(done.folder(), now.plan, now.confirming.complete, ["archer"], lambda _: None)
+    assert not calls
 
 
 def test_the_peaks_are_evaluated_where_that_was_not_done(done, monkeypatch):
