@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from recipes.archer.ending import Ending, FolderInUseError
+from recipes.archer.ending import EMPTY, FINISHED, GUARD, NOT_FINITE, Ending, FolderInUseError
 from recipes.archer.files import LinkError, open_to_append, through_no_link, write_atomically
 from recipes.archer.printable import complain
 from recipes.archer.reading.json import parse_json, read_json
@@ -76,6 +76,7 @@ class RunLog:
     ) -> None:
         """Starts, or after a checkpoint of ``last_step`` continues, the record; again for a restart in this process.
 
+        A run that was killed before its first checkpoint and begins again keeps its time and the count of attempts.
         Rows after ``last_step`` were logged by an attempt whose steps are about to be done again: they are put aside.
 
         Args:
@@ -83,9 +84,14 @@ class RunLog:
         """
         from omegaconf import OmegaConf
 
-        earlier = self.run or (self._earlier_run() if last_step else {})
+        earlier = self.run or self._earlier_run()
+        anew = not (self.run or last_step)
+        if anew and not _is_same(earlier, facts):
+            earlier = {}
         # of an attempt that was killed, until it wrote last: before anything is written by this one
         spent = seconds_at_work(earlier, time.time() if self.run else last_change(self.folder))
+        if anew:  # what it measured is measured again
+            earlier = {name: fact for name, fact in earlier.items() if name in ("started", "attempts", "restarts")}
         write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
         steps = go_on_after(self.folder, last_step, row)
         # a run that began with another one's checkpoint has no rows up to that
@@ -175,6 +181,13 @@ class RunLog:
         except UnreadableError:  # killed before it was written, or torn
             return {}
         return {name: fact for name, fact in run.items() if isinstance(fact, ADDED_TO.get(name, object))}
+
+
+def _is_same(earlier: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Whether a run that begins at its first step is the one of an earlier run.json, which had saved nothing yet."""
+    over = earlier.get("exit_code") in (FINISHED, GUARD, EMPTY, NOT_FINITE)
+    named = all(earlier.get(name) == facts.get(name) for name in ("experiment", "project", "name", "seed"))
+    return bool(earlier) and named and not over and not earlier.get("last_checkpoint")
 
 
 def provenance() -> dict[str, Any]:

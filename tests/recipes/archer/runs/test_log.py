@@ -152,6 +152,33 @@ def test_the_time_between_two_attempts_is_not_counted(tmp_path, monkeypatch):
     assert seconds_at_work(_run(tmp_path)) == 3.5 * 3600
 
 
+@pytest.mark.parametrize("ending", [None, Ending("stopped", "SIGTERM received", TERMINATED)])
+def test_a_run_that_begins_again_before_its_first_checkpoint_keeps_its_time(tmp_path, monkeypatch, ending):
+    begun = datetime(2026, 1, 1, 18, tzinfo=UTC)
+    monkeypatch.setattr(log_module, "now", lambda: begun.isoformat())
+    first = _start(tmp_path)
+    first.note(val_before={"val/accuracy": 0.1}, restarts=[{"step": 0}])
+    first.write({"step": 1})
+    monkeypatch.setattr(log_module, "now", lambda: (begun + timedelta(hours=2)).isoformat())
+    first.close(ending) if ending else first._lock.close()
+    for name in ("metrics.jsonl", "run.json"):
+        os.utime(tmp_path / name, (begun.timestamp() + 7200,) * 2)
+    monkeypatch.setattr(log_module, "now", lambda: (begun + timedelta(hours=9)).isoformat())
+    _start(tmp_path)
+    run = _run(tmp_path)
+    assert (run["attempts"], run["earlier_s"], run["started"]) == (2, 7200, begun.isoformat())
+    assert run["restarts"] == [{"step": 0}] and "val_before" not in run and _lines(tmp_path) == []
+
+
+@pytest.mark.parametrize("other", [{"seed": 2}, {"name": "b"}, {"last_checkpoint": 5}, {"exit_code": 20}])
+def test_another_run_in_the_folder_has_its_own_time(tmp_path, other):
+    first = _start(tmp_path)
+    first.note(attempt_started="2026-01-01T00:00:00+00:00", **other)
+    first._lock.close()
+    _start(tmp_path)
+    assert (_run(tmp_path)["attempts"], _run(tmp_path)["earlier_s"]) == (1, 0)
+
+
 def test_a_restart_in_this_process_is_time_at_work(tmp_path, monkeypatch):
     monkeypatch.setattr(log_module, "now", lambda: datetime.fromtimestamp(1e9, UTC).isoformat())
     log = _start(tmp_path)
