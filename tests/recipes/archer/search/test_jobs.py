@@ -453,7 +453,7 @@ def test_a_search_on_a_cluster_that_falls_silent_and_loses_jobs(kubernetes, sear
             (folder / "metrics.jsonl").write_text(json.dumps({"step": 6, "val/accuracy": value}) + "\n")
             (folder / "run.json").write_text(json.dumps({"status": "finished", "exit_code": 0, "reason": "all steps"}))
 
-    monkeypatch.setattr("recipes.archer.search.driver.time.sleep", lambda _: go_on())
+    monkeypatch.setattr(driver_module, "time", SimpleNamespace(sleep=lambda _: go_on()))  # not where a command waits
     given = {
         "base": "v5_mended", "set": {LR: "1e-6,2e-6,3e-6"}, "sampler": "grid", "steps": 6, "every": 2, "pruner": "none",
         "executor": "kubernetes", "cluster": str(cluster.settings),
