@@ -42,6 +42,7 @@ _CALCULATION = re.compile(r"<<[^<>\n]*>>")  # GSM8K's notes for a calculator
 _AROUND = (
     (re.compile(r"(?i)<answer>"), "\nAnswer: "),
     (re.compile(r"(?i)</answer>"), "\n"),
+    (re.compile(r"(?i)\b([ap])\.\s?m\.(?![a-z])"), r"\1m"),
     (re.compile(r"```[a-z]*\n?"), ""),
     (re.compile(r"(?m)^[ \t]*(?:=>|->|[⇒⟹→∴])\s*"), ""),
 )

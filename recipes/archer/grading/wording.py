@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from recipes.archer.mathematics.vocabulary import ALTERING, PARTS, scale_of, words
 
 # After an expression: at once, or anywhere in its sentence.
-_NEXT = (ALTERING - words("is are was were be for where with only true yes and than")) | words("point root ths")
+_NEXT = (ALTERING - words("is are was were be for where with only true yes and than quarters")) | words("point root ths")
 _BETWEEN = words("to and by from per as")  # two numbers, or a number and a part
 _LATER = words(
     "unless if when whenever except excluding otherwise provided assuming or nor not no never but "
@@ -57,6 +57,8 @@ def _is_left_as_it_was(after: Sequence[str]) -> bool:
     if after[0] in _COMPARED and after[1:2] and after[1][0].isalpha() and after[1] not in ("than", "as"):
         later = [word for word in later if word not in _COMPARED]  # 5 more apples than before
     elif after[0] in (later[0], "(") and (later[0] in _NEXT or later[0] in _BETWEEN and _is_part(after[1:])):
+        return False
+    if later[:2] == ["quarters", "of"]:  # and otherwise coins
         return False
     if later != ["times"] and any(word in _LATER or word.endswith("n't") for word in later):
         return False
