@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from recipes.archer.mathematics.vocabulary import ALTERING, PARTS, scale_of, words
 
 # After an expression: at once, or anywhere in its sentence.
-_NEXT = (ALTERING - words("is are was were be for where with only true yes and than quarters")) | words("point root ths")
+_NEXT = (ALTERING - words("is are was were be for where with only true yes and than quarters")) | words(
+    "point root ths"
+)
 _BETWEEN = words("to and by from per as")  # two numbers, or a number and a part
 _LATER = words(
     "unless if when whenever except excluding otherwise provided assuming or nor not no never but "
