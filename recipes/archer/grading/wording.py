@@ -14,7 +14,7 @@ _LATER = words(
     "perhaps maybe less more fewer power minus plus times squared cubed factorial divided multiplied modulo mod "
     "wrong incorrect false instead cannot rather most least"
 )
-_PARTS = PARTS | words("cent cents percent mille third power long far soon many much")
+_PARTS = PARTS | words("cent cents percent mille power long far soon many much")
 _COMPARED = words("more less fewer")
 # Before an expression: since the last of _STATING, or anywhere in its sentence.
 _STATING = words(
@@ -37,7 +37,6 @@ _OPINIONS = words(
     "all any every true case correct think believe possible likely sure clear mean so right"
 )  # it is not true that
 _CONDITIONS = words("if unless whenever")
-_GOES_ON = words("we this so hence thus that therefore it")  # after "and", a clause and no part of a number
 _LEADING_TO = words(
     "equal equals equivalent simplifies simplify evaluates evaluate amounts amount comes come sums sum adds add "
     "reduces reduce leads lead corresponds converges tends rounds out"

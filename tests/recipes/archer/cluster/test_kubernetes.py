@@ -243,22 +243,27 @@ def test_stopping_a_job_takes_its_policy_along(nodes, words):
     assert words in " ".join(look_command("stop", "x", SETTINGS, nodes))
 
 
-@pytest.mark.parametrize("kind", ["job", "rayjob"])
-@pytest.mark.parametrize("verb", ["status", "stop"])
-def test_a_rayjob_is_looked_up_and_stopped_as_one_also_where_nobody_says_so(tmp_path, monkeypatch, kind, verb):
-    """KubeRay's submitter is a Job of the same name; stopping that alone would leave the GPUs taken."""
+@pytest.fixture
+def objects(tmp_path, monkeypatch):
+    """What the stand-in for kubectl knows, a file each; ``cluster.toml`` beside them names it."""
     stub, objects = Path(__file__).resolve().parents[3] / "support" / "kubectl_stub.py", tmp_path / "objects"
     (tmp_path / "kubectl").write_text(f"#!{sys.executable}\n" + stub.read_text())
     (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("STUB_OBJECTS", str(objects))
-    cluster = tmp_path / "cluster.toml"
-    cluster.write_text(f'project = "nlp"\nkubectl = "{tmp_path}/kubectl"\n')
+    (tmp_path / "cluster.toml").write_text(f'project = "nlp"\nkubectl = "{tmp_path}/kubectl"\n')
     objects.mkdir()
+    return objects
+
+
+@pytest.mark.parametrize("kind", ["job", "rayjob"])
+@pytest.mark.parametrize("verb", ["status", "stop"])
+def test_a_rayjob_is_looked_up_and_stopped_as_one_also_where_nobody_says_so(tmp_path, monkeypatch, objects, kind, verb):
+    """KubeRay's submitter is a Job of the same name; stopping that alone would leave the GPUs taken."""
     labels = {"app.kubernetes.io/instance": "x"}
     for name, its in (("Job", {}), *([("RayJob", labels), ("NetworkPolicy", labels)] if kind == "rayjob" else [])):
         manifest = {"kind": name, "metadata": {"name": "x", "labels": its}}
         (objects / f"{name.lower()}-x").write_text(yaml.safe_dump(manifest))
-    call = ["archer", "job", verb, "x", "--backend", "kubernetes", "--cluster", str(cluster)]
+    call = ["archer", "job", verb, "x", "--backend", "kubernetes", "--cluster", str(tmp_path / "cluster.toml")]
     monkeypatch.setattr(sys, "argv", call)
     with pytest.raises(SystemExit) as ended:
         main()
@@ -270,16 +275,9 @@ def test_a_rayjob_is_looked_up_and_stopped_as_one_also_where_nobody_says_so(tmp_
         assert {path.name for path in objects.iterdir()} == ({"job-x"} if kind == "rayjob" else set())
 
 
-def test_what_a_job_is_while_the_cluster_does_not_say_nothing_is_stopped(tmp_path, monkeypatch, capsys):
-    stub, objects = Path(__file__).resolve().parents[3] / "support" / "kubectl_stub.py", tmp_path / "objects"
-    (tmp_path / "kubectl").write_text(f"#!{sys.executable}\n" + stub.read_text())
-    (tmp_path / "kubectl").chmod(0o755)
-    monkeypatch.setenv("STUB_OBJECTS", str(objects))
-    cluster = tmp_path / "cluster.toml"
-    cluster.write_text(f'project = "nlp"\nkubectl = "{tmp_path}/kubectl"\n')
-    objects.mkdir()
+def test_what_a_job_is_while_the_cluster_does_not_say_nothing_is_stopped(tmp_path, monkeypatch, objects, capsys):
     (objects / "silent").touch()
-    call = ["archer", "job", "stop", "x", "--backend", "kubernetes", "--cluster", str(cluster)]
+    call = ["archer", "job", "stop", "x", "--backend", "kubernetes", "--cluster", str(tmp_path / "cluster.toml")]
     monkeypatch.setattr(sys, "argv", call)
     with pytest.raises(SystemExit) as ended:
         main()
